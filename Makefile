@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` are all the set-up there is. Each installs what is missing, says so, and can be run again.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long venv ready clean
+
+# Real TPMs, mounts and VMs need root; on a machine where you are not, sudo asks.
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo env CI="$(CI)" VMGATE_ALLOW_SKIP="$(VMGATE_ALLOW_SKIP)")
+
+help:
+	@echo "make demo       the main job, end to end, on real parts (software TPM, QEMU, libvirt of its own)"
+	@echo "make test       what CI runs: lint, types, architecture, unit and integration tests"
+	@echo "make test-long  the same, and what takes longer"
+	@echo "make venv       .venv/bin/vmgate, installed from this checkout"
+	@echo "make clean      remove .venv, caches and all that was built (system packages stay)"
+
+demo: ready
+	@$(AS_ROOT) .venv/bin/python tests/demo/run.py
+
+test: ready
+	@$(AS_ROOT) .venv/bin/tox
+
+test-long: ready
+	@$(AS_ROOT) .venv/bin/tox -e lint,types,architecture,long
+
+venv:
+	@.ci/system-packages
+	@.ci/venv
+
+ready: venv
+	@.ci/fetch
+
+clean:
+	$(AS_ROOT) rm -rf .venv .tox .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	    build dist demo-work
+	$(AS_ROOT) find . -name __pycache__ -type d -prune -exec rm -rf {} +

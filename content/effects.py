@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The primitive effects on a disk, one system call each. A test that replaces all of them owns everything vmgate does.
+
+Only ``content.durable`` and ``content.locks`` call them; they raise ``OSError``. Nothing here is durable by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def open_file(path: Path, flags: int, mode: int) -> int:
+    """Open or create; always close-on-exec."""
+    return os.open(path, flags | os.O_CLOEXEC, mode)
+
+
+@contextmanager
+def opened(path: Path, flags: int) -> Iterator[int]:
+    """An open file during a block; one that is created is for its owner alone."""
+    descriptor = open_file(path, flags, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def write(descriptor: int, data: memoryview, offset: int) -> int:
+    """Write some bytes at an offset; returns how many."""
+    return os.pwrite(descriptor, data, offset)
+
+
+def truncate(descriptor: int, size: int) -> None:
+    """Set a file's length."""
+    os.ftruncate(descriptor, size)
+
+
+def chmod(descriptor: int, mode: int) -> None:
+    """Set the mode of an open file or directory."""
+    os.fchmod(descriptor, mode)
+
+
+def fsync(descriptor: int) -> None:
+    """Make a file's bytes, or a directory's names, durable."""
+    os.fsync(descriptor)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give another name, replacing what had it."""
+    source.rename(target)
+
+
+def symlink(target: str, path: Path) -> None:
+    """Make a symbolic link."""
+    path.symlink_to(target)
+
+
+def mkdir(path: Path) -> None:
+    """Make a directory for the owner alone."""
+    path.mkdir(0o700)
+
+
+def unlink(path: Path) -> None:
+    """Remove a file or link."""
+    path.unlink()
+
+
+def rmdir(path: Path) -> None:
+    """Remove an empty directory."""
+    path.rmdir()

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The identity of bytes: their fs-verity digest.
+
+Source: Linux Documentation/filesystems/fsverity.rst, sections "Merkle tree" and "fs-verity descriptor". Blocks of
+4 KiB, no salt. The digest equals that of ``fsverity digest PATH`` and of ``FS_IOC_MEASURE_VERITY``.
+
+This module does not enable fs-verity on a file and does not decide which digest is the right one.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from content.errors import DigestMismatch, StorageFailed, storage
+
+BLOCK = 4096
+"""Bytes of a block of data and of a block of hashes."""
+
+UNIT = 512 * BLOCK
+"""Bytes that one thread reads and hashes at a time. Its blocks fill whole blocks of hashes for each algorithm."""
+
+_DESCRIPTOR = struct.Struct("<BBBB4xQ64s32x144x")
+
+
+class Algorithm(enum.Enum):
+    """Hash algorithms, by their number in the descriptor."""
+
+    SHA256 = 1
+    SHA512 = 2
+
+    @property
+    def hash(self) -> Callable[[bytes | memoryview], hashlib._Hash]:
+        """The constructor in ``hashlib``."""
+        return hashlib.sha256 if self is Algorithm.SHA256 else hashlib.sha512
+
+    @property
+    def size(self) -> int:
+        """Bytes of one hash."""
+        return 32 if self is Algorithm.SHA256 else 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What identifies a file's bytes.
+
+    Attributes:
+        fsverity: the digest, lower-case hexadecimal.
+        length: bytes.
+    """
+
+    fsverity: str
+    length: int
+
+
+def digest_bytes(data: bytes, algorithm: Algorithm = Algorithm.SHA256) -> str:
+    """The digest of bytes in memory, lower-case hexadecimal."""
+    return digest_leaves(hash_blocks(data, algorithm), len(data), algorithm)
+
+
+def hash_blocks(data: bytes | memoryview, algorithm: Algorithm = Algorithm.SHA256) -> bytes:
+    """The hashes of all blocks of ``data``, one after another; the last block is padded with zeros.
+
+    Over a file's bytes these are the leaves of its tree; over a level of the tree they are the next level.
+    """
+    new, view, whole = algorithm.hash, memoryview(data), len(data) - len(data) % BLOCK
+    hashes = [new(view[start : start + BLOCK]).digest() for start in range(0, whole, BLOCK)]
+    if whole < len(data):
+        hashes.append(new(bytes(view[whole:]).ljust(BLOCK, b"\0")).digest())
+    return b"".join(hashes)
+
+
+def digest_leaves(leaves: bytes, length: int, algorithm: Algorithm = Algorithm.SHA256) -> str:
+    """The digest of a file of ``length`` bytes, from the hashes of its blocks.
+
+    With it a list of leaves from anywhere is checked against a signed digest.
+
+    Raises:
+        ValueError: the number of leaves is not that of a file of this length.
+    """
+    if len(leaves) != -(-length // BLOCK) * algorithm.size:
+        raise ValueError(f"{len(leaves)} bytes are not the leaves of a file of {length} bytes")
+    return _digest(leaves, length, algorithm)
+
+
+def digest_file(path: Path, algorithm: Algorithm = Algorithm.SHA256, *, allow_link: bool = False) -> Measured:
+    """Measure a regular file, on all cores if it is large.
+
+    Args:
+        path: the file.
+        algorithm: of the tree and the digest.
+        allow_link: follow ``path`` if it is a symbolic link; else that is an error.
+
+    Raises:
+        Missing: no such file.
+        StorageFailed: not a regular file, not readable, or shortened meanwhile.
+    """
+    with storage("the file was not measured", path), _opened(path, allow_link=allow_link) as descriptor:
+        return digest_descriptor(descriptor, path, algorithm)
+
+
+def digest_descriptor(descriptor: int, path: Path, algorithm: Algorithm = Algorithm.SHA256) -> Measured:
+    """Measure an open file; its position does not matter and is not moved. ``path`` is for messages.
+
+    Memory: two ``UNIT`` for each core, and one hash for each 128 (SHA-512: 64) blocks of the file.
+    """
+    with storage("the file was not measured", path):
+        length = _length(descriptor, path)
+        if length <= UNIT:
+            level = hash_blocks(_read_unit(descriptor, path, 0, length), algorithm)
+        else:
+            level = _second_level(descriptor, path, length, algorithm)
+    return Measured(fsverity=_digest(level, length, algorithm), length=length)
+
+
+def verify_file(path: Path, fsverity: str, length: int) -> None:
+    """Require that a file is the one that a SHA-256 digest and a length name.
+
+    Raises:
+        DigestMismatch: it is another one.
+        Missing: no such file.
+        StorageFailed: not a regular file, a symbolic link, or not readable.
+    """
+    with storage("the file was not measured", path), _opened(path, allow_link=False) as descriptor:
+        verify_descriptor(descriptor, path, fsverity, length)
+
+
+def verify_descriptor(descriptor: int, path: Path, fsverity: str, length: int) -> None:
+    """Like ``verify_file``, for an open file; ``path`` is for messages."""
+    with storage("the file was not measured", path):
+        found_length = _length(descriptor, path)
+    # The length first: it costs nothing, and a file that grew is not worth hashing.
+    if found_length != length:
+        raise DigestMismatch(f"{path} was refused", expected=f"{length} bytes", found=f"{found_length} bytes")
+    found = digest_descriptor(descriptor, path)
+    if found != Measured(fsverity=fsverity, length=length):
+        raise DigestMismatch(f"{path} was refused", expected=fsverity, found=found.fsverity)
+
+
+def _digest(level: bytes, length: int, algorithm: Algorithm) -> str:
+    """The digest of a file, given any full level of its tree."""
+    while len(level) > algorithm.size:
+        level = hash_blocks(level, algorithm)
+    # An empty file has no tree: its root hash is all zeros, which is what an empty level packs to.
+    descriptor = _DESCRIPTOR.pack(1, algorithm.value, BLOCK.bit_length() - 1, 0, length, level)
+    return algorithm.hash(descriptor).hexdigest()
+
+
+def _length(descriptor: int, path: Path) -> int:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise _unmeasured(path, "it is not a regular file")
+    return status.st_size
+
+
+def _second_level(descriptor: int, path: Path, length: int, algorithm: Algorithm) -> bytes:
+    """The level above the leaves. Thread i of n takes units i, i + n, ...: together they read forward."""
+    workers = min(len(os.sched_getaffinity(0)), -(-length // UNIT))
+
+    def work(first: int) -> list[bytes]:
+        return [
+            hash_blocks(hash_blocks(_read_unit(descriptor, path, start, length), algorithm), algorithm)
+            for start in range(first * UNIT, length, workers * UNIT)
+        ]
+
+    parts = [b""] * -(-length // UNIT)
+    with ThreadPoolExecutor(workers) as pool:
+        for first, part in enumerate(pool.map(work, range(workers))):
+            parts[first::workers] = part
+    return b"".join(parts)
+
+
+def _read_unit(descriptor: int, path: Path, start: int, length: int) -> bytes:
+    wanted = min(UNIT, length - start)
+    data = os.pread(descriptor, wanted, start)
+    while len(data) < wanted:
+        more = os.pread(descriptor, wanted - len(data), start + len(data))
+        if not more:
+            raise _unmeasured(path, "it was shortened meanwhile")
+        data += more
+    return data
+
+
+@contextmanager
+def _opened(path: Path, *, allow_link: bool) -> Iterator[int]:
+    # Without O_NONBLOCK the opening of a pipe would wait for a writer.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if allow_link else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _unmeasured(path: Path, why: str) -> StorageFailed:
+    return StorageFailed("the file was not measured", cause=f"{path}: {why}", remedy="name a regular file")

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files addressed by what they are: ``<root>/<2 hex>/<hex>`` holds the bytes with that SHA-256 fs-verity digest.
+
+A file gets its name only after its bytes were hashed as a whole. Files are read-only for all and folders may be entered
+by all, since QEMU runs as another user. Unfinished files lie in ``<root>/partial`` and are never served.
+
+Presence is not proof: a disk changes under us. Who uses bytes calls ``verify`` first. The store does not know why a
+digest is wanted, and takes no lock: it has one writer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from content import durable
+from content.errors import ContentError, DigestMismatch, Missing, NotInStore, storage
+from content.fsverity import Measured, digest_bytes, digest_descriptor, verify_descriptor, verify_file
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_PARTIAL = "partial"
+_FILE_MODE = 0o444
+_FOLDER_MODE = 0o755
+
+
+class ContentStore:
+    """The store under one folder, which is made at the first addition.
+
+    Args:
+        root: its folder, such as ``/var/lib/vmgate/store``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, fsverity: str) -> Path:
+        """Where the bytes of a digest lie, or would.
+
+        Raises:
+            ValueError: not 64 lower-case hexadecimal characters.
+        """
+        if not _DIGEST.fullmatch(fsverity):
+            raise ValueError(f"{fsverity!r} is not a SHA-256 digest")
+        return self.root / fsverity[:2] / fsverity
+
+    def contains(self, fsverity: str, length: int) -> bool:
+        """Whether a file of that name and length is there. Its bytes are not looked at.
+
+        Raises:
+            StorageFailed: the store cannot be read.
+        """
+        path = self.path(fsverity)
+        with storage("the store was not read", path):
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == length
+
+    def verify(self, fsverity: str, length: int) -> None:
+        """Hash the stored bytes as a whole.
+
+        Raises:
+            NotInStore: nothing is there.
+            DigestMismatch: what is there is not it.
+            StorageFailed: it cannot be read.
+        """
+        path = self.path(fsverity)
+        try:
+            verify_file(path, fsverity, length)
+        except Missing as error:
+            raise NotInStore(
+                "the file was not verified", cause=f"the store has no {fsverity}", remedy="fetch or import it"
+            ) from error
+
+    def add_bytes(self, data: bytes) -> Measured:
+        """Store bytes. A damaged file of their name is replaced.
+
+        Raises:
+            StorageFull: no room.
+            ContentError: any other failure.
+        """
+        measured = Measured(fsverity=digest_bytes(data), length=len(data))
+        target = self._make_room(measured)
+        if target is not None:
+            durable.write_file(target, data, _FILE_MODE)
+        return measured
+
+    def add_file(self, path: Path) -> Measured:
+        """Store a copy of a regular file; the copy is what is measured. A damaged file of its name is replaced.
+
+        Raises:
+            Missing: no such file.
+            StorageFull: no room.
+            ContentError: any other failure.
+        """
+        folder = self._partial_folder()
+        with durable.Writer(durable.temporary(folder)) as writer:
+            writer.copy(path)
+            writer.finish()
+            measured = digest_descriptor(writer.descriptor, writer.partial)
+            target = self._make_room(measured)
+            if target is not None:
+                writer.commit(target, _FILE_MODE)
+        return measured
+
+    @contextmanager
+    def receive(self, fsverity: str, length: int) -> Iterator[Incoming]:
+        """Receive the bytes of a digest piece by piece; an interrupted transfer goes on where it stopped.
+
+        Raises:
+            StorageFull: no room for the rest.
+            ContentError: any other failure.
+        """
+        target = self.path(fsverity)
+        partial = self._partial_folder() / fsverity
+        with durable.Writer(partial, resume=True, keep=True) as writer:
+            if writer.offset > length:
+                writer.restart()
+            durable.require_space(partial.parent, length - writer.offset)
+            yield Incoming(writer, target, Measured(fsverity=fsverity, length=length))
+
+    def items(self) -> tuple[Measured, ...]:
+        """Names and lengths of all files, sorted by name. Their bytes are not looked at.
+
+        Raises:
+            StorageFailed: the store cannot be read.
+        """
+        with storage("the store was not read", self.root):
+            return tuple(
+                Measured(fsverity=path.name, length=path.lstat().st_size)
+                for folder in self._folders()
+                for path in sorted(folder.iterdir())
+                if _DIGEST.fullmatch(path.name)
+            )
+
+    def gc(self, keep: set[str]) -> list[str]:
+        """Remove every file, finished or not, whose digest is not in ``keep``, and what a cut left behind.
+
+        Returns:
+            The digests of the finished files removed, sorted.
+
+        Raises:
+            ValueError: ``keep`` has something that is not a digest; nothing was removed.
+            ContentError: it failed; what was removed stays removed.
+        """
+        for fsverity in keep:
+            self.path(fsverity)
+        removed = [item.fsverity for item in self.items() if item.fsverity not in keep]
+        for fsverity in removed:
+            durable.remove(self.path(fsverity))
+        self.sweep()
+        with storage("the store was not read", self.root):
+            partial = self.root / _PARTIAL
+            left = sorted(partial.iterdir()) if partial.is_dir() else []
+        for path in left:
+            if path.name not in keep:
+                durable.remove(path)
+        return removed
+
+    def sweep(self) -> None:
+        """Remove what a cut left behind; unfinished transfers stay. Call it at start.
+
+        Raises:
+            ContentError: it failed.
+        """
+        with storage("the store was not read", self.root):
+            folders = self._folders()
+        for folder in (self.root, self.root / _PARTIAL, *folders):
+            durable.sweep(folder)
+
+    def _folders(self) -> list[Path]:
+        if not self.root.is_dir():
+            return []
+        return sorted(path for path in self.root.iterdir() if _FOLDER.fullmatch(path.name) and path.is_dir())
+
+    def _partial_folder(self) -> Path:
+        durable.make_directory(self.root, _FOLDER_MODE)
+        durable.make_directory(self.root / _PARTIAL, 0o700)
+        return self.root / _PARTIAL
+
+    def _make_room(self, measured: Measured) -> Path | None:
+        """Where to put a file, or nothing if it is there already and intact."""
+        target = self.path(measured.fsverity)
+        durable.make_directory(target.parent, _FOLDER_MODE)
+        try:
+            self.verify(measured.fsverity, measured.length)
+        except ContentError:
+            return target
+        durable.sync_directory(target.parent)
+        return None
+
+
+class Incoming:
+    """One transfer into the store. Its bytes are worth nothing before ``commit``.
+
+    Attributes:
+        offset: bytes that are there already: where to go on.
+    """
+
+    def __init__(self, writer: durable.Writer, target: Path, expected: Measured) -> None:
+        self._writer = writer
+        self._target = target
+        self._expected = expected
+
+    @property
+    def offset(self) -> int:
+        """Bytes so far."""
+        return self._writer.offset
+
+    def restart(self) -> None:
+        """Forget the bytes so far, for a sender that cannot go on in the middle."""
+        self._writer.restart()
+
+    def write(self, untrusted_chunk: bytes) -> None:
+        """Add bytes.
+
+        Raises:
+            DigestMismatch: more than the length; all of it is thrown away.
+            StorageFull: no room; the transfer may go on later.
+        """
+        if self.offset + len(untrusted_chunk) > self._expected.length:
+            found = f"at least {self.offset + len(untrusted_chunk)} bytes"
+            self._writer.discard()
+            raise DigestMismatch(
+                f"{self._expected.fsverity} was refused", expected=f"{self._expected.length} bytes", found=found
+            )
+        self._writer.write(untrusted_chunk)
+
+    def commit(self) -> None:
+        """Verify all bytes and take the file into the store.
+
+        Raises:
+            DigestMismatch: they are not the ones named, or not all; they are thrown away.
+            ContentError: it failed; the transfer may go on later.
+        """
+        try:
+            verify_descriptor(
+                self._writer.descriptor, self._writer.partial, self._expected.fsverity, self._expected.length
+            )
+        except DigestMismatch:
+            self._writer.discard()
+            raise
+        durable.make_directory(self._target.parent, _FOLDER_MODE)
+        self._writer.commit(self._target, _FILE_MODE)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a VM is made of, as its publisher signs it.
+
+People write TOML; the publisher turns it into this. A definition names no path of a host. This module does not make
+domain XML (``hypervisor`` does) and does not judge whether a host's policy allows the VM (``agent.gate`` does).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from documents.canonical import Json
+from documents.document import Document
+from documents.fields import NAME, UUID, Fields
+from documents.release import MAX_LENGTH
+
+MACHINE = re.compile(r"pc-q35-[0-9]{1,2}\.[0-9]{1,2}")
+DISK_CLASSES = ("readonly",)
+GUARDIANS = ("tpm",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """One disk: a base image by digest.
+
+    Attributes:
+        name: unique in the definition.
+        image: fs-verity digest of the base image.
+        length: bytes of the base image.
+        disk_class: ``readonly``: the guest reads the signed image itself and can write nothing.
+    """
+
+    name: str
+    image: str
+    length: int
+    disk_class: str
+
+    @classmethod
+    def read(cls, untrusted: Json) -> Disk:
+        """Read one disk."""
+        fields = Fields(untrusted, "disk")
+        disk = cls(
+            name=fields.take_name("name"),
+            image=fields.take_digest("image"),
+            length=fields.take_int("length", 1, MAX_LENGTH),
+            disk_class=fields.take_choice("class", DISK_CLASSES),
+        )
+        fields.finish()
+        return disk
+
+    def members(self) -> dict[str, Json]:
+        """The members, for encoding."""
+        return {"name": self.name, "image": self.image, "length": self.length, "class": self.disk_class}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmDefinition(Document):
+    """One VM.
+
+    Attributes:
+        name: the domain's name.
+        uuid: the domain's UUID, lower case.
+        title: for people.
+        machine: versioned QEMU machine type, such as ``pc-q35-7.2``.
+        vcpus: virtual processors.
+        memory_mib: guest memory in MiB.
+        disks: in boot order.
+        guardians: who can open the VM's key; any one of them.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.vm-definition"
+    LIMIT: ClassVar[int] = 100_000
+
+    name: str
+    uuid: str
+    title: str
+    machine: str
+    vcpus: int
+    memory_mib: int
+    disks: tuple[Disk, ...]
+    guardians: tuple[str, ...]
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+        definition = cls(
+            name=fields.take_name("name"),
+            uuid=fields.take_text("uuid", UUID, 36),
+            title=fields.take_text("title", limit=120, empty=True),
+            machine=fields.take_text("machine", MACHINE, 14),
+            vcpus=fields.take_int("vcpus", 1, 255),
+            memory_mib=fields.take_int("memory_mib", 64, 2**22),
+            disks=fields.take_list("disks", Disk.read, 16),
+            guardians=fields.take_texts("guardians", NAME, 3),
+        )
+        fields.require_distinct("disks", [disk.name for disk in definition.disks])
+        if not definition.disks:
+            raise fields.wrong("disks", "is empty")
+        if not definition.guardians or not set(definition.guardians) <= set(GUARDIANS):
+            raise fields.wrong("guardians", "is empty or names an unknown guardian")
+        return definition
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {
+            "name": self.name,
+            "uuid": self.uuid,
+            "title": self.title,
+            "machine": self.machine,
+            "vcpus": self.vcpus,
+            "memory_mib": self.memory_mib,
+            "disks": [disk.members() for disk in self.disks],
+            "guardians": list(self.guardians),
+        }

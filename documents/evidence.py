@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host shows to be appraised (evidence, RFC 9334 section 8.1): a quote and the logs that explain it.
+
+Nothing in it is trusted before ``measure`` has verified the quote and replayed the logs against it. This module does
+not verify anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from documents.canonical import Json
+from documents.document import Document
+from documents.fields import Fields, encode_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence(Document):
+    """A quote with its logs.
+
+    Attributes:
+        attest: TPMS_ATTEST as the TPM signed it.
+        signature: TPMT_SIGNATURE.
+        ak: TPMT_PUBLIC of the attestation key, as the host claims it.
+        boot_log: TCG PC Client boot log, binary; empty where the firmware gave none.
+        ima: kernel's IMA list, binary; empty where there is none.
+        cel: vmgate's own log, TCG Canonical Event Log in JSON, one record a line.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.evidence"
+    LIMIT: ClassVar[int] = 64_000_000
+
+    attest: bytes
+    signature: bytes
+    ak: bytes
+    boot_log: bytes
+    ima: bytes
+    cel: bytes
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+        return cls(
+            attest=fields.take_bytes("attest", 2_000),
+            signature=fields.take_bytes("signature", 1_000),
+            ak=fields.take_bytes("ak", 1_000),
+            boot_log=fields.take_bytes("boot_log", 4_000_000),
+            ima=fields.take_bytes("ima", 32_000_000),
+            cel=fields.take_bytes("cel", 8_000_000),
+        )
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {
+            "attest": encode_bytes(self.attest),
+            "signature": encode_bytes(self.signature),
+            "ak": encode_bytes(self.ak),
+            "boot_log": encode_bytes(self.boot_log),
+            "ima": encode_bytes(self.ima),
+            "cel": encode_bytes(self.cel),
+        }

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state that a host keeps on its disk: which releases are active, where an update stands, and its sealed key.
+
+Each carries a version; one written by a newer vmgate is refused (``DocumentNewer``). This module does no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from documents.canonical import Json
+from documents.document import Document
+from documents.fields import UUID, Fields, encode_bytes
+from documents.release import COORDINATE, MAX_NUMBER, PolicyKey, Release
+
+UPDATE_STATES = ("idle", "fetched", "verified", "staged", "switched", "confirmed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation(Document):
+    """The releases that are active together.
+
+    Attributes:
+        number: grows by one with each switch.
+        releases: the release documents as signed, one a channel, sorted by channel.
+        stale: the metadata had expired when this was imported, and the release's ``import_days`` allowed it.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.generation"
+    LIMIT: ClassVar[int] = 32_000_000
+
+    number: int
+    releases: tuple[bytes, ...]
+    stale: bool
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+
+        def release(untrusted: Json) -> bytes:
+            item = Fields({"release": untrusted}, "generation")
+            return item.take_bytes("release", Release.LIMIT)
+
+        generation = cls(
+            number=fields.take_int("number", 1, MAX_NUMBER),
+            releases=fields.take_list("releases", release, 16),
+            stale=fields.take_bool("stale"),
+        )
+        channels = [parsed.channel for parsed in generation.parsed()]
+        if not channels or channels != sorted(set(channels)):
+            raise fields.wrong("releases", "is empty or not sorted by channel")
+        if sum(parsed.authority == "platform" for parsed in generation.parsed()) != 1:
+            raise fields.wrong("releases", "does not hold exactly one platform release")
+        return generation
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {
+            "number": self.number,
+            "releases": [encode_bytes(release) for release in self.releases],
+            "stale": self.stale,
+        }
+
+    def parsed(self) -> tuple[Release, ...]:
+        """The releases, parsed."""
+        return tuple(Release.parse(release) for release in self.releases)
+
+    @property
+    def platform(self) -> Release:
+        """The platform release."""
+        return next(release for release in self.parsed() if release.authority == "platform")
+
+    @property
+    def workloads(self) -> tuple[Release, ...]:
+        """The workload releases."""
+        return tuple(release for release in self.parsed() if release.authority == "workload")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateJournal(Document):
+    """Where the update of this host stands.
+
+    Attributes:
+        state: one of ``UPDATE_STATES``.
+        generation: the generation that is on its way or, when idle or confirmed, active; 0 for none yet.
+        previous: the generation to go back to; 0 for none.
+        refused: digests of generations' releases that failed on this host and are not offered again on their own.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.update-journal"
+    LIMIT: ClassVar[int] = 100_000
+
+    state: str
+    generation: int
+    previous: int
+    refused: tuple[str, ...]
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+        return cls(
+            state=fields.take_choice("state", UPDATE_STATES),
+            generation=fields.take_int("generation", 0, MAX_NUMBER),
+            previous=fields.take_int("previous", 0, MAX_NUMBER),
+            refused=fields.take_texts("refused", COORDINATE, 1_000, 64),
+        )
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {
+            "state": self.state,
+            "generation": self.generation,
+            "previous": self.previous,
+            "refused": list(self.refused),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor(Document):
+    """The lowest versions and time that this host still accepts; it only rises (rollback protection).
+
+    Attributes:
+        time: latest time known from signed metadata or a successful refresh, in seconds since 1970 UTC.
+        root: version of the TUF root.
+        releases: (channel, lowest number) sorted by channel.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.floor"
+    LIMIT: ClassVar[int] = 10_000
+
+    time: int
+    root: int
+    releases: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+
+        def release(untrusted: Json) -> tuple[str, int]:
+            item = Fields(untrusted, "floor")
+            pair = (item.take_name("channel"), item.take_int("number", 1, MAX_NUMBER))
+            item.finish()
+            return pair
+
+        floor = cls(
+            time=fields.take_int("time", 0, 2**40),
+            root=fields.take_int("root", 1, MAX_NUMBER),
+            releases=fields.take_list("releases", release, 16),
+        )
+        channels = [channel for channel, _ in floor.releases]
+        if channels != sorted(set(channels)):
+            raise fields.wrong("releases", "is not sorted by channel")
+        return floor
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {
+            "time": self.time,
+            "root": self.root,
+            "releases": [{"channel": channel, "number": number} for channel, number in self.releases],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedKey(Document):
+    """The host's key-encryption key, sealed by its TPM. Holds no secret in the clear.
+
+    Attributes:
+        public: TPM2B_PUBLIC of the sealed object.
+        private: TPM2B_PRIVATE of the sealed object.
+        channel: platform channel whose policies open it.
+        epoch: security epoch in the policyRef.
+        counter: highest value of the host's NV counter at which it opens.
+        key: the policy key whose policies open it.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.sealed-key"
+    LIMIT: ClassVar[int] = 20_000
+
+    public: bytes
+    private: bytes
+    channel: str
+    epoch: int
+    counter: int
+    key: PolicyKey
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+        return cls(
+            public=fields.take_bytes("public", 2_000),
+            private=fields.take_bytes("private", 2_000),
+            channel=fields.take_name("channel"),
+            epoch=fields.take_int("epoch", 1, MAX_NUMBER),
+            counter=fields.take_int("counter", 0, 2**62),
+            key=PolicyKey.read(fields.take("key")),
+        )
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {
+            "public": encode_bytes(self.public),
+            "private": encode_bytes(self.private),
+            "channel": self.channel,
+            "epoch": self.epoch,
+            "counter": self.counter,
+            "key": self.key.members(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedVmKey(Document):
+    """A VM's key, encrypted for one guardian. Holds no secret in the clear.
+
+    Attributes:
+        uuid: the VM.
+        guardian: ``tpm``: AES-256-GCM under the host's sealed key, with the UUID as associated data.
+        nonce: 12 bytes.
+        ciphertext: key and tag.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.vm-key"
+    LIMIT: ClassVar[int] = 4_000
+
+    uuid: str
+    guardian: str
+    nonce: bytes
+    ciphertext: bytes
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+        key = cls(
+            uuid=fields.take_text("uuid", UUID, 36),
+            guardian=fields.take_choice("guardian", ("tpm",)),
+            nonce=fields.take_bytes("nonce", 12),
+            ciphertext=fields.take_bytes("ciphertext", 200),
+        )
+        if len(key.nonce) != 12:
+            raise fields.wrong("nonce", "is not 12 bytes")
+        return key
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {
+            "uuid": self.uuid,
+            "guardian": self.guardian,
+            "nonce": encode_bytes(self.nonce),
+            "ciphertext": encode_bytes(self.ciphertext),
+        }

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hypothesis strategies: well-formed documents of every type, and ways to damage their bytes.
+
+The documents are well formed and small, not consistent with each other: digests are random. This module knows no file,
+key or TPM.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+
+from documents.audit import GENESIS, AuditRecord
+from documents.audit import OUTCOMES as AUDIT_OUTCOMES
+from documents.bundle import BundleEntry, BundleIndex
+from documents.canonical import Json
+from documents.definition import GUARDIANS, Disk, VmDefinition
+from documents.document import Document
+from documents.errors import Exit
+from documents.event import EVENTS, MeasuredEvent
+from documents.evidence import Evidence
+from documents.fields import TEXT
+from documents.host_files import HostFile, HostFiles
+from documents.host_state import UPDATE_STATES, Floor, Generation, SealedKey, UpdateJournal, WrappedVmKey
+from documents.local_api import Request, Response
+from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
+from documents.security_policy import ALLOWANCES, SecurityPolicy
+from documents.verdict import AUTHORITIES, LEVELS, OUTCOMES, Finding, Verdict
+
+T = TypeVar("T")
+
+LOWER = string.ascii_lowercase + string.digits
+MIDDLE = LOWER + "._-"
+
+
+def _joined(first: str, rest: str, limit: int, last: str = "") -> st.SearchStrategy[str]:
+    parts = [st.sampled_from(first), st.text(rest, max_size=limit)]
+    if last:
+        parts.append(st.sampled_from(last))
+    return st.tuples(*parts).map("".join)
+
+
+NAMES = st.sampled_from(LOWER) | _joined(LOWER, MIDDLE, 20, LOWER)
+SLASHED_NAMES = st.lists(_joined(LOWER, MIDDLE, 10), min_size=1, max_size=4).map("/".join)
+DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
+UUIDS = st.uuids().map(str)
+TEXTS = st.text(st.characters(codec="utf-8").filter(lambda c: TEXT.fullmatch(c) is not None), max_size=40)
+FULL_TEXTS = TEXTS.filter(bool)
+LENGTHS = st.integers(0, MAX_LENGTH)
+NUMBERS = st.integers(1, MAX_NUMBER)
+TIMES = st.integers(0, 2**40)
+BLOBS = st.binary(max_size=40)
+PATHS = st.lists(_joined(string.ascii_letters, string.ascii_letters + "@%+=:,._~-", 8), min_size=1, max_size=4).map(
+    lambda parts: "/" + "/".join(parts)
+)
+VERSIONS = st.tuples(*[st.integers(0, 9999)] * 3).map(lambda parts: ".".join(map(str, parts)))
+
+
+def distinct(items: st.SearchStrategy[T], most: int, least: int = 0) -> st.SearchStrategy[tuple[T, ...]]:
+    """Tuples without repetition, sorted."""
+    return st.lists(items, unique=True, min_size=least, max_size=most).map(lambda found: tuple(sorted(found)))  # type: ignore[type-var]
+
+
+ARTIFACTS = st.builds(Artifact, name=SLASHED_NAMES, kind=st.sampled_from(KINDS), fsverity=DIGESTS, length=LENGTHS)
+REFERENCE_VALUES = st.builds(ReferenceValue, component=SLASHED_NAMES, fsverity=DIGESTS)
+POLICY_KEYS = st.builds(PolicyKey, x=DIGESTS, y=DIGESTS)
+
+
+@st.composite
+def signed_policies(draw: st.DrawFn) -> SignedPolicy:
+    """A policy with a random signature."""
+    entry = draw(st.sampled_from(("fresh", "switch")))
+    indexes = draw(distinct(st.integers(0, 23), 3, 1))
+    return SignedPolicy(
+        entry=entry,
+        predecessor=0 if entry == "fresh" else draw(NUMBERS),
+        epoch=draw(NUMBERS),
+        pcrs=tuple((index, draw(DIGESTS)) for index in indexes),
+        signature=draw(st.binary(min_size=64, max_size=64)),
+    )
+
+
+@st.composite
+def releases(draw: st.DrawFn, authority: str | None = None, channel: str | None = None) -> Release:
+    """A platform or workload release that is consistent in itself."""
+    authority = authority or draw(st.sampled_from(("platform", "workload")))
+    platform = authority == "platform"
+    bounds = draw(st.tuples(NUMBERS, NUMBERS).map(sorted))
+    return Release(
+        channel=channel or draw(NAMES),
+        authority=authority,
+        number=draw(NUMBERS),
+        epoch=draw(NUMBERS),
+        minimum_agent=draw(VERSIONS),
+        import_days=draw(st.integers(0, 3660)),
+        accepts=(0, 0) if platform else (bounds[0], bounds[1]),
+        artifacts=tuple(draw(st.lists(ARTIFACTS, min_size=1, max_size=3, unique_by=lambda item: item.name))),
+        reference=tuple(draw(st.lists(REFERENCE_VALUES, min_size=1, max_size=3, unique_by=lambda item: item.component)))
+        if platform
+        else (),
+        policy_keys=tuple(draw(st.lists(POLICY_KEYS, min_size=1, max_size=2))) if platform else (),
+        policies=tuple(draw(st.lists(signed_policies(), min_size=1, max_size=2))) if platform else (),
+        refused=draw(distinct(DIGESTS, 2)),
+    )
+
+
+@st.composite
+def generations(draw: st.DrawFn) -> Generation:
+    """One platform release and some workload releases."""
+    channels = draw(distinct(NAMES, 3, 1))
+    platform = draw(st.sampled_from(channels))
+    return Generation(
+        number=draw(NUMBERS),
+        releases=tuple(
+            draw(releases("platform" if channel == platform else "workload", channel)).encode() for channel in channels
+        ),
+        stale=draw(st.booleans()),
+    )
+
+
+@st.composite
+def bundle_indexes(draw: st.DrawFn) -> BundleIndex:
+    """Entries without gaps."""
+    folder = st.sampled_from(("metadata", "targets", "blobs"))
+    names = draw(distinct(st.tuples(folder, _joined(LOWER, MIDDLE, 8)).map("/".join), 4, 1))
+    entries, offset = [], 0
+    for name in names:
+        length = draw(st.integers(0, 2**30))
+        entries.append(BundleEntry(name=name, offset=offset, length=length))
+        offset += length
+    return BundleIndex(entries=tuple(entries))
+
+
+@st.composite
+def host_files(draw: st.DrawFn) -> HostFiles:
+    """A list of files of some packages."""
+    versions = st.text(string.ascii_letters + string.digits + ".+:~-", min_size=1, max_size=12)
+    return HostFiles(
+        root=draw(st.sampled_from(("host", "site"))),
+        packages=draw(distinct(st.tuples(_joined(LOWER, LOWER + "+.-", 10), versions), 2)),
+        files=tuple(
+            HostFile(path=path, fsverity=draw(DIGESTS), length=draw(LENGTHS)) for path in draw(distinct(PATHS, 4, 1))
+        ),
+    )
+
+
+DISKS = st.builds(
+    Disk, name=NAMES, image=DIGESTS, length=st.integers(1, MAX_LENGTH), disk_class=st.just("readonly")
+)
+DEFINITIONS = st.builds(
+    VmDefinition,
+    name=NAMES,
+    uuid=UUIDS,
+    title=TEXTS,
+    machine=st.tuples(st.integers(0, 99), st.integers(0, 99)).map(lambda parts: f"pc-q35-{parts[0]}.{parts[1]}"),
+    vcpus=st.integers(1, 255),
+    memory_mib=st.integers(64, 2**22),
+    disks=st.lists(DISKS, min_size=1, max_size=3, unique_by=lambda disk: disk.name).map(tuple),
+    guardians=st.just(GUARDIANS),
+)
+SECURITY_POLICIES = st.builds(
+    SecurityPolicy,
+    allow=distinct(st.sampled_from(ALLOWANCES), 3),
+    max_vcpus=st.integers(1, 255),
+    max_memory_mib=st.integers(64, 2**22),
+)
+EVENT_DOCUMENTS = st.builds(
+    MeasuredEvent, event=st.sampled_from(EVENTS), subject=SLASHED_NAMES, fsverity=DIGESTS
+)
+EVIDENCE = st.builds(Evidence, attest=BLOBS, signature=BLOBS, ak=BLOBS, boot_log=BLOBS, ima=BLOBS, cel=BLOBS)
+FINDINGS = st.builds(
+    Finding,
+    check=SLASHED_NAMES,
+    subject=FULL_TEXTS,
+    outcome=st.sampled_from(OUTCOMES),
+    expected=TEXTS,
+    found=TEXTS,
+    authority=st.sampled_from(AUTHORITIES),
+)
+VERDICTS = st.builds(
+    Verdict,
+    subject=FULL_TEXTS,
+    level=st.sampled_from(LEVELS),
+    time=TIMES,
+    findings=st.lists(FINDINGS, max_size=3).map(tuple),
+)
+NAMED_TEXTS = st.dictionaries(SLASHED_NAMES, TEXTS, max_size=3).map(lambda found: tuple(sorted(found.items())))
+AUDIT_RECORDS = st.builds(
+    AuditRecord,
+    sequence=st.integers(1, 2**60),
+    time=TIMES,
+    boot=UUIDS,
+    event=SLASHED_NAMES,
+    outcome=st.sampled_from(AUDIT_OUTCOMES),
+    subject=TEXTS,
+    actor=FULL_TEXTS,
+    details=NAMED_TEXTS,
+    previous=DIGESTS,
+)
+JOURNALS = st.builds(
+    UpdateJournal,
+    state=st.sampled_from(UPDATE_STATES),
+    generation=st.integers(0, MAX_NUMBER),
+    previous=st.integers(0, MAX_NUMBER),
+    refused=distinct(DIGESTS, 2),
+)
+FLOORS = st.builds(
+    Floor,
+    time=TIMES,
+    root=NUMBERS,
+    releases=st.dictionaries(NAMES, NUMBERS, max_size=3).map(lambda found: tuple(sorted(found.items()))),
+)
+SEALED_KEYS = st.builds(
+    SealedKey, public=BLOBS, private=BLOBS, channel=NAMES, epoch=NUMBERS, counter=st.integers(0, 2**62), key=POLICY_KEYS
+)
+WRAPPED_KEYS = st.builds(
+    WrappedVmKey, uuid=UUIDS, guardian=st.just("tpm"), nonce=st.binary(min_size=12, max_size=12), ciphertext=BLOBS
+)
+REQUESTS = st.builds(Request, verb=SLASHED_NAMES, arguments=NAMED_TEXTS, actor=FULL_TEXTS)
+
+VALUES: st.SearchStrategy[Json] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+"""Anything that has a canonical form."""
+
+OBJECTS: st.SearchStrategy[dict[str, Json]] = st.dictionaries(st.text(max_size=10), VALUES, max_size=4)
+
+
+@st.composite
+def responses(draw: st.DrawFn) -> Response:
+    """An answer or an error."""
+    code = draw(st.sampled_from(Exit))
+    return Response(exit=int(code), error=draw(FULL_TEXTS) if code else "", result=draw(OBJECTS))
+
+
+DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
+    AuditRecord: AUDIT_RECORDS,
+    BundleIndex: bundle_indexes(),
+    Evidence: EVIDENCE,
+    Floor: FLOORS,
+    Generation: generations(),
+    HostFiles: host_files(),
+    MeasuredEvent: EVENT_DOCUMENTS,
+    Release: releases(),
+    Request: REQUESTS,
+    Response: responses(),
+    SealedKey: SEALED_KEYS,
+    SecurityPolicy: SECURITY_POLICIES,
+    UpdateJournal: JOURNALS,
+    Verdict: VERDICTS,
+    VmDefinition: DEFINITIONS,
+    WrappedVmKey: WRAPPED_KEYS,
+}
+"""A strategy for each type of document."""
+
+
+def damaged(data: bytes) -> Iterator[bytes]:
+    """The bytes with one bit flipped, one byte inserted, one taken out, or cut off: at every place, or at some 1,000."""
+    for where in range(0, len(data), 1 + len(data) // 1_000):
+        yield data[:where] + bytes([data[where] ^ (1 << (where % 8))]) + data[where + 1 :]
+        yield data[:where] + b' 0"}],\\\x00\xff'[where % 9 :][:1] + data[where:]
+        yield data[:where] + data[where + 1 :]
+        yield data[:where]
+
+
+def chain(count: int) -> list[AuditRecord]:
+    """A whole trail of ``count`` records."""
+    found: list[AuditRecord] = []
+    for sequence in range(1, count + 1):
+        found.append(
+            AuditRecord(
+                sequence=sequence,
+                time=1_800_000_000 + sequence,
+                boot="b9ec1f26-68a9-4c3f-9a51-1a2b3c4d5e6f",
+                event="vm-start",
+                outcome="refused",
+                subject=f"guest{sequence}",
+                actor="uid 0",
+                details=(("check", "disk-digest"),),
+                previous=found[-1].hash() if found else GENESIS,
+            )
+        )
+    return found
+
+
+def places(value: Json, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The place of every value inside a decoded document, the whole included."""
+    yield at
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in inner:
+        yield from places(part, (*at, key))
+
+
+def lookup(value: Any, at: tuple[str | int, ...]) -> Any:
+    """What is at a place."""
+    for key in at:
+        value = value[key]
+    return value

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A software TPM of a test's own: real swtpm on a Unix socket, whose state outlives its power.
+
+It listens on ``<directory>/tpm`` and, for control, on ``<directory>/tpm.ctrl``, which is where the TCTI looks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Self
+
+GUARD = 20
+"""Seconds after which a swtpm that does not come up, or does not go, is taken for hung."""
+
+CMD_GET_CAPABILITY = (1).to_bytes(4, "big")
+"""Of swtpm's control protocol (swtpm_ioctls(3))."""
+
+
+def quiet() -> None:
+    """Keep the TPM library from printing what the tests expect to go wrong. Call it before the library is loaded."""
+    os.environ.setdefault("TSS2_LOG", "all+none")
+
+
+quiet()
+
+
+class SoftwareTpm:
+    """One swtpm process and its state.
+
+    Args:
+        directory: absolute, short (a socket's path has at most 107 bytes), and this TPM's alone.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.absolute()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def tcti(self) -> str:
+        """How a client reaches it."""
+        return f"swtpm:path={self._directory}/tpm"
+
+    @property
+    def state(self) -> Path:
+        """The folder of its permanent state."""
+        return self._directory / "state"
+
+    def start(self) -> None:
+        """Switch it on: TPM2_Startup(CLEAR) over whatever permanent state there is."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        data, control = self._directory / "tpm", self._directory / "tpm.ctrl"
+        for path in (data, control):
+            path.unlink(missing_ok=True)
+        # The control socket is bound here: a question waits in it until the TPM serves, and then is answered.
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+            listener.bind(str(control))
+            listener.listen(1)
+            command = [
+                "swtpm",
+                "socket",
+                "--tpm2",
+                *("--tpmstate", f"dir={self.state}"),
+                *("--server", f"type=unixio,path={data}"),
+                *("--ctrl", f"type=unixio,fd={listener.fileno()}"),
+                *("--flags", "not-need-init,startup-clear"),
+                *("--log", f"file={self._directory}/log"),
+            ]
+            self._process = subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
+            listener.close()
+            client.settimeout(GUARD)
+            client.connect(str(control))
+            client.sendall(CMD_GET_CAPABILITY)
+            if not client.recv(64):
+                raise RuntimeError(f"swtpm did not start; see {self._directory}/log")
+
+    def stop(self) -> None:
+        """Cut its power: it gets no word before."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(GUARD)
+        self._process = None
+
+    def power_cycle(self) -> None:
+        """Off and on again: permanent state kept, PCRs at their reset values."""
+        self.stop()
+        self.start()
+
+    def save(self, target: Path) -> None:
+        """Copy the state of a TPM that is off."""
+        shutil.copytree(self.state, target)
+
+    def restore(self, source: Path) -> None:
+        """Put back what ``save`` copied; the TPM is off."""
+        shutil.rmtree(self.state)
+        shutil.copytree(source, self.state)
