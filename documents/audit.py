@@ -52,7 +52,7 @@ class AuditRecord(Document):
     """
 
     TYPE: ClassVar[str] = "vmgate.audit"
-    LIMIT: ClassVar[int] = 20_000
+    LIMIT: ClassVar[int] = 150_000
 
     sequence: int
     time: int

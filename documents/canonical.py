@@ -14,7 +14,7 @@ from typing import NoReturn, TypeAlias
 
 from documents.errors import DocumentError, DocumentTooLarge
 
-Json: TypeAlias = "None | bool | int | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"
 
 MAX_DEPTH = 12
 """Levels of nesting. The deepest document (a release) needs six."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error that a user can meet, as data: what happened, why, what to do, and the exit code that says whose turn it is.
+"""Every error that a user can meet, as data: what happened, why, what to do, and whose turn it is (exit code).
 
 Each package declares its own subclasses in its own ``errors.py``. A bug stays a ``ValueError`` or ``TypeError``
 and never looks like an attack. This module does not print, translate or log anything.

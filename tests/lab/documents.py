@@ -147,9 +147,7 @@ def host_files(draw: st.DrawFn) -> HostFiles:
     )
 
 
-DISKS = st.builds(
-    Disk, name=NAMES, image=DIGESTS, length=st.integers(1, MAX_LENGTH), disk_class=st.just("readonly")
-)
+DISKS = st.builds(Disk, name=NAMES, image=DIGESTS, length=st.integers(1, MAX_LENGTH), disk_class=st.just("readonly"))
 DEFINITIONS = st.builds(
     VmDefinition,
     name=NAMES,
@@ -167,9 +165,7 @@ SECURITY_POLICIES = st.builds(
     max_vcpus=st.integers(1, 255),
     max_memory_mib=st.integers(64, 2**22),
 )
-EVENT_DOCUMENTS = st.builds(
-    MeasuredEvent, event=st.sampled_from(EVENTS), subject=SLASHED_NAMES, fsverity=DIGESTS
-)
+EVENT_DOCUMENTS = st.builds(MeasuredEvent, event=st.sampled_from(EVENTS), subject=SLASHED_NAMES, fsverity=DIGESTS)
 EVIDENCE = st.builds(Evidence, attest=BLOBS, signature=BLOBS, ak=BLOBS, boot_log=BLOBS, ima=BLOBS, cel=BLOBS)
 FINDINGS = st.builds(
     Finding,
@@ -260,7 +256,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
 
 
 def damaged(data: bytes) -> Iterator[bytes]:
-    """The bytes with one bit flipped, one byte inserted, one taken out, or cut off: at every place, or at some 1,000."""
+    """The bytes with one bit flipped, one byte inserted, one taken out, or cut off: at up to some 1,000 places."""
     for where in range(0, len(data), 1 + len(data) // 1_000):
         yield data[:where] + bytes([data[where] ^ (1 << (where % 8))]) + data[where + 1 :]
         yield data[:where] + b' 0"}],\\\x00\xff'[where % 9 :][:1] + data[where:]

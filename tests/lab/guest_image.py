@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import stat
 import struct
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 BUSYBOX = Path("/bin/busybox")
 COMMAND_LINE = "console=ttyS0,115200 quiet loglevel=1 panic=-1"
-MARKER = "vmgate-guest:"
+READY = "vmgate-guest: ready"
+HOPELESS = re.compile(r"No bootable option|Access Denied|Kernel panic|emergency mode")
+BOOT_GUARD = 150.0
+"""Seconds; ten times what a boot takes on an idle machine."""
 APPLETS = ("head", "insmod", "mount", "od", "poweroff", "sh", "tr")
 # In the order in which they must be loaded.
 MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio-rng",
@@ -28,6 +34,10 @@ DISK_ID = "7B3B5A0C-64D1-4E7B-9E55-0D2C2C0F1E01"
 PARTITION_ID = "7B3B5A0C-64D1-4E7B-9E55-0D2C2C0F1E02"
 VOLUME_ID = "7B3B5A0C"
 MIB = 1024 * 1024
+Signer = Callable[[Path, Path], None]
+"""Signs an EFI program (first) into a file (second)."""
+# What would write the present time into its output.
+CLOCKED = {"sbsign", "objcopy", "mformat", "mmd", "mcopy"}
 
 INIT = """#!/bin/sh
 export PATH=/bin
@@ -54,18 +64,14 @@ wait
 """
 
 
-def build(
-    folder: Path, *, build_text: str, kernel_deb: Path, key_pem: Path, cert_pem: Path, sign: bool = True
-) -> Path:
+def build(folder: Path, *, build_text: str, kernel_deb: Path, sign: Signer | None) -> Path:
     """Make ``folder/disk.img``; ``folder`` is made if it is not there and holds what was in between.
 
     Args:
         folder: where to work.
         build_text: what the guest prints after ``build=``.
         kernel_deb: a ``linux-image-*-cloud-amd64`` package.
-        key_pem: an RSA key; its certificate must be in the db of the firmware.
-        cert_pem: that certificate.
-        sign: an unsigned image is for showing that the firmware refuses it.
+        sign: signs an EFI program; the firmware refuses an image that nobody signed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unpacked = folder / "kernel"
@@ -74,12 +80,21 @@ def build(
     (kernel,) = (unpacked / "boot").glob("vmlinuz-*")
     (folder / "initrd").write_bytes(_initramfs(unpacked, build_text))
     loader = _unified_kernel(folder, kernel)
-    if sign:
+    if sign is not None:
         signed = folder / "signed.efi"
-        _run("sbsign", "--key", key_pem, "--cert", cert_pem, "--output", signed, loader)
+        sign(loader, signed)
         loader = signed
     shutil.rmtree(unpacked)
     return _disk(folder, loader)
+
+
+def signer(key_pem: Path, cert_pem: Path) -> Signer:
+    """Sign with an RSA key in the clear, for tests that bring no key of a publisher."""
+
+    def sign(efi: Path, signed: Path) -> None:
+        _run("sbsign", "--key", key_pem, "--cert", cert_pem, "--output", signed, efi)
+
+    return sign
 
 
 def enrolled_vars(tool: Path, template: Path, cert_pem: Path, out: Path) -> Path:
@@ -97,6 +112,37 @@ def enrolled_vars(tool: Path, template: Path, cert_pem: Path, out: Path) -> Path
     return out
 
 
+def cache_folder() -> Path:
+    """Where packages and tools were fetched to, once, before the tests."""
+    return Path(os.environ.get("VMGATE_CACHE") or Path(__file__).resolve().parents[2] / ".cache")
+
+
+def cached_kernel() -> Path:
+    """The kernel package in the cache."""
+    (package,) = cache_folder().glob("debs/linux-image-*-cloud-amd64_*.deb")
+    return package
+
+
+def wait_for(console_log: Path, marker: str) -> str:
+    """Wait until a guest printed ``marker``, and return all that it printed.
+
+    Raises:
+        GuestFailed: it will not get there, or the hang guard ended the wait.
+    """
+    deadline = time.monotonic() + BOOT_GUARD
+    while True:
+        text = console_log.read_text(errors="replace") if console_log.exists() else ""
+        if marker in text:
+            return text
+        if HOPELESS.search(text) or time.monotonic() > deadline:
+            raise GuestFailed(text)
+        time.sleep(0.05)
+
+
+class GuestFailed(Exception):
+    """What the guest printed."""
+
+
 def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
     """A fresh RSA key and its certificate, as PEM files: for tests that bring no key of their own."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,13 +154,12 @@ def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
 
 def _run(*command: str | Path) -> None:
     """Run a program under a clock that stands still, and show its output only if it fails."""
-    whole = ["faketime", "-f", NOW, *map(os.fspath, command)] if command[0] in CLOCKED else list(map(os.fspath, command))
-    done = subprocess.run(whole, check=False, capture_output=True, text=True, env=os.environ | {"TZ": "UTC"})
+    clock = ["faketime", "-f", NOW] if command[0] in CLOCKED else []
+    done = subprocess.run(
+        [*clock, *command], check=False, capture_output=True, text=True, env=os.environ | {"TZ": "UTC"}
+    )
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stdout}{done.stderr}")
-
-
-CLOCKED = {"sbsign", "objcopy", "mformat", "mmd", "mcopy"}
 
 
 def _initramfs(unpacked: Path, build_text: str) -> bytes:

@@ -63,20 +63,20 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter_namespace(folder: Path) -> None:
-    """Move this process into a mount namespace with libvirt folders of its own; once is enough, more do nothing.
+    """Move this process into a mount namespace with libvirt folders of its own; each call gives it fresh ones.
 
-    Call it from the main thread, before other threads. It cannot be undone; the mounts end with the process.
+    Call it from the main thread, before other threads. It cannot be undone; the mounts end with the process. A folder
+    of libvirt's that the machine does not have is made, since something must be mounted on.
 
     Args:
         folder: where the folders lie; QEMU's user must be able to enter it.
     """
-    if Path(PRIVATE).exists():
-        return
-    for target in FOLDERS:
-        Path(target).mkdir(parents=True, exist_ok=True)
     _check(_libc.unshare(_CLONE_NEWNS), "unshare")
     _mount(None, "/", _MS_REC | _MS_PRIVATE)
+    # Sockets and pid files of this host only; nothing of it stays behind on the machine.
+    _check(_libc.mount(b"tmpfs", b"/run", b"tmpfs", 0, None), "mount /run")
     for target in FOLDERS:
+        Path(target).mkdir(parents=True, exist_ok=True)
         source = folder / target.strip("/").replace("/", "-")
         source.mkdir(parents=True, exist_ok=True)
         source.chmod(0o755)
@@ -164,8 +164,12 @@ class LibvirtHost:
         with log:
             self._daemons[name] = subprocess.Popen(
                 [f"/usr/sbin/{name}", "-f", f"/etc/libvirt/{name}.conf", "-p", f"/run/libvirt/{name}.pid"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", preexec_fn=_end_with_parent,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 (it is one system call)
+            )
 
     def _stop(self, name: str) -> None:
         daemon = self._daemons.pop(name, None)
@@ -194,7 +198,7 @@ def _is_ours(process: int) -> bool:
     """A pid file may be stale: the process must be QEMU or swtpm, and of this mount namespace."""
     try:
         name = Path(f"/proc/{process}/comm").read_text()
-        same = os.readlink(f"/proc/{process}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+        same = Path(f"/proc/{process}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
     except OSError:
         return False
     return same and name.startswith(("qemu-system", "swtpm"))

@@ -130,7 +130,7 @@ def test_damaged_bytes_are_refused_or_another_value(data: st.DataObject) -> None
         assert encode(other) == untrusted
 
 
-@given(st.binary(max_size=200) | st.text("{}[]\":,0123456789.-aeE \\u", max_size=60).map(str.encode))
+@given(st.binary(max_size=200) | st.text('{}[]":,0123456789.-aeE \\u', max_size=60).map(str.encode))
 def test_arbitrary_bytes(untrusted: bytes) -> None:
     try:
         value = decode(untrusted, LIMIT)

@@ -24,7 +24,10 @@ PLATFORM = Release(
     import_days=30,
     accepts=(0, 0),
     artifacts=(Artifact(name="vmm/host-files", kind="host-files", fsverity=A, length=10),),
-    reference=(ReferenceValue(component="repository", fsverity=C), ReferenceValue(component="vmm/host-files", fsverity=A)),
+    reference=(
+        ReferenceValue(component="repository", fsverity=C),
+        ReferenceValue(component="vmm/host-files", fsverity=A),
+    ),
     policy_keys=(PolicyKey(x=A, y=B),),
     policies=(FRESH,),
     refused=(B,),
@@ -129,7 +132,8 @@ def test_out_of_bounds(member: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/", "/vmm", "vmm/", "vmm//code", "../etc", "vmm/..", "vmm/.code", "VMM", "vmm\\code", "a/b/c/d/e", "a b"]
+    "name",
+    ["", "/", "/vmm", "vmm/", "vmm//code", "../etc", "vmm/..", "vmm/.code", "VMM", "vmm\\code", "a/b/c/d/e", "a b"],
 )
 def test_artifact_names_are_no_paths(name: str) -> None:
     refused(PLATFORM, "not in its form", artifacts=[{**PLATFORM.artifacts[0].members(), "name": name}])

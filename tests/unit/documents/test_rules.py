@@ -77,7 +77,16 @@ def test_bundle_entries_are_sorted_and_without_gaps() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["metadata", "/metadata/a", "metadata/../a", "metadata/.a", "metadata//a", "etc/passwd", "blobs/a/b/c/d/e", "blobs/a\n"],
+    [
+        "metadata",
+        "/metadata/a",
+        "metadata/../a",
+        "metadata/.a",
+        "metadata//a",
+        "etc/passwd",
+        "blobs/a/b/c/d/e",
+        "blobs/a\n",
+    ],
 )
 def test_bundle_names(name: str) -> None:
     refused(BUNDLE, "not in its form", entries=[{"name": name, "offset": 0, "length": 1}])
@@ -93,7 +102,9 @@ def test_host_files_are_sorted_and_distinct() -> None:
     refused(FILES, "not one of", root="/")
 
 
-@pytest.mark.parametrize("path", ["usr/bin/a", "/", "/usr/../etc/shadow", "/usr/./a", "/usr//a", "/usr/a b", "/usr/..", "/u/\n"])
+@pytest.mark.parametrize(
+    "path", ["usr/bin/a", "/", "/usr/../etc/shadow", "/usr/./a", "/usr//a", "/usr/a b", "/usr/..", "/u/\n"]
+)
 def test_paths(path: str) -> None:
     refused(FILES, "not in its form", files=[{"path": path, "fsverity": A, "length": 1}])
 
@@ -169,7 +180,9 @@ def test_response_has_an_error_exactly_where_it_failed() -> None:
     refused(sane, "not an object", result=[])
 
 
-@pytest.mark.parametrize("text", ["AA=", "AA", "AB==", "A", "AA==\n", " AA==", "AA==AA==", "-_==", "\u00e9AAA", "A" * 400])
+@pytest.mark.parametrize(
+    "text", ["AA=", "AA", "AB==", "A", "AA==\n", " AA==", "AA==AA==", "-_==", "\u00e9AAA", "A" * 400]
+)
 def test_base64_is_canonical(text: str) -> None:
     with pytest.raises(DocumentError):
         Fields({"data": text}, "test").take_bytes("data", 100)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from documents.canonical import encode
+from documents.canonical import Json, encode
 from documents.errors import DocumentError
-from documents.verdict import LEVELS, Finding, NotTrusted, Verdict
+from documents.verdict import Finding, NotTrusted, Verdict
 from lab.documents import VERDICTS
 
 STATUSES = ("affirming", "warning", "contraindicated")
@@ -71,7 +71,7 @@ def test_only_failures_and_nothing_stand_in_the_way(found: Verdict) -> None:
 
 
 @given(found=VERDICTS, status=st.sampled_from((*STATUSES, "", "trusted", None, True)))
-def test_forged_status_is_refused(found: Verdict, status: object) -> None:
+def test_forged_status_is_refused(found: Verdict, status: Json) -> None:
     value: Any = json.loads(found.encode())
     if status == value["status"]:
         return
@@ -84,10 +84,11 @@ def test_unknown_level(level: str) -> None:
     value: Any = json.loads(verdict("pass").encode())
     with pytest.raises(DocumentError):
         Verdict.parse(encode({**value, "level": level}))
-    assert "L2" in LEVELS
 
 
-@pytest.mark.parametrize("text", ["a\nb", "a\x1b[31mb", "a\x00b", "a\u202eb", "a\u2066b", "a\u200bb", "a\ufeffb", "a\x9bb"])
+@pytest.mark.parametrize(
+    "text", ["a\nb", "a\x1b[31mb", "a\x00b", "a\u202eb", "a\u2066b", "a\u200bb", "a\ufeffb", "a\x9bb"]
+)
 def test_texts_cannot_deceive_a_reader(text: str) -> None:
     """Line ends, terminal codes and what reorders or hides text."""
     value: Any = json.loads(verdict("pass").encode())

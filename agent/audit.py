@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audit trail of one host: written durably before an act, and again with its outcome.
+
+The trail is one file of canonical records, one a line; its head is kept in a file of its own, so that cutting the end
+off shows. This module does not decide what is recorded, and does not off-load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from content import durable
+from content.errors import Missing
+from documents.audit import AuditHead, AuditRecord, verify_chain
+from documents.canonical import Json, decode, encode
+from documents.errors import DocumentError
+from documents.fields import Fields
+
+MAX_TRAIL = 512_000_000
+"""Bytes of a trail that are read at once; at about 500 bytes a record, a million records."""
+
+
+class AuditTrail:
+    """The trail in one folder; one process writes it.
+
+    Args:
+        directory: the folder; made when missing.
+        clock: gives seconds since 1970 UTC.
+        boot: the kernel's boot id.
+    """
+
+    def __init__(self, directory: Path, clock: Callable[[], int], boot: str) -> None:
+        durable.make_directory(directory)
+        self._directory = directory
+        self._clock = clock
+        self._boot = boot
+        self._head = self._recover()
+
+    def _recover(self) -> AuditHead:
+        """Verify the trail and drop what a power cut left of an unfinished record."""
+        path = trail_path(self._directory)
+        data = _read(path)
+        whole = _whole(data)
+        # First verified, then cut: a trail that is broken stays as it is.
+        head = verify_chain(_lines(whole), read_head(self._directory))
+        if len(whole) < len(data):
+            durable.truncate(path, len(whole))
+        self._keep_head(head)
+        return head
+
+    def append(self, event: str, outcome: str, subject: str, actor: str, **details: str) -> AuditRecord:
+        """Write one record; it is durable when this returns. Texts of others are made printable and cut.
+
+        Raises:
+            ContentError: it could not be written, so what it announces must not happen.
+            ValueError: the record could not be read again: a bug of the caller; nothing was written.
+        """
+        record = AuditRecord(
+            sequence=self._head.sequence + 1,
+            time=max(0, self._clock()),
+            boot=self._boot,
+            event=event,
+            outcome=outcome,
+            subject=_printable(subject)[:300],
+            actor=_printable(actor)[:120] or "?",
+            details=tuple(sorted((name, _printable(text)[:1_000]) for name, text in details.items())),
+            previous=self._head.hash,
+        )
+        line = record.encode()
+        try:
+            AuditRecord.parse(line)
+        except DocumentError as error:
+            raise ValueError(f"an audit record that cannot be read again: {error}") from error
+        durable.append(trail_path(self._directory), line + b"\n")
+        self._head = AuditHead(sequence=record.sequence, hash=record.hash())
+        self._keep_head(self._head)
+        return record
+
+    def _keep_head(self, head: AuditHead) -> None:
+        members: dict[str, Json] = {"sequence": head.sequence, "hash": head.hash}
+        durable.write_file(self._directory / "head.json", encode(members))
+
+    @property
+    def head(self) -> AuditHead:
+        """The end of the trail."""
+        return self._head
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() and not 0x200B <= ord(c) <= 0x206F else "?" for c in text)
+
+
+def trail_path(directory: Path) -> Path:
+    """The file that holds the records."""
+    return directory / "trail.jsonl"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return durable.read_file(path, MAX_TRAIL)
+    except Missing:
+        return b""
+
+
+def read_head(directory: Path) -> AuditHead | None:
+    """The head that was kept apart, or None for a trail that never had a record."""
+    try:
+        untrusted = durable.read_file(directory / "head.json", 1_000)
+    except Missing:
+        return None
+    fields = Fields(decode(untrusted, 1_000, "audit head"), "audit head")
+    head = AuditHead(sequence=fields.take_int("sequence", 0, 2**60), hash=fields.take_digest("hash"))
+    fields.finish()
+    return head
+
+
+def _whole(data: bytes) -> bytes:
+    """The trail without what a power cut may leave of its last record: a beginning, or zeros (``durable.append``)."""
+    end = data.rfind(b"\n") + 1
+    start = data.rfind(b"\n", 0, max(0, end - 1)) + 1
+    return data[:start] if b"\0" in data[start:end] else data[:end]
+
+
+def _lines(whole: bytes) -> list[bytes]:
+    return whole.split(b"\n")[:-1]
+
+
+def verify(directory: Path) -> AuditHead:
+    """Verify a trail that nobody is writing.
+
+    Raises:
+        AuditBroken: it is not what was written.
+    """
+    return verify_chain(_lines(_whole(_read(trail_path(directory)))), read_head(directory))
+
+
+def records(directory: Path) -> Iterator[AuditRecord]:
+    """The records, oldest first. Verify the trail before you believe them."""
+    for line in _lines(_whole(_read(trail_path(directory)))):
+        yield AuditRecord.parse(line)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent can tell a user that went wrong. AG001 to AG003 are the libvirt hook's own."""
+
+from __future__ import annotations
+
+from documents.errors import Exit, VmgateError
+
+
+class AgentError(VmgateError):
+    """The root of the agent's errors."""
+
+    code = "AG000"
+    explanation = "The agent could not do what it was asked."
+
+
+class Refused(AgentError):
+    """The gate said no."""
+
+    code = "AG010"
+    exit = Exit.REFUSED
+    explanation = (
+        "The VM, or the VMM it would run on, is not what its publisher signed, or that could not be checked. The VM "
+        "stays off. `vmgate vm why NAME` lists each check with what was expected and found. Ways out: put the right "
+        "file back (`vmgate update apply` fetches it again), `vmgate update rollback`, or a corrected release."
+    )
+
+
+class PolicyRefused(AgentError):
+    """The signed policy of this host does not allow it."""
+
+    code = "AG011"
+    exit = Exit.POLICY
+    explanation = "The security policy of the active platform release does not allow this."
+
+
+class NotReady(AgentError):
+    """The host lacks something that must be there first."""
+
+    code = "AG012"
+    exit = Exit.NOT_READY
+    explanation = "The host is not set up, has no release yet, or its TPM, libvirt or state is not usable."
+
+
+class NotFound(AgentError):
+    """No such thing on this host."""
+
+    code = "AG013"
+    exit = Exit.NOT_FOUND
+    explanation = "There is nothing of that name on this host."
+
+
+class AgentAway(AgentError):
+    """The agent's socket does not answer."""
+
+    code = "AG014"
+    exit = Exit.NOT_READY
+    explanation = "The vmgate agent is not running, so nothing can be started. Start it with `vmgate agent run`."
+
+
+class BadRequest(AgentError):
+    """A caller of the local API sent something that the agent does not understand."""
+
+    code = "AG015"
+    exit = Exit.USAGE
+    explanation = "A command and the agent are not of the same version. Restart the agent."
+
+
+class NotPermitted(AgentError):
+    """The caller may not do this."""
+
+    code = "AG016"
+    exit = Exit.NOT_PERMITTED
+    explanation = "Only root may talk to the agent."
+
+
+class SettingsWrong(AgentError):
+    """vmgate.toml is not what vmgate reads."""
+
+    code = "AG017"
+    exit = Exit.USAGE
+    explanation = "The configuration file has an unknown key or a value that is out of its range. Nothing was changed."
+
+
+class AgentSaid(AgentError):
+    """An error that happened in the agent, as it worded it."""
+
+    code = "AG098"
+    explanation = "The agent answered with an error of its own code; look that code up instead."
+
+    def __init__(self, line: str, status: Exit) -> None:
+        super().__init__(line, cause="the agent said so", remedy="see the line")
+        self._line = line
+        self.status = status
+
+    def line(self) -> str:
+        """The agent's line, made printable."""
+        return "".join(c if c.isprintable() else "?" for c in self._line)
+
+
+class InternalFailure(AgentError):
+    """A bug. The trust decision, if any, was no."""
+
+    code = "AG099"
+    explanation = "The agent met a bug. The request was refused; the agent's log says more."

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate: the only place that says yes to a VM.
+
+The checks, in their order; each is a finding, and one that fails or cannot be made is a no:
+
+ 1. The host has an active generation whose releases fit together.
+ 2. The VMM's components are, now, what the platform release names.
+ 3. The platform: this boot's log explains the TPM's PCRs and says what the release says (``measure.appraise``).
+ 4. The VM is one that an active workload release defines, and its definition is in the store as signed.
+ 5. Nothing that the VM or the VMM is made of is on a release's list of refused digests.
+ 6. The signed security policy allows the VM's size and the accelerator.
+ 7. The domain that libvirt is about to start is the one that the definition renders to, and it passes the linter.
+ 8. Each disk image is, now, what the definition names, all of it.
+
+What is left to the caller: that the VM's key opens (``agent.launch``), and that nobody with root's power exchanges a
+file between check 8 and QEMU's opening it. This module extends nothing and starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agent.platform import Platform
+from agent.plan import Plan, VmPlan
+from content.errors import ContentError, DigestMismatch
+from content.store import ContentStore
+from documents.definition import VmDefinition
+from documents.errors import VmgateError
+from documents.host_state import Generation
+from documents.security_policy import SecurityPolicy
+from documents.verdict import Finding, Verdict
+from hypervisor.compare import differences
+from hypervisor.lint import lint
+
+EMULATION_RULE = "HV001"
+"""The lint rule that emulation breaks by its nature; AllowEmulation answers for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the gate says about one start.
+
+    Attributes:
+        verdict: all findings.
+        plan: what would be started; None when it is not known or not trusted.
+    """
+
+    verdict: Verdict
+    plan: VmPlan | None
+
+
+class Gate:
+    """Judges starts.
+
+    Args:
+        platform: measures and appraises the platform.
+        store: holds what VMs are made of.
+        plan: says which VMs the active releases define and how they are placed on this host.
+        clock: gives seconds since 1970 UTC.
+    """
+
+    def __init__(self, platform: Platform, store: ContentStore, plan: Plan, clock: Callable[[], int]) -> None:
+        self._platform = platform
+        self._store = store
+        self._plan = plan
+        self._clock = clock
+
+    def judge(self, name: str, untrusted_xml: bytes, generation: Generation | None) -> Judgement:
+        """Make every check for one start; never raises for what it finds."""
+        findings: list[Finding] = []
+        vm: VmPlan | None = None
+        try:
+            vm = self._check(name, untrusted_xml, generation, findings)
+        except VmgateError as error:
+            # A check that could not be made is a check that failed.
+            findings.append(make_finding("could-not-check", name, "fail", "a whole check", str(error)))
+        verdict = Verdict(
+            subject=name, level=self._platform.level, time=max(0, self._clock()), findings=tuple(findings)
+        )
+        return Judgement(verdict=verdict, plan=None if verdict.status == "contraindicated" else vm)
+
+    def _check(
+        self, name: str, untrusted_xml: bytes, generation: Generation | None, findings: list[Finding]
+    ) -> VmPlan | None:
+        # (1)
+        if generation is None:
+            findings.append(make_finding("generation", name, "fail", "an active release", "none", "none"))
+            return None
+        # (2)
+        findings.extend(self._platform.recheck(generation.platform))
+        # (3)
+        findings.extend(self._platform.appraise(generation).findings)
+        # (4)
+        vm = self._plan.find(generation, name)
+        if vm is None:
+            findings.append(make_finding("definition", name, "fail", "an active workload release", "no definition", "none"))
+            return None
+        findings.append(self._verify("definition", f"vm {name}", vm.artifact.fsverity, vm.artifact.length))
+        # (5)
+        findings.extend(_refused(generation, vm.definition))
+        # (6)
+        policy = self._platform.policy(generation.platform)
+        findings.extend(_check_policy(policy, vm))
+        # (7)
+        findings.extend(_check_domain(vm, untrusted_xml))
+        # (8)
+        for disk in vm.definition.disks:
+            findings.append(self._verify("image", f"disk {disk.name}", disk.image, disk.length))
+        return vm
+
+    def _verify(self, check: str, subject: str, fsverity: str, length: int) -> Finding:
+        expected = f"sha256:{fsverity}"
+        try:
+            self._store.verify(fsverity, length)
+        except DigestMismatch as error:
+            return make_finding(check, subject, "fail", expected, error.found)
+        except ContentError as error:
+            return make_finding(check, subject, "fail", expected, str(error))
+        return make_finding(check, subject, "pass", expected, expected)
+
+
+def _refused(generation: Generation, definition: VmDefinition) -> Iterable[Finding]:
+    refused = {digest for release in generation.parsed() for digest in release.refused}
+    made_of = {disk.image: f"disk {disk.name}" for disk in definition.disks}
+    made_of |= {artifact.fsverity: artifact.name for release in generation.parsed() for artifact in release.artifacts}
+    for digest in sorted(refused & set(made_of)):
+        yield make_finding("refused-digest", made_of[digest], "fail", "not on a release's refused list", f"sha256:{digest}")
+
+
+def _check_policy(policy: SecurityPolicy, vm: VmPlan) -> Iterable[Finding]:
+    definition = vm.definition
+    for what, most, wanted in (
+        ("vcpus", policy.max_vcpus, definition.vcpus),
+        ("memory in MiB", policy.max_memory_mib, definition.memory_mib),
+    ):
+        outcome = "pass" if wanted <= most else "fail"
+        yield make_finding("policy", what, outcome, f"at most {most}", str(wanted))
+    if vm.placement.accelerator == "emulation":
+        allowed = "AllowEmulation" in policy.allow
+        found = "QEMU's emulation, which promises no isolation"
+        yield make_finding("accelerator", definition.name, "warn" if allowed else "fail", "kvm", found)
+    else:
+        yield make_finding("accelerator", definition.name, "pass", "kvm", vm.placement.accelerator)
+
+
+def _check_domain(vm: VmPlan, untrusted_xml: bytes) -> Iterable[Finding]:
+    name = vm.definition.name
+    found = differences(vm.xml, untrusted_xml)
+    for difference in found[:50]:
+        yield make_finding("domain", difference.xpath, "fail", difference.expected, difference.found)
+    if not found:
+        yield make_finding("domain", name, "pass", "as the definition says", "as the definition says")
+    emulated = vm.placement.accelerator == "emulation"
+    denied = [f for f in lint(untrusted_xml) if f.level == "deny" and not (emulated and f.id == EMULATION_RULE)]
+    for rule in denied[:50]:
+        yield make_finding("lint", f"{rule.id} {rule.xpath}", "fail", rule.fix, rule.why)
+    if not denied:
+        yield make_finding("lint", name, "pass", "no rule that denies it", "none")
+
+
+def make_finding(
+    check: str, subject: str, outcome: str, expected: str, found: str, authority: str = "publisher"
+) -> Finding:
+    return Finding(
+        check=check,
+        subject=_text(subject, 300),
+        outcome=outcome,
+        expected=_text(expected),
+        found=_text(found),
+        authority=authority,
+    )
+
+
+def _text(text: str, limit: int = 500) -> str:
+    printable = "".join(c if c.isprintable() and not 0x200B <= ord(c) <= 0x206F else "?" for c in text)
+    return printable[:limit] or "nothing"

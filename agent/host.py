@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One host, put together: every part made once and handed to those that need it.
+
+What ``vmgate.wiring`` brings from outside (clock, TPM, libvirt) comes as arguments. This module answers no requests.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from agent.components import Components
+from agent.gate import Gate
+from agent.launch import Launcher
+from agent.outside import Outside
+from agent.plan import Plan
+from agent.platform import Platform
+from agent.updates import Updates
+from agent.vm_keys import VmKeys
+from agent.vms import Vms
+from content.store import ContentStore
+from documents.errors import VmgateError
+from documents.evidence import Evidence
+from documents.host_state import Generation
+from documents.verdict import Verdict
+from measure.log import MeasurementLog
+from measure.pcr import LAUNCH_PCR, VMM_PCR
+
+log = logging.getLogger(__name__)
+
+
+class Host:
+    """The parts of one host."""
+
+    def __init__(self, outside: Outside) -> None:
+        self.outside = outside
+        paths, settings = outside.paths, outside.settings
+        self.store = ContentStore(paths.store)
+        components = Components(self.store, outside.anchor.root, Path("/"), outside.site, Path(settings.hook))
+        self.log = MeasurementLog.open(paths.measurements, outside.tpm)
+        self.platform = Platform(
+            outside.tpm, self.log, components, self.store, outside.anchor.identity, paths.settings, outside.clock,
+            lambda: self.updates.earlier(),
+        )  # fmt: skip
+        self.keys = VmKeys(paths, outside.tpm)
+        plan = Plan(paths, self.store, settings.accelerator)
+        gate = Gate(self.platform, self.store, plan, outside.clock)
+        self.updates = Updates(outside, self.store, self.platform, self.keys)
+        self.launcher = Launcher(
+            paths, gate, self.platform, self.keys, self.store, outside.hypervisor, outside.audit, self.generation
+        )
+        self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
+
+    def generation(self) -> Generation | None:
+        """The active generation."""
+        return self.updates.active()
+
+    def start(self) -> None:
+        """Bring the host up: finish or undo a cut update, measure the VMM, define the VMs.
+
+        Whatever fails here is recorded and leaves the gate closed; the agent still answers why.
+        """
+        self.outside.audit.append("agent", "started", "host", "agent", version=self.outside.version)
+        self.updates.recover()
+        generation = self.generation()
+        if generation is None:
+            return
+        if not self.updates.pending():
+            self.platform.enter(generation.platform)
+        else:
+            self.updates.finish()
+            generation = self.generation()
+        if generation is None:
+            return
+        verdict = self.verdict(generation)
+        outcome = "refused" if verdict is None or verdict.status == "contraindicated" else "done"
+        self.outside.audit.append(
+            "platform-appraisal", outcome, "platform", "agent",
+            verdict=verdict.status if verdict else "none", level=self.platform.level,
+        )  # fmt: skip
+        try:
+            self.vms.define_all()
+        except VmgateError as error:
+            log.warning("the VMs were not defined: %s", error)
+
+    def verdict(self, generation: Generation) -> Verdict | None:
+        """What this host thinks of itself; None when it could not be judged."""
+        try:
+            return self.platform.appraise(generation)
+        except VmgateError as error:
+            log.warning("the platform was not appraised: %s", error)
+            return None
+
+    def evidence(self, nonce: bytes) -> Evidence:
+        """A quote over a verifier's nonce, and the logs that explain it."""
+        attest, signature = self.outside.tpm.quote(nonce, {"sha256": (LAUNCH_PCR, VMM_PCR)})
+        ak = self.outside.tpm.create_ak()
+        return Evidence(attest=attest, signature=signature, ak=ak, boot_log=b"", ima=b"", cel=self.log.encode())

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where everything of a host lies, below one root. This module touches no file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class HostPaths:
+    """The paths of one host.
+
+    Attributes:
+        root: ``/`` on a real host, any folder for a staged image or a test.
+    """
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        """Configuration."""
+        return self.root / "etc/vmgate/vmgate.toml"
+
+    @property
+    def anchor(self) -> Path:
+        """The trust anchor: TUF root metadata as given to ``init``."""
+        return self.root / "etc/vmgate/root.json"
+
+    @property
+    def state(self) -> Path:
+        """All durable state."""
+        return self.root / "var/lib/vmgate"
+
+    @property
+    def tuf(self) -> Path:
+        """Trusted TUF metadata."""
+        return self.state / "tuf"
+
+    @property
+    def store(self) -> Path:
+        """Content store."""
+        return self.state / "store"
+
+    @property
+    def audit(self) -> Path:
+        """Audit trail."""
+        return self.state / "audit"
+
+    @property
+    def sealed_key(self) -> Path:
+        """The host's sealed key-encryption key."""
+        return self.state / "tpm/host-key.json"
+
+    @property
+    def ak(self) -> Path:
+        """Public area of the attestation key, TPMT_PUBLIC."""
+        return self.state / "tpm/ak.pub"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever writes the state."""
+        return self.state / "lock"
+
+    @property
+    def run(self) -> Path:
+        """What does not outlive a boot."""
+        return self.root / "run/vmgate"
+
+    @property
+    def socket(self) -> Path:
+        """The agent's socket."""
+        return self.run / "agent.sock"
+
+    @property
+    def measurements(self) -> Path:
+        """Measurement logs, one a boot."""
+        return self.run / "measurements"
+
+    def vm(self, name: str) -> Path:
+        """The folder of one VM; ``name`` has been checked by its document."""
+        return self.state / "vms" / name

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which VMs the active releases define, and how each is placed on this host.
+
+This module reads the store and renders; it does not judge and starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import NotReady
+from agent.paths import HostPaths
+from content import durable
+from content.store import ContentStore
+from documents.definition import VmDefinition
+from documents.host_state import Generation
+from documents.release import Artifact, Release
+from hypervisor.domain import Placement, render
+
+EMULATOR = Path("/usr/bin/qemu-system-x86_64")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmPlan:
+    """One VM as it would be started.
+
+    Attributes:
+        definition: as its publisher signed it.
+        artifact: the definition's artifact.
+        release: the workload release that defines it.
+        placement: where its parts lie on this host.
+        xml: the domain that the definition renders to.
+        vars_template: the signed UEFI variables that each start begins with.
+    """
+
+    definition: VmDefinition
+    artifact: Artifact
+    release: Release
+    placement: Placement
+    xml: str
+    vars_template: Artifact
+
+
+class Plan:
+    """Finds and places VMs.
+
+    Args:
+        paths: of the host.
+        store: holds what releases deliver.
+        accelerator: ``kvm`` or ``emulation``.
+    """
+
+    def __init__(self, paths: HostPaths, store: ContentStore, accelerator: str) -> None:
+        self._paths = paths
+        self._store = store
+        self._accelerator = accelerator
+
+    def find(self, generation: Generation, name: str) -> VmPlan | None:
+        """The VM of that name, if an active workload release defines it."""
+        return next((vm for vm in self.all(generation) if vm.definition.name == name), None)
+
+    def all(self, generation: Generation) -> Iterator[VmPlan]:
+        """All VMs of the active workload releases. A name or UUID that two define is nobody's.
+
+        Raises:
+            NotReady: two releases define the same VM.
+            ContentError: a definition is not in the store.
+        """
+        seen: set[str] = set()
+        for release in generation.workloads:
+            for artifact in release.of_kind("definition"):
+                vm = self._place(generation.platform, release, artifact)
+                if {vm.definition.name, vm.definition.uuid} & seen:
+                    raise NotReady(
+                        "the VMs of this host are not clear",
+                        cause=f"two definitions claim {vm.definition.name} or its UUID",
+                        remedy="ask the publishers to release only one",
+                    )
+                seen |= {vm.definition.name, vm.definition.uuid}
+                yield vm
+
+    def _place(self, platform: Release, release: Release, artifact: Artifact) -> VmPlan:
+        stored = durable.read_file(self._store.path(artifact.fsverity), VmDefinition.LIMIT)
+        definition = VmDefinition.parse(stored)
+        (code,) = platform.of_kind("firmware-code")
+        (template,) = platform.of_kind("firmware-vars")
+        folder = self._paths.vm(definition.name)
+        placement = Placement(
+            emulator=EMULATOR,
+            firmware_code=self._store.path(code.fsverity),
+            firmware_vars=folder / "vars.fd",
+            disks={disk.name: self._store.path(disk.image) for disk in definition.disks},
+            console_log=folder / "console.log",
+            accelerator=self._accelerator,
+            vtpm_secret=definition.uuid,
+        )
+        return VmPlan(
+            definition=definition,
+            artifact=artifact,
+            release=release,
+            placement=placement,
+            xml=render(definition, placement),
+            vars_template=template,
+        )

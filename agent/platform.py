@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The platform of this host: measured into the TPM before anything runs, and judged by what its release says.
+
+The VMM PCR gets what is found, never what is hoped for. Within a boot each component is extended once; a later change
+is found by looking again (``recheck``), which extends nothing. This module does not decide about VMs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.components import Component, Components
+from content import durable
+from content.errors import ContentError
+from content.fsverity import digest_bytes, digest_file
+from content.store import ContentStore
+from documents.event import MeasuredEvent
+from documents.host_files import ABSENT
+from documents.host_state import Generation
+from documents.release import Release
+from documents.security_policy import SecurityPolicy
+from documents.verdict import Finding, Verdict
+from measure.appraise import Claims, Reference, appraise
+from measure.cel import CelRecord
+from measure.log import MeasurementLog
+from measure.pcr import LAUNCH_PCR, VMM_PCR
+from measure.predict import switch_event, vmm_pcr_fresh, vmm_pcr_switch
+from measure.tpm import Tpm
+
+KERNEL_COMMAND_LINE = Path("/proc/cmdline")
+LIBVIRTD = Path("/usr/sbin/libvirtd")
+
+
+class Platform:
+    """Measures and appraises the platform.
+
+    Args:
+        tpm: the host's TPM.
+        log: vmgate's measurement log of this boot.
+        components: finds what the VMM is made of.
+        store: holds the security policy.
+        identity: fs-verity digest of the trust anchor.
+        settings: path of the host's settings, measured as host-local.
+        clock: gives seconds since 1970 UTC.
+        earlier: gives the workload releases that were active before and whose VMs may still run.
+    """
+
+    def __init__(
+        self,
+        tpm: Tpm,
+        log: MeasurementLog,
+        components: Components,
+        store: ContentStore,
+        identity: str,
+        settings: Path,
+        clock: Callable[[], int],
+        earlier: Callable[[], tuple[Release, ...]],
+    ) -> None:
+        self._tpm = tpm
+        self._log = log
+        self._components = components
+        self._store = store
+        self._identity = identity
+        self._settings = settings
+        self._clock = clock
+        self._earlier = earlier
+
+    @property
+    def level(self) -> str:
+        """Assurance level. L2 needs a root that was verified before it ran, which nothing here shows yet."""
+        return "L0" if self._tpm.software() else "L1"
+
+    def enter(self, release: Release) -> None:
+        """Measure the VMM for the first time in this boot, or finish a measurement that was cut off."""
+        self._extend_missing(release)
+        self._measure_host()
+
+    def switch(self, release: Release) -> None:
+        """Measure the VMM of another release within the boot: the switch first, then the components."""
+        event = switch_event(release.channel, release.number, release.reference)
+        switches = [entry for entry in self._vmm_events() if entry.event == "vmm-switch"]
+        if switches[-1:] != [event]:
+            self._log.extend(VMM_PCR, event)
+        self._extend_missing(release)
+
+    def predicted(self, release: Release) -> str:
+        """The VMM PCR (SHA-256, hexadecimal) after a switch to a release from what this boot measured."""
+        now = self._tpm.read_pcrs("sha256", (VMM_PCR,))[VMM_PCR].hex()
+        if not self.measured():
+            return vmm_pcr_fresh(release.reference)
+        return vmm_pcr_switch(now, release.channel, release.number, release.reference)
+
+    def measured(self) -> bool:
+        """Whether the VMM has been measured in this boot."""
+        return bool(self._vmm_events())
+
+    def _vmm_events(self) -> list[MeasuredEvent]:
+        return [record.content for record in self._log.records() if record.pcr == VMM_PCR]
+
+    def _extend_missing(self, release: Release) -> None:
+        """Extend the components that the newest segment of the log lacks; a cut may have left only some."""
+        done = 0
+        for entry in self._vmm_events():
+            done = 0 if entry.event == "vmm-switch" else done + 1
+        for component in self._components.find(release)[done:]:
+            event = MeasuredEvent(event="component", subject=component.name, fsverity=component.fsverity)
+            self._log.extend(VMM_PCR, event)
+
+    def _measure_host(self) -> None:
+        """Extend what is local to this host, once a boot."""
+        logged = {record.content.subject for record in self._log.records() if record.content.event == "host"}
+        for subject, digest in (
+            ("host/libvirtd", _digest(LIBVIRTD)),
+            ("host/kernel-command-line", digest_bytes(durable.read_file(KERNEL_COMMAND_LINE, 100_000))),
+            ("host/settings", _digest(self._settings)),
+        ):
+            if subject not in logged:
+                self.note("host", subject, digest)
+
+    def note(self, event: str, subject: str, fsverity: str) -> None:
+        """Extend one event into the launch PCR."""
+        self._log.extend(LAUNCH_PCR, MeasuredEvent(event=event, subject=subject, fsverity=fsverity))
+
+    def records(self) -> tuple[CelRecord, ...]:
+        """The measurement log of this boot."""
+        return self._log.records()
+
+    def policy(self, release: Release) -> SecurityPolicy:
+        """The signed security policy of a platform release.
+
+        Raises:
+            ContentError: it is not in the store as it was signed.
+        """
+        (artifact,) = release.of_kind("security-policy")
+        self._store.verify(artifact.fsverity, artifact.length)
+        return SecurityPolicy.parse(durable.read_file(self._store.path(artifact.fsverity), SecurityPolicy.LIMIT))
+
+    def appraise(self, generation: Generation) -> Verdict:
+        """Judge this boot's measurements by the active releases."""
+        pcrs = self._tpm.read_pcrs("sha256", (LAUNCH_PCR, VMM_PCR))
+        claims = Claims(level=self.level, records=self._log.records(), pcrs=pcrs)
+        platform = generation.platform
+        reference = Reference(
+            identity=self._identity,
+            platform=platform,
+            workloads=generation.workloads,
+            policy=self.policy(platform),
+            earlier=tuple(release for release in self._earlier() if release not in generation.workloads),
+        )
+        return appraise(claims, reference, self._clock())
+
+    def recheck(self, release: Release) -> tuple[Finding, ...]:
+        """Digest every component again and compare; extends nothing."""
+        expected = {value.component: value.fsverity for value in release.reference}
+        findings: list[Finding] = []
+        for component in self._components.find(release):
+            findings.extend(_compare(component, expected[component.name]))
+        return tuple(findings)
+
+
+def _compare(component: Component, expected: str) -> tuple[Finding, ...]:
+    if component.fsverity == expected:
+        return (_finding(component.name, "pass", expected, component.fsverity),)
+    inside = tuple(
+        _finding(f"{component.name} {path}", "fail", old, new) for path, old, new in component.differences[:100]
+    )
+    return inside or (_finding(component.name, "fail", expected, component.fsverity),)
+
+
+def _finding(subject: str, outcome: str, expected: str, found: str) -> Finding:
+    return Finding(
+        check="component-now",
+        subject=subject,
+        outcome=outcome,
+        expected=f"sha256:{expected}",
+        found="nothing there" if found == ABSENT else f"sha256:{found}",
+    )
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest_file(path, allow_link=True).fsverity
+    except ContentError:
+        return ABSENT

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's verbs: what each request does, by name. One writer: what changes state holds one lock.
+
+``vm/start`` and its like hold no lock while libvirt works, because libvirt's hook asks the gate meanwhile. This module
+holds no logic of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from agent.errors import BadRequest, PolicyRefused
+from agent.host import Host
+from agent.server import Call, Handler
+from documents.canonical import Json
+from documents.errors import VmgateError
+from measure.pcr import LAUNCH_PCR, VMM_PCR
+
+MIN_NONCE, MAX_NONCE = 16, 64
+"""Bytes of a verifier's nonce."""
+
+
+class Service:
+    """Answers requests for one host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._lock = threading.RLock()
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What answers each verb."""
+        host = self._host
+        plain: dict[str, Callable[[], dict[str, Json]]] = {
+            "status": self._status,
+            "update/check": host.updates.check,
+            "update/history": host.updates.history,
+            "vm/list": host.vms.list,
+            "measure/show": self._measure_show,
+            "measure/log": self._measure_log,
+            "attest/self": self._attest_self,
+        }
+        named: dict[str, Callable[[str], dict[str, Json]]] = {
+            "vm/show": host.vms.show,
+            "vm/start": host.vms.start,
+            "vm/kill": host.vms.kill,
+            "vm/console": host.vms.console,
+            "vm/why": host.vms.why,
+        }
+        handlers: dict[str, Handler] = {
+            "vm/stop": self._stop,
+            "update/apply": lambda call: self._changed(call, lambda: host.updates.apply(call.actor)),
+            "update/rollback": lambda call: self._changed(call, lambda: host.updates.roll_back(call.actor)),
+            "update/import": self._import,
+            "attest/evidence": self._evidence,
+            "gate/prepare": self._prepare,
+            "gate/started": partial(self._told, host.launcher.started),
+            "gate/stopped": partial(self._told, host.launcher.stopped),
+            "gate/release": partial(self._told, host.launcher.stopped),
+            "gate/reconnect": partial(self._told, lambda name, actor: None),
+            "gate/attach": self._not_ours,
+            "gate/migrate": self._not_ours,
+            "gate/restore": self._not_ours,
+        }
+        handlers |= {verb: partial(self._plain, answer) for verb, answer in plain.items()}
+        handlers |= {verb: partial(self._named, answer) for verb, answer in named.items()}
+        return handlers
+
+    def _plain(self, answer: Callable[[], dict[str, Json]], call: Call) -> dict[str, Json]:
+        call.finish()
+        return answer()
+
+    def _named(self, answer: Callable[[str], dict[str, Json]], call: Call) -> dict[str, Json]:
+        name = call.take("name")
+        call.finish()
+        return answer(name)
+
+    def _stop(self, call: Call) -> dict[str, Json]:
+        name, seconds = call.take("name"), call.take("timeout")
+        call.finish()
+        if not seconds.isdecimal() or not 1 <= int(seconds) <= 3600:
+            raise BadRequest("the VM was not stopped", cause="the time-out is not 1 to 3600", remedy="use --timeout")
+        return self._host.vms.stop(name, int(seconds))
+
+    def _changed(self, call: Call, change: Callable[[], dict[str, Json]]) -> dict[str, Json]:
+        """Change the releases, then let libvirt know the VMs as they are defined now."""
+        call.finish()
+        with self._lock:
+            result = change()
+            self._host.vms.define_all()
+            return result
+
+    def _import(self, call: Call) -> dict[str, Json]:
+        bundle = Path(call.take("bundle"))
+        if not bundle.is_absolute():
+            raise BadRequest("nothing was imported", cause="the path is not absolute", remedy="use the vmgate command")
+        return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor))
+
+    def _prepare(self, call: Call) -> dict[str, Json]:
+        name, untrusted_xml = call.take("name"), call.take("xml")
+        call.finish()
+        self._host.launcher.prepare(name, untrusted_xml.encode(), call.actor)
+        return {"allowed": name}
+
+    def _told(self, tell: Callable[[str, str], None], call: Call) -> dict[str, Json]:
+        name, _ = call.take("name"), call.take("xml")
+        call.finish()
+        tell(name, call.actor)
+        return {"allowed": name}
+
+    def _not_ours(self, call: Call) -> dict[str, Json]:
+        """What would bring a VM to life without its start: there is no signed form of it yet."""
+        name = call.take("name")
+        self._host.outside.audit.append("vm-start", "refused", name, call.actor, check="way-in")
+        raise PolicyRefused(
+            f"{name} was not started",
+            cause="it was to be restored, migrated or attached to, which nobody signed",
+            remedy=f"start it with `vmgate vm start {name}`",
+        )
+
+    def _status(self) -> dict[str, Json]:
+        host = self._host
+        generation = host.generation()
+        verdict = host.verdict(generation) if generation else None
+        trusted = verdict is not None and verdict.status != "contraindicated"
+        libvirt, ready = self._libvirt()
+        releases: list[Json] = [
+            {"channel": release.channel, "number": release.number}
+            for release in (generation.parsed() if generation else ())
+        ]
+        refused: list[Json] = [*sorted(set(host.launcher.refused))]
+        software = host.outside.tpm.software()
+        return {
+            "ready": ready and generation is not None,
+            "trusted": trusted and not refused,
+            "tpm": "software TPM (no protection against its owner)" if software else "TPM",
+            "libvirt": libvirt,
+            "platform": verdict.status if verdict else "not appraised",
+            "update": host.updates.state() if generation else "no release yet: run `vmgate update apply`",
+            "audit": f"{host.outside.audit.head.sequence} records",
+            "level": host.platform.level,
+            "releases": releases,
+            "refused": refused,
+        }
+
+    def _libvirt(self) -> tuple[str, bool]:
+        try:
+            return f"libvirt {self._host.outside.hypervisor.version}", True
+        except VmgateError as error:
+            return f"{error.what}: {error.cause}", False
+
+    def _measure_show(self) -> dict[str, Json]:
+        tpm = self._host.outside.tpm
+        pcrs: list[Json] = [
+            {"pcr": index, "bank": bank, "value": value.hex()}
+            for bank in tpm.banks()
+            for index, value in tpm.read_pcrs(bank, (LAUNCH_PCR, VMM_PCR)).items()
+        ]
+        return {"pcrs": pcrs, **self._attest_self()}
+
+    def _measure_log(self) -> dict[str, Json]:
+        records: list[Json] = [
+            {
+                "recnum": record.number,
+                "pcr": record.pcr,
+                "event": record.content.event,
+                "subject": record.content.subject,
+                "fsverity": record.content.fsverity,
+            }
+            for record in self._host.platform.records()
+        ]
+        return {"records": records}
+
+    def _attest_self(self) -> dict[str, Json]:
+        generation = self._host.updates.require_active()
+        return {"verdict": self._host.platform.appraise(generation).members()}
+
+    def _evidence(self, call: Call) -> dict[str, Json]:
+        untrusted_nonce = call.take("nonce")
+        call.finish()
+        try:
+            nonce = bytes.fromhex(untrusted_nonce)
+        except ValueError:
+            nonce = b""
+        if not MIN_NONCE <= len(nonce) <= MAX_NONCE:
+            raise BadRequest(
+                "no evidence was made",
+                cause=f"the nonce has not {MIN_NONCE} to {MAX_NONCE} bytes",
+                remedy="`vmgate attest nonce` makes one",
+            )
+        with self._lock:
+            return {"evidence": self._host.evidence(nonce).encode().decode()}

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The VMs of this host as commands see them: list, show, start, stop, console, why.
+
+``start`` only asks libvirt; whether it may is decided in libvirt's hook, so that every way to start passes one gate.
+This module decides nothing about trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.errors import NotFound, NotReady, Refused
+from agent.launch import Launcher
+from agent.paths import HostPaths
+from agent.plan import Plan, VmPlan
+from content import durable
+from content.errors import Missing, TooLarge
+from documents.canonical import Json
+from documents.host_state import Generation
+from documents.verdict import Verdict
+from hypervisor.console import safe_text
+from hypervisor.errors import StartRefused
+from hypervisor.libvirt import Hypervisor
+
+MAX_CONSOLE = 4_000_000
+
+
+class Vms:
+    """Answers ``vmgate vm``.
+
+    Args:
+        paths, plan, launcher, hypervisor: of this host.
+        generation: gives the active generation.
+    """
+
+    def __init__(
+        self,
+        paths: HostPaths,
+        plan: Plan,
+        launcher: Launcher,
+        hypervisor: Hypervisor,
+        generation: Callable[[], Generation | None],
+    ) -> None:
+        self._paths = paths
+        self._plan = plan
+        self._launcher = launcher
+        self._hypervisor = hypervisor
+        self._generation = generation
+
+    def define_all(self) -> None:
+        """Let libvirt know every VM of the active releases as its definition says."""
+        for vm in self._all():
+            durable.make_directory(self._paths.vm(vm.definition.name).parent, 0o711)
+            durable.make_directory(self._paths.vm(vm.definition.name), 0o711)
+            self._hypervisor.define(vm.xml)
+
+    def list(self) -> dict[str, Json]:
+        """All VMs of the active releases."""
+        vms: list[Json] = []
+        for vm in self._all():
+            verdict = self._launcher.last_verdict(vm.definition.name)
+            vms.append(
+                {
+                    "name": vm.definition.name,
+                    "title": vm.definition.title,
+                    "channel": f"{vm.release.channel} {vm.release.number}",
+                    "state": self._hypervisor.state(vm.definition.name),
+                    "last_verdict": verdict.status if verdict else "none",
+                }
+            )
+        return {"vms": vms}
+
+    def show(self, name: str) -> dict[str, Json]:
+        """What one VM is made of."""
+        vm = self._find(name)
+        return {
+            "definition": vm.definition.members(),
+            "release": {"channel": vm.release.channel, "number": vm.release.number},
+            "xml": vm.xml,
+        }
+
+    def start(self, name: str) -> dict[str, Json]:
+        """Start a VM through libvirt and the gate.
+
+        Raises:
+            Refused: the gate said no.
+        """
+        vm = self._find(name)
+        before = self._launcher.last_verdict(name)
+        self._hypervisor.define(vm.xml)
+        try:
+            self._hypervisor.start(name)
+        except StartRefused as error:
+            verdict = self._launcher.last_verdict(name)
+            if verdict is not None and verdict != before and verdict.status == "contraindicated":
+                raise _refused(name, verdict) from error
+            raise
+        verdict = self._launcher.last_verdict(name)
+        if verdict is None or verdict == before:
+            # libvirt started it and nobody asked the gate: libvirt runs without the hook.
+            self._hypervisor.kill(name)
+            raise NotReady(
+                f"{name} was switched off again",
+                cause="libvirt started it without asking the gate",
+                remedy="restart libvirtd, which reads its hook only when it starts",
+            )
+        return {"name": name, "status": verdict.status, "level": verdict.level}
+
+    def stop(self, name: str, seconds: int) -> dict[str, Json]:
+        """Ask a VM to shut down and wait."""
+        self._hypervisor.stop(self._find(name).definition.name, seconds)
+        return {"name": name}
+
+    def kill(self, name: str) -> dict[str, Json]:
+        """Switch a VM off."""
+        self._hypervisor.kill(self._find(name).definition.name)
+        return {"name": name}
+
+    def console(self, name: str) -> dict[str, Json]:
+        """What a VM wrote to its console, made safe to print."""
+        path = self._find(name).placement.console_log
+        try:
+            untrusted = durable.read_file(path, MAX_CONSOLE)
+        except Missing:
+            untrusted = b""
+        except TooLarge as error:
+            raise NotReady(f"the console of {name} was not read", cause=error.cause, remedy=f"look at {path}") from error
+        return {"text": safe_text(untrusted)}
+
+    def why(self, name: str) -> dict[str, Json]:
+        """The last verdict for a VM."""
+        verdict = self._launcher.last_verdict(self._find(name).definition.name)
+        if verdict is None:
+            raise NotFound(f"{name} has no verdict", cause="nobody tried to start it", remedy=f"vmgate vm start {name}")
+        return {"verdict": verdict.members(), "remedy": way_out(verdict)}
+
+    def _all(self) -> tuple[VmPlan, ...]:
+        generation = self._generation()
+        return tuple(self._plan.all(generation)) if generation else ()
+
+    def _find(self, name: str) -> VmPlan:
+        found = next((vm for vm in self._all() if vm.definition.name == name), None)
+        if found is None:
+            raise NotFound(
+                f"there is no VM {name[:63]!r}", cause="no active release defines it", remedy="see `vmgate vm list`"
+            )
+        return found
+
+
+def _refused(name: str, verdict: Verdict) -> Refused:
+    failures = verdict.failures()
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    return Refused(
+        f"{name} was not started",
+        cause=failures[0].sentence() + more,
+        remedy=f"`vmgate vm why {name}` lists all checks and the way out",
+    )
+
+
+def way_out(verdict: Verdict) -> str:
+    """What the administrator can do about a refusal; empty when there was none."""
+    checks = [finding.check for finding in verdict.failures()]
+    if not checks:
+        return ""
+    if set(checks) <= {"image", "definition"}:
+        return "a stored file is damaged: `vmgate update apply` fetches it again"
+    if "component-now" in checks:
+        return "a file of the VMM was changed: reinstall its package, or `vmgate update rollback`"
+    if {"domain", "lint"} & set(checks):
+        return "the domain was edited in libvirt: `vmgate vm start` defines it again from its signed definition"
+    if "vm-key" in checks:
+        return "the TPM did not open the VM's key: reboot, or `vmgate update rollback`"
+    if {"policy", "accelerator", "assurance-level"} & set(checks):
+        return "the signed security policy does not allow it: a corrected release of the platform"
+    return "reboot to measure all anew; if it stays, `vmgate update rollback` or a corrected release"

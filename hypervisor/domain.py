@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a signed VM definition and the places on this host to libvirt's domain XML: the least that the VM needs.
+
+What is not written here is absent: no network, no USB, no display, no sound, no balloon, no shared memory. Pure: it
+looks at no file. It does not judge (``hypervisor.lint`` does) and it starts nothing (``hypervisor.libvirt`` does).
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxml import etree
+
+from documents.definition import VmDefinition
+
+ACCELERATORS = ("kvm", "emulation")
+ENTROPY_SOURCE = "/dev/urandom"
+ENTROPY_PERIOD_MS = 1000
+ENTROPY_BYTES = 1024
+"""Most bytes of entropy that a guest gets in a period, so that no guest starves another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where the parts of one VM lie on this host.
+
+    Attributes:
+        emulator: the QEMU program.
+        firmware_code: OVMF's code, built with SMM and Secure Boot.
+        firmware_vars: this VM's own variables file.
+        disks: the image file of each disk of the definition, by name. QEMU's user must be able to read it.
+        console_log: where virtlogd writes what the guest prints.
+        accelerator: ``kvm``, or ``emulation`` (QEMU's TCG, no promise of isolation).
+        vtpm_secret: UUID of the libvirt secret that encrypts the state of the VM's TPM.
+    """
+
+    emulator: Path
+    firmware_code: Path
+    firmware_vars: Path
+    disks: Mapping[str, Path]
+    console_log: Path
+    accelerator: str
+    vtpm_secret: str
+
+
+def render(definition: VmDefinition, placement: Placement) -> str:
+    """The domain XML (libvirt, formatdomain).
+
+    Raises:
+        ValueError: unknown accelerator, a path that is not absolute, or not exactly the disks of the definition.
+    """
+    _require_fitting(definition, placement)
+    kvm = placement.accelerator == "kvm"
+    domain = etree.Element("domain", type="kvm" if kvm else "qemu")
+    _text(domain, "name", definition.name)
+    _text(domain, "uuid", definition.uuid)
+    if definition.title:
+        _text(domain, "title", definition.title)
+    _text(domain, "memory", str(definition.memory_mib * 1024), unit="KiB", dumpCore="off")
+    _text(domain, "currentMemory", str(definition.memory_mib * 1024), unit="KiB")
+    _under(domain, "memoryBacking", "nosharepages")
+    _text(domain, "vcpu", str(definition.vcpus), placement="static")
+    _add_firmware(domain, definition, placement)
+    _add_features(domain)
+    _add_processor(domain, kvm=kvm)
+    # A reboot would start the guest again without passing the gate.
+    for event in ("on_poweroff", "on_reboot", "on_crash"):
+        _text(domain, event, "destroy")
+    power = _under(domain, "pm")
+    _under(power, "suspend-to-mem", enabled="no")
+    _under(power, "suspend-to-disk", enabled="no")
+    _add_devices(domain, definition, placement)
+    etree.indent(domain)
+    return etree.tostring(domain, encoding="unicode") + "\n"
+
+
+def _require_fitting(definition: VmDefinition, placement: Placement) -> None:
+    if placement.accelerator not in ACCELERATORS:
+        raise ValueError(f"unknown accelerator {placement.accelerator!r}")
+    if set(placement.disks) != {disk.name for disk in definition.disks}:
+        raise ValueError("the placement has other disks than the definition")
+    paths = [placement.emulator, placement.firmware_code, placement.firmware_vars, placement.console_log]
+    if not all(path.is_absolute() for path in [*paths, *placement.disks.values()]):
+        raise ValueError("the placement has a path that is not absolute")
+
+
+def _add_firmware(domain: etree._Element, definition: VmDefinition, placement: Placement) -> None:
+    system = _under(domain, "os")
+    _text(system, "type", "hvm", arch="x86_64", machine=definition.machine)
+    # Named files, not firmware='efi': which firmware runs is what the release says, not what libvirt finds.
+    _text(system, "loader", str(placement.firmware_code), readonly="yes", secure="yes", type="pflash")
+    _text(system, "nvram", str(placement.firmware_vars))
+
+
+def _add_features(domain: etree._Element) -> None:
+    features = _under(domain, "features")
+    _under(features, "acpi")
+    _under(features, "apic")
+    _under(features, "pmu", state="off")
+    _under(features, "vmport", state="off")
+    # Without SMM the guest's kernel could rewrite the Secure Boot variables.
+    _under(features, "smm", state="on")
+
+
+def _add_processor(domain: etree._Element, *, kvm: bool) -> None:
+    if kvm:
+        cpu = _under(domain, "cpu", mode="host-model", check="partial")
+    else:
+        cpu = _under(domain, "cpu", mode="custom", match="exact", check="none")
+        _text(cpu, "model", "qemu64", fallback="forbid")
+    for nested in ("svm", "vmx"):
+        _under(cpu, "feature", policy="disable", name=nested)
+    _under(domain, "clock", offset="utc")
+
+
+def _add_devices(domain: etree._Element, definition: VmDefinition, placement: Placement) -> None:
+    devices = _under(domain, "devices")
+    _text(devices, "emulator", str(placement.emulator))
+    for index, disk in enumerate(definition.disks):
+        _add_disk(devices, placement.disks[disk.name], index)
+    _under(devices, "controller", type="usb", index="0", model="none")
+    serial = _under(devices, "serial", type="pty")
+    _under(serial, "log", file=str(placement.console_log), append="off")
+    _under(_under(serial, "target", type="isa-serial", port="0"), "model", name="isa-serial")
+    tpm = _under(devices, "tpm", model="tpm-crb")
+    backend = _under(tpm, "backend", type="emulator", version="2.0", persistent_state="yes")
+    _under(backend, "encryption", secret=placement.vtpm_secret)
+    _under(backend, "active_pcr_banks", "sha256")
+    _under(devices, "memballoon", model="none")
+    rng = _under(devices, "rng", model="virtio")
+    _under(rng, "rate", bytes=str(ENTROPY_BYTES), period=str(ENTROPY_PERIOD_MS))
+    _text(rng, "backend", ENTROPY_SOURCE, model="random")
+
+
+def _add_disk(devices: etree._Element, path: Path, index: int) -> None:
+    element = _under(devices, "disk", type="file", device="disk")
+    _under(element, "driver", name="qemu", type="raw")
+    source = _under(element, "source", file=str(path))
+    # The store's files are readable by all; libvirt must not give them to QEMU's user.
+    _under(source, "seclabel", model="dac", relabel="no")
+    _under(element, "target", dev=f"vd{string.ascii_lowercase[index]}", bus="virtio")
+    _under(element, "readonly")
+    if index == 0:
+        _under(element, "boot", order="1")
+
+
+def _under(parent: etree._Element, tag: str, child: str | None = None, **attributes: str) -> etree._Element:
+    """Add an element, and one empty element under it if ``child`` names one."""
+    element = etree.SubElement(parent, tag, attributes)
+    if child is not None:
+        etree.SubElement(element, child)
+    return element
+
+
+def _text(parent: etree._Element, tag: str, text: str, **attributes: str) -> None:
+    etree.SubElement(parent, tag, attributes).text = text

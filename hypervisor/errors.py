@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong with VMs. No exception of libvirt or of the XML library leaves this package.
+
+This module does not decide what happens next.
+"""
+
+from __future__ import annotations
+
+from documents.errors import Exit, VmgateError
+
+
+class HypervisorError(VmgateError):
+    """The root of this package's errors; raised itself for failures of libvirt that have no name of their own."""
+
+    code = "HY000"
+    explanation = "libvirt did not do what vmgate asked. Its own words are in the error; its log says more."
+
+
+class LibvirtAway(HypervisorError):
+    """No connection to libvirt."""
+
+    code = "HY001"
+    exit = Exit.NOT_READY
+    explanation = (
+        "libvirt does not answer on its socket. It may not be installed, not be started, or refuse this user. "
+        "Start libvirtd (or virtqemud) and try again."
+    )
+
+
+class DomainMissing(HypervisorError):
+    """libvirt does not know the VM."""
+
+    code = "HY002"
+    exit = Exit.NOT_FOUND
+    explanation = "libvirt has no domain of that name. `vmgate vm list` shows the VMs of the active releases."
+
+
+class StartRefused(HypervisorError):
+    """A libvirt hook said no.
+
+    Attributes:
+        said: what the hook printed, in one line.
+    """
+
+    code = "HY003"
+    exit = Exit.REFUSED
+    explanation = (
+        "libvirt asked the gate before it started the VM, and the gate said no. The VM is off. "
+        "`vmgate vm why NAME` lists each check with what was expected and found."
+    )
+
+    def __init__(self, what: str, *, said: str, remedy: str) -> None:
+        super().__init__(what, cause=said, remedy=remedy)
+        self.said = said
+
+
+class KeyAbsent(HypervisorError):
+    """The secret that encrypts the state of the VM's TPM is not there: the gate did not give it."""
+
+    code = "HY004"
+    exit = Exit.REFUSED
+    explanation = (
+        "The VM's TPM is encrypted with a key that only the gate hands out, and the gate did not. The VM is off. "
+        "Most likely libvirt runs without vmgate's hook: run `vmgate doctor`, then start it with `vmgate vm start`."
+    )
+
+
+class StartFailed(HypervisorError):
+    """libvirt or QEMU could not start the VM."""
+
+    code = "HY005"
+    explanation = "The gate let the VM start, but libvirt or QEMU could not. The VM is off. libvirt's log says more."
+
+
+class StopTimedOut(HypervisorError):
+    """The guest was asked to shut down and still runs."""
+
+    code = "HY006"
+    exit = Exit.TIMED_OUT
+    explanation = (
+        "The guest was asked to shut down and did not within the time given. It still runs. "
+        "Wait longer, or switch it off with `vmgate vm kill NAME`."
+    )
+
+
+class DomainRefused(HypervisorError):
+    """libvirt does not take the domain's XML."""
+
+    code = "HY007"
+    explanation = "libvirt does not accept the domain that the VM's definition renders to. It was not defined."
+
+
+class UnreadableDomain(HypervisorError):
+    """Bytes that should be domain XML are not, or are not safe to read."""
+
+    code = "HY008"
+    exit = Exit.REFUSED
+    explanation = (
+        "Domain XML was too large, not well-formed, had a document type or entities, or was no domain. "
+        "It was not looked at any further."
+    )

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt, and the only module that imports it.
+
+Before each call the connection is asked whether it lives, and opened again if not: libvirtd may have been restarted.
+A call that was sent is never repeated. No libvirt exception leaves this module, and libvirt prints nothing.
+Calls block; they may come from several threads. Nothing is decided here: the gate sits in libvirt's hook.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+from lxml import etree
+
+from hypervisor.errors import (
+    DomainMissing,
+    DomainRefused,
+    HypervisorError,
+    KeyAbsent,
+    LibvirtAway,
+    StartFailed,
+    StartRefused,
+    StopTimedOut,
+)
+
+SYSTEM = "qemu:///system"
+STOP_POLL_SECONDS = 0.2
+UNDEFINED = "undefined"
+
+_STATES = {
+    libvirt.VIR_DOMAIN_NOSTATE: "unknown",
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_BLOCKED: "running",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "stopping",
+    libvirt.VIR_DOMAIN_SHUTOFF: "off",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
+}
+_UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    | libvirt.VIR_DOMAIN_UNDEFINE_TPM
+    | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+)
+# virCommandWait's words about a hook that failed; its standard error follows.
+_HOOK_LINE = re.compile(r"unexpected exit status \d+: (.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """What libvirt knows of one domain.
+
+    Attributes:
+        name: its name.
+        uuid: lower case.
+        state: ``off``, ``running``, ``paused``, ``stopping``, ``suspended``, ``crashed`` or ``unknown``.
+        persistent: whether it stays when it is off.
+        autostart: whether libvirt starts it by itself.
+    """
+
+    name: str
+    uuid: str
+    state: str
+    persistent: bool
+    autostart: bool
+
+
+class Hypervisor:
+    """The VMs of one libvirt.
+
+    Args:
+        uri: libvirt's connection URI.
+    """
+
+    def __init__(self, uri: str = SYSTEM) -> None:
+        self._uri = uri
+        self._lock = threading.Lock()
+        self._held: Any = None
+
+    @classmethod
+    def open(cls, uri: str = SYSTEM) -> Hypervisor:
+        """A hypervisor that answers.
+
+        Raises:
+            LibvirtAway: it does not.
+        """
+        hypervisor = cls(uri)
+        hypervisor._connection()
+        return hypervisor
+
+    def close(self) -> None:
+        """Give the connection back; the next call opens another."""
+        with self._lock:
+            if self._held is not None:
+                with _translated("the connection to libvirt was not closed"):
+                    self._held.close()
+            self._held = None
+
+    @property
+    def version(self) -> str:
+        """The version of libvirt, such as ``9.0.0``.
+
+        Raises:
+            LibvirtAway: no answer.
+        """
+        with _translated("libvirt did not tell its version"):
+            number = self._connection().getLibVersion()
+        return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+    def domains(self) -> tuple[Domain, ...]:
+        """All domains, by name.
+
+        Raises:
+            LibvirtAway: no answer.
+        """
+        with _translated("the domains were not listed"):
+            found = [
+                Domain(
+                    name=domain.name(),
+                    uuid=domain.UUIDString(),
+                    state=_STATES.get(domain.state()[0], "unknown"),
+                    persistent=bool(domain.isPersistent()),
+                    autostart=bool(domain.isPersistent() and domain.autostart()),
+                )
+                for domain in self._connection().listAllDomains()
+            ]
+        return tuple(sorted(found, key=lambda domain: domain.name))
+
+    def state(self, name: str) -> str:
+        """As ``Domain.state``, or ``undefined``.
+
+        Raises:
+            LibvirtAway: no answer.
+        """
+        try:
+            with _translated(f"the state of {name} is not known"):
+                return _STATES.get(self._domain(name).state()[0], "unknown")
+        except DomainMissing:
+            return UNDEFINED
+
+    def xml(self, name: str, *, live: bool = False) -> bytes:
+        """The domain's XML as libvirt has it: untrusted.
+
+        Args:
+            name: the domain.
+            live: as it runs, not as it would start next.
+
+        Raises:
+            DomainMissing: libvirt does not know it.
+        """
+        flags = 0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE
+        with _translated(f"the XML of {name} was not read"):
+            return str(self._domain(name).XMLDesc(flags)).encode()
+
+    def define(self, xml: str) -> None:
+        """Let libvirt know a domain; one of the same name and UUID is replaced.
+
+        Raises:
+            DomainRefused: libvirt does not accept it.
+        """
+        with _translated("the VM was not defined", DomainRefused):
+            self._connection().defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+    def undefine(self, name: str) -> None:
+        """Let libvirt forget a domain, with its firmware variables and the state of its TPM.
+
+        Raises:
+            DomainMissing: libvirt does not know it.
+        """
+        with _translated(f"{name} was not undefined"):
+            self._domain(name).undefineFlags(_UNDEFINE)
+
+    def start(self, name: str) -> None:
+        """Start a domain. The hook, and so the gate, is asked by libvirt on the way.
+
+        Raises:
+            DomainMissing: libvirt does not know it.
+            StartRefused: the hook said no.
+            KeyAbsent: its TPM's secret is not there.
+            StartFailed: it could not start.
+        """
+        with _translated(f"{name} was not started"):
+            domain = self._domain(name)
+        try:
+            with _translated(f"{name} was not started", StartFailed):
+                domain.create()
+        except StartFailed as error:
+            raise _start_error(name, error) from error
+
+    def stop(self, name: str, timeout: float) -> None:
+        """Ask the guest to shut down and wait until it is off. Off already is fine.
+
+        Args:
+            name: the domain.
+            timeout: seconds.
+
+        Raises:
+            DomainMissing: libvirt does not know it.
+            StopTimedOut: it still runs.
+        """
+        if self.state(name) == "off":
+            return
+        with _translated(f"{name} was not stopped"):
+            self._domain(name).shutdown()
+        deadline = time.monotonic() + timeout
+        while self.state(name) not in ("off", UNDEFINED):
+            if time.monotonic() >= deadline:
+                raise StopTimedOut(
+                    f"{name} was not stopped",
+                    cause=f"the guest still runs after {timeout:g} seconds",
+                    remedy=f"wait, or `vmgate vm kill {name}`",
+                )
+            time.sleep(STOP_POLL_SECONDS)
+
+    def kill(self, name: str) -> None:
+        """Switch a domain off at once. Off already is fine.
+
+        Raises:
+            DomainMissing: libvirt does not know it.
+        """
+        with _translated(f"{name} was not switched off"):
+            domain = self._domain(name)
+            if domain.isActive():
+                domain.destroy()
+
+    def set_secret(self, secret: str, vm: str, value: bytes) -> None:
+        """Give libvirt the secret of a VM's TPM. It is held in memory only and cannot be read back.
+
+        Args:
+            secret: the secret's UUID.
+            vm: the VM's UUID, the secret's usage name.
+            value: the passphrase.
+        """
+        root = etree.Element("secret", ephemeral="yes", private="yes")
+        etree.SubElement(root, "uuid").text = secret
+        etree.SubElement(etree.SubElement(root, "usage", type="vtpm"), "name").text = vm
+        with _translated("the VM's secret was not set"):
+            self._connection().secretDefineXML(etree.tostring(root, encoding="unicode")).setValue(value)
+
+    def drop_secret(self, secret: str) -> None:
+        """Overwrite a secret and let libvirt forget it. One that is not there is as good as dropped.
+
+        Args:
+            secret: its UUID.
+        """
+        with _translated("the VM's secret was not dropped"):
+            try:
+                held = self._connection().secretLookupByUUIDString(secret)
+                # Undefining alone leaves the value in libvirtd's memory until something else overwrites it.
+                held.setValue(b"dropped " * 16)
+                held.undefine()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
+                    raise
+
+    def _domain(self, name: str) -> Any:
+        return self._connection().lookupByName(name)
+
+    def _connection(self) -> Any:
+        """A connection that just answered."""
+        with self._lock:
+            if self._held is not None:
+                try:
+                    self._held.getLibVersion()
+                except libvirt.libvirtError:
+                    self._held = None
+            if self._held is None:
+                # libvirt would print each error that it also raises.
+                libvirt.registerErrorHandler(_say_nothing, None)
+                try:
+                    self._held = libvirt.open(self._uri)
+                except libvirt.libvirtError as error:
+                    raise LibvirtAway(
+                        "libvirt does not answer", cause=_words(error), remedy="start libvirtd, then try again"
+                    ) from error
+            return self._held
+
+
+def _say_nothing(*_: object) -> None:
+    """An error handler for libvirt."""
+
+
+@contextmanager
+def _translated(what: str, otherwise: type[HypervisorError] = HypervisorError) -> Iterator[None]:
+    """Turn libvirt's exception into this package's."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        cause, code = _words(error), error.get_error_code()
+        if code == libvirt.VIR_ERR_NO_DOMAIN:
+            raise DomainMissing(what, cause=cause, remedy="see `vmgate vm list`") from error
+        if code in (libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_NO_CONNECT):
+            raise LibvirtAway(what, cause=cause, remedy="see that libvirtd runs, then try again") from error
+        raise otherwise(what, cause=cause, remedy="look at libvirt's log") from error
+
+
+def _start_error(name: str, error: StartFailed) -> HypervisorError:
+    origin = error.__cause__
+    code = origin.get_error_code() if isinstance(origin, libvirt.libvirtError) else None
+    if code == libvirt.VIR_ERR_HOOK_SCRIPT_FAILED:
+        found = _HOOK_LINE.search(error.cause)
+        said = found.group(1) if found else error.cause
+        return StartRefused(error.what, said=said, remedy=f"`vmgate vm why {name}` tells which check")
+    if code == libvirt.VIR_ERR_NO_SECRET:
+        return KeyAbsent(error.what, cause=error.cause, remedy=f"start it through the gate: `vmgate vm start {name}`")
+    return error
+
+
+def _words(error: libvirt.libvirtError) -> str:
+    """What libvirt said, in one line."""
+    return " ".join(str(error.get_error_message() or error).split())

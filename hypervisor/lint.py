@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks domain XML against the hardening rules, by what the XML says alone. Pure.
+
+It sees one domain: what two VMs share, and whether the host has what a VM names, are not its questions. It is strict
+about what it does not know: an unlisted element or attribute is denied. It does not repair anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from lxml import etree
+
+from hypervisor.elements import unknown
+from hypervisor.errors import UnreadableDomain
+from hypervisor.rules.connections import CONNECTIONS
+from hypervisor.rules.devices import DISPLAY, HOST_DEVICES, PARTS, STORAGE
+from hypervisor.rules.machine import MACHINE, UNKNOWN
+from hypervisor.rules.rule import Rule
+from hypervisor.untrusted_xml import MAX_XML, read_domain, select
+
+__all__ = ["MAX_XML", "RULES", "LintFinding", "lint"]
+
+RULES: tuple[Rule, ...] = tuple(
+    sorted((UNKNOWN, *MACHINE, *STORAGE, *DISPLAY, *HOST_DEVICES, *PARTS, *CONNECTIONS), key=lambda rule: rule.id)
+)
+"""All rules by their ids."""
+
+MAX_PER_RULE = 20
+"""Places of one rule that are listed; one is enough to be refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LintFinding:
+    """A place that breaks a rule.
+
+    Attributes:
+        id: the rule, ``HV`` and three digits.
+        level: ``deny``, ``grant`` or ``warn``.
+        xpath: where.
+        why: the risk.
+        fix: the safe form.
+        sfr: requirements that the rule serves.
+    """
+
+    id: str
+    level: str
+    xpath: str
+    why: str
+    fix: str
+    sfr: str
+
+
+def lint(untrusted_xml: bytes) -> tuple[LintFinding, ...]:
+    """All that is wrong with one domain, by the ids of the rules.
+
+    XML that cannot be read safely is one finding ``HV000``, so every outcome of this function can be shown.
+    """
+    try:
+        domain = read_domain(untrusted_xml)
+    except UnreadableDomain as error:
+        return (_finding(UNKNOWN, "/", why=f"The XML cannot be read: {error.cause}."),)
+    found = [_finding(UNKNOWN, _place(element)) for element in unknown(domain)[:MAX_PER_RULE]]
+    for rule, expressions in _compiled():
+        for expression in expressions:
+            places = select(domain, expression)[:MAX_PER_RULE]
+            found += [_finding(rule, _place(element)) for element in places]
+    return tuple(found)
+
+
+@cache
+def _compiled() -> tuple[tuple[Rule, tuple[etree.XPath, ...]], ...]:
+    names = {"re": "http://exslt.org/regular-expressions"}
+    return tuple((rule, tuple(etree.XPath(where, namespaces=names) for where in rule.where)) for rule in RULES)
+
+
+def _finding(rule: Rule, xpath: str, why: str = "") -> LintFinding:
+    return LintFinding(id=rule.id, level=rule.level, xpath=xpath, why=why or rule.why, fix=rule.fix, sfr=rule.sfr)
+
+
+def _place(element: etree._Element) -> str:
+    return str(element.getroottree().getpath(element))

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong with keys and the trust anchor. No message carries a secret. This module decides nothing."""
+
+from __future__ import annotations
+
+from documents.errors import Exit, VmgateError
+
+
+class KeysError(VmgateError):
+    """The root of this package's errors."""
+
+    code = "KY000"
+    explanation = "A key or the trust anchor could not be used."
+
+
+class KeyFileMalformed(KeysError):
+    """A key file does not hold what it should."""
+
+    code = "KY001"
+    exit = Exit.REFUSED
+    explanation = "A key file is not an encrypted PKCS#8 PEM file with a P-256 or P-384 key, or not the kind asked for."
+
+
+class PassphraseWrong(KeysError):
+    """A key file does not open."""
+
+    code = "KY002"
+    exit = Exit.NOT_PERMITTED
+    explanation = "A key file did not open: the passphrase is wrong, or the file is damaged. Nothing was signed."
+
+
+class KeyUnencrypted(KeysError):
+    """A private key lies in the clear."""
+
+    code = "KY003"
+    exit = Exit.POLICY
+    explanation = "vmgate uses no private key that lies unencrypted on a disk, and writes none without a passphrase."
+
+
+class AnchorRefused(KeysError):
+    """The trust anchor is not a root that vouches for itself."""
+
+    code = "KY004"
+    exit = Exit.REFUSED
+    explanation = (
+        "The trust anchor is not TUF root metadata that its own keys have signed. All trust in a repository starts "
+        "there, so nothing else was looked at. Get it again, on a way that you trust."
+    )
+
+
+class SigningUnsupported(KeysError):
+    """The libraries cannot make or check signatures here."""
+
+    code = "KY005"
+    exit = Exit.NOT_READY
+    explanation = (
+        "The Python environment has no working `cryptography`. Without it every signature would look missing. "
+        "Install vmgate with its dependencies again."
+    )
+
+
+class UnknownSigner(KeysError):
+    """A signer's address is of no known kind."""
+
+    code = "KY006"
+    exit = Exit.USAGE
+    explanation = "A signer is named by an address such as `file:/path/to/key.pem`. This one is of no known kind."
+
+
+class KeyExists(KeysError):
+    """A new key would take the place of an old one."""
+
+    code = "KY007"
+    explanation = "vmgate never writes a key over another one. Choose another folder, or remove the old key yourself."

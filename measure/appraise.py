@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one appraisal: what a host claims against what its publishers signed. Host, gate, fleet and publisher use it.
+
+All checks, by the numbers that the code carries. Each gives a finding; a check that cannot be made fails.
+  0. claims from evidence: the quote is the expected key's, answers the nonce, covers PCR 12 and 13 of the SHA-256 bank,
+     and its digest is that of the replayed logs (``claims_from_evidence``, which raises);
+  1. assurance level: L0 and L1 only where the platform's policy allows them by name;
+  2. reference: one platform release with reference values, its own security policy, workload releases that accept it;
+  3. log: there is one, and PCR 12 and 13 are what it replays to;
+  4. switches within the boot: the last one names this release, and PCR 13 is a value that its publisher signed;
+  5. repository: the host's trust anchor is the expected one;
+  6. components: each of the release's, in its order, with its digest; none missing, none besides, none refused;
+  7. events: none that has no business in its PCR;
+  8. VMs that were started: each by a definition of an accepted workload release, none refused;
+  9. host-local things: recorded; until a site or local authority approves a baseline, no more than a warning.
+
+Left to the caller: that releases were verified (TUF), that the key is the host's, that the nonce is fresh, and the
+level, which the quote does not prove. What ran before vmgate is not judged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from content.fsverity import digest_bytes
+from documents.event import MeasuredEvent
+from documents.evidence import Evidence
+from documents.release import ReferenceValue, Release
+from documents.security_policy import SecurityPolicy
+from documents.verdict import Finding, Verdict
+from measure.cel import CelRecord, parse_log, replay
+from measure.errors import LogRefused, PolicyRefused
+from measure.pcr import LAUNCH_PCR, VMM_PCR
+from measure.policy import verify_signed_policy
+from measure.predict import reference_digest
+from measure.quote import verify_quote
+from measure.structures import refused
+
+REPOSITORY = "repository"
+"""The component whose digest is that of the first root metadata of the host's trust anchor."""
+
+POLICY = "vmgate/security-policy"
+ALLOWANCE = {"L0": "AllowSoftwareTpm", "L1": "AllowSelfMeasured"}
+NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What a host claims, as far as its TPM vouches for it.
+
+    Attributes:
+        level: assurance level, as the caller knows it.
+        records: the measurement log.
+        pcrs: values of PCR 12 and 13 (SHA-256 bank), read from the own TPM or proven by a quote.
+    """
+
+    level: str
+    records: tuple[CelRecord, ...]
+    pcrs: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What the claims are compared with; all of it was verified before.
+
+    Attributes:
+        identity: fs-verity digest of the first root metadata of the repository that the host must follow.
+        platform: the platform release.
+        workloads: the workload releases that are active.
+        policy: the platform release's security policy.
+        earlier: workload releases that were active before in this boot and whose VMs may still run.
+    """
+
+    identity: str
+    platform: Release
+    workloads: tuple[Release, ...]
+    policy: SecurityPolicy
+    earlier: tuple[Release, ...] = ()
+
+
+def claims_from_evidence(
+    evidence: Evidence,
+    ak: bytes,
+    nonce: bytes,
+    *,
+    level: str = "L0",
+    boot_pcrs: Mapping[int, bytes] | None = None,
+) -> Claims:
+    """Verify evidence and return what it proves.
+
+    Args:
+        evidence: as the host sent it.
+        ak: TPMT_PUBLIC of the attestation key that the host is known by.
+        nonce: what the host was asked with.
+        level: what is known about the host from elsewhere. A quote does not tell a chip from a program.
+        boot_pcrs: replayed values (SHA-256 bank) of further PCRs that the quote selects, from boot log and IMA list.
+
+    Raises:
+        QuoteRefused: see ``measure.quote``; or another key, or PCR 12 or 13 is not covered, or the logs do not add up.
+        LogRefused: the log is malformed.
+    """
+    # 0.
+    if evidence.ak != ak:
+        raise refused("the host shows another attestation key than the one it is known by")
+    quote = verify_quote(evidence.attest, evidence.signature, ak, nonce)
+    for pcr in (LAUNCH_PCR, VMM_PCR):
+        if not quote.selects("sha256", pcr):
+            raise refused(f"it does not cover PCR {pcr} of the SHA-256 bank")
+    records = parse_log(evidence.cel)
+    logged = {alg: replay(records, alg) for alg in (records[0].digests if records else ("sha256",))}
+    values = {alg: dict(pcrs) for alg, pcrs in logged.items() if alg != "sha1"}
+    values["sha256"] = {**(boot_pcrs or {}), **values.get("sha256", {})}
+    quote.verify_values(values)
+    return Claims(level=level, records=records, pcrs={pcr: values["sha256"][pcr] for pcr in (LAUNCH_PCR, VMM_PCR)})
+
+
+def appraise(claims: Claims, reference: Reference, time: int, subject: str = "platform") -> Verdict:
+    """Judge a host.
+
+    Args:
+        claims: what it claims.
+        reference: what it is compared with.
+        time: seconds since 1970 UTC, for the verdict.
+        subject: whom the verdict is about.
+    """
+    return Verdict(subject=subject, level=claims.level, time=time, findings=tuple(findings(claims, reference)))
+
+
+def findings(claims: Claims, reference: Reference) -> Iterator[Finding]:
+    """The findings of ``appraise``, for a caller that has further checks of its own."""
+    yield _level(claims.level, reference.policy)
+    yield from _reference(reference)
+    yield from _log(claims)
+    events = [entry.content for entry in claims.records if entry.pcr == VMM_PCR]
+    switches = [number for number, event in enumerate(events) if event.event == "vmm-switch"]
+    if switches:
+        yield from _switch(events[switches[-1]], claims, reference.platform)
+    current = events[switches[-1] + 1 :] if switches else events
+    yield from _components(current, reference)
+    yield from _unknown(claims.records)
+    yield from _launches(claims.records, reference)
+    yield from _local(claims.records)
+
+
+def _level(level: str, policy: SecurityPolicy) -> Finding:
+    # 1.
+    if level == "L2":
+        return Finding(check="assurance-level", subject="platform", outcome="pass", expected="L2", found="L2")
+    allowance = ALLOWANCE.get(level)
+    outcome = "warn" if allowance in policy.allow else "fail"
+    expected = f"L2, or {allowance} in the security policy" if allowance else "L2"
+    return Finding(check="assurance-level", subject="platform", outcome=outcome, expected=expected, found=level)
+
+
+def _reference(reference: Reference) -> Iterator[Finding]:
+    # 2.
+    platform = reference.platform
+    label = f"{platform.channel}/{platform.number}"
+    good = platform.authority == "platform" and bool(platform.reference)
+    found = f"{len(platform.reference)} values of a {platform.authority} release"
+    yield _finding("reference", label, "reference values of a platform release", found, good=good)
+    artifact = platform.artifact(POLICY)
+    yield _compare("reference", POLICY, artifact.fsverity if artifact else "", digest_bytes(reference.policy.encode()))
+    for release in (*reference.workloads, *reference.earlier):
+        low, high = release.accepts
+        good = release.authority == "workload" and low <= platform.number <= high
+        subject = f"{release.channel}/{release.number}"
+        yield _finding(
+            "release-accepts", subject, f"platform releases {low} to {high}", str(platform.number), good=good
+        )
+
+
+def _log(claims: Claims) -> Iterator[Finding]:
+    # 3.
+    yield _finding("log", "vmgate", "measured events", f"{len(claims.records)} events", good=bool(claims.records))
+    try:
+        replayed = replay(claims.records, "sha256")
+    except LogRefused as error:
+        yield _finding("log-replay", "vmgate", "a SHA-256 digest in each record", error.cause, good=False)
+        return
+    for pcr in (LAUNCH_PCR, VMM_PCR):
+        expected = claims.pcrs[pcr].hex() if pcr in claims.pcrs else ""
+        yield _compare("log-replay", f"pcr/{pcr}", expected, replayed[pcr].hex(), authority="local")
+
+
+def _switch(switch: MeasuredEvent, claims: Claims, platform: Release) -> Iterator[Finding]:
+    # 4.
+    label = f"{platform.channel}/{platform.number}"
+    yield _finding("vmm-switch", label, label, switch.subject, good=switch.subject == label)
+    yield _compare("vmm-switch", f"{label}/reference", reference_digest(platform.reference), switch.fsverity)
+    found = claims.pcrs.get(VMM_PCR, b"").hex()
+    good = False
+    for policy in platform.policies:
+        try:
+            verify_signed_policy(policy, platform.policy_keys, platform.channel)
+        except PolicyRefused:
+            continue
+        good = good or (policy.entry == "switch" and policy.pcrs == ((VMM_PCR, found),))
+    expected = "a switch that the release's publisher signed, or a reboot"
+    yield _finding("vmm-switch", f"pcr/{VMM_PCR}", expected, found or NOTHING, good=good)
+
+
+def _components(events: list[MeasuredEvent], reference: Reference) -> Iterator[Finding]:
+    """Checks 5 and 6, over the events after the last switch."""
+    found: dict[str, list[str]] = {}
+    for event in events:
+        found.setdefault(event.subject, []).append(event.fsverity)
+    yield _compare(  # 5.
+        "repository-identity", REPOSITORY, reference.identity, _one(found.get(REPOSITORY)), authority="local"
+    )
+    # 6.
+    expected = reference.platform.reference
+    for value in expected:
+        yield _compare("component-digest", value.component, value.fsverity, _one(found.get(value.component)))
+    known = {value.component for value in expected}
+    for subject in found.keys() - known:
+        yield _finding("component-unknown", subject, NOTHING, _one(found[subject]), good=False)
+    yield _order(events, expected)
+    gone = _refused_digests(reference)
+    for event in events:
+        if event.fsverity in gone:
+            yield _finding(
+                "component-refused", event.subject, "a digest that is not refused", event.fsverity, good=False
+            )
+
+
+def _order(events: list[MeasuredEvent], expected: tuple[ReferenceValue, ...]) -> Finding:
+    wanted = [value.component for value in expected]
+    measured = [event.subject for event in events]
+    if wanted and measured == wanted:
+        return _finding("component-order", "vmm", "the release's order", "the release's order", good=True)
+    for position, (want, got) in enumerate(zip(wanted, measured, strict=False)):
+        if want != got:
+            return _finding("component-order", "vmm", f"{want} at position {position + 1}", got, good=False)
+    return _finding("component-order", "vmm", f"{len(wanted)} components", f"{len(measured)} components", good=False)
+
+
+def _unknown(records: Iterable[CelRecord]) -> Iterator[Finding]:
+    # 7.
+    allowed = {VMM_PCR: ("component", "vmm-switch"), LAUNCH_PCR: ("host", "key-drop", "vm-start", "vm-stop")}
+    strangers = {(entry.pcr, entry.content.event) for entry in records if entry.content.event not in allowed[entry.pcr]}
+    for pcr, event in sorted(strangers):
+        yield _finding("event", f"pcr/{pcr}", " or ".join(allowed[pcr]), event, good=False)
+
+
+def _launches(records: Iterable[CelRecord], reference: Reference) -> Iterator[Finding]:
+    # 8.
+    running: dict[tuple[str, str], bool] = {}
+    for event in (entry.content for entry in records if entry.pcr == LAUNCH_PCR):
+        if event.event == "vm-start":
+            running[event.subject, event.fsverity] = True
+        elif event.event == "vm-stop":
+            running |= {started: False for started in running if started[0] == event.subject}
+    gone = _refused_digests(reference)
+    for (name, digest), runs in running.items():
+        now, before = _definitions(name, reference.workloads), _definitions(name, reference.earlier)
+        outcome = "fail"
+        if digest in now and digest not in gone:
+            outcome = "pass"
+        elif not runs or (digest in before and digest not in gone):
+            # It stopped, or it goes on as it was started: the update came later, and its next start is judged anew.
+            outcome = "warn"
+        expected = " or ".join(sorted(now - gone)) or "a definition of a workload release"
+        found = digest if outcome == "pass" else f"{digest}, {'still running' if runs else 'stopped'}"
+        yield Finding(check="vm-start", subject=name, outcome=outcome, expected=expected[:500], found=found)
+
+
+def _local(records: Iterable[CelRecord]) -> Iterator[Finding]:
+    # 9.
+    events = (entry.content for entry in records if entry.pcr == LAUNCH_PCR and entry.content.event == "host")
+    for subject, digest in dict.fromkeys((event.subject, event.fsverity) for event in events):
+        yield Finding(
+            check="host-local",
+            subject=subject,
+            outcome="warn",
+            expected="recorded, no baseline approved",
+            found=digest,
+            authority="none",
+        )
+
+
+def _definitions(name: str, releases: Iterable[Release]) -> set[str]:
+    artifacts = (artifact for release in releases for artifact in release.of_kind("definition"))
+    return {artifact.fsverity for artifact in artifacts if artifact.name == f"vm/{name}"}
+
+
+def _refused_digests(reference: Reference) -> set[str]:
+    return {digest for release in (reference.platform, *reference.workloads) for digest in release.refused}
+
+
+def _one(digests: list[str] | None) -> str:
+    """The one digest measured for a component; more than one is as wrong as none."""
+    if not digests:
+        return ""
+    return digests[0] if len(digests) == 1 else f"{len(digests)} digests"
+
+
+def _compare(check: str, subject: str, expected: str, found: str, authority: str = "publisher") -> Finding:
+    good = bool(expected) and expected == found
+    return _finding(check, subject, expected or NOTHING, found or NOTHING, good=good, authority=authority)
+
+
+def _finding(
+    check: str, subject: str, expected: str, found: str, *, good: bool, authority: str = "publisher"
+) -> Finding:
+    outcome = "pass" if good else "fail"
+    return Finding(check=check, subject=subject, outcome=outcome, expected=expected, found=found, authority=authority)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One replay for every log that vmgate reads: what is it, how many events, which PCR values does it claim.
+
+The form is found from the bytes, but for IMA lists, which are read only when asked for. The result is what the log
+claims; it proves nothing until it was compared with a verified quote. This module does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from documents.canonical import Json
+from measure import bootlog, cel, ima
+
+TCG_SHA1: Final = "tcg-sha1"
+TCG_CRYPTO_AGILE: Final = "tcg-crypto-agile"
+CCEL: Final = "ccel"
+CEL_JSON: Final = "cel-json"
+IMA_ASCII: Final = "ima-ascii"
+IMA_BINARY: Final = "ima-binary"
+
+FORMATS: Final = (TCG_SHA1, TCG_CRYPTO_AGILE, CCEL, CEL_JSON, IMA_ASCII, IMA_BINARY)
+"""Every name that ``Replayed.format`` can have; other programs are written against them."""
+
+_LAST_CC_REGISTER: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What a log claims.
+
+    Attributes:
+        format: one of ``FORMATS``.
+        events: how many records the log has, those that extend nothing too.
+        pcrs: values by bank and index: the PCRs that were extended, and PCR 0 where the log tells its start. In a
+            CCEL the index is the log's measurement register: 0 is MRTD, 1 to 4 are RTMR 0 to 3.
+    """
+
+    format: str
+    events: int
+    pcrs: Mapping[str, Mapping[int, bytes]]
+
+    def members(self) -> dict[str, Json]:
+        """The result as `vmgate measure replay -o json` prints it."""
+        pcrs: dict[str, Json] = {
+            alg: {str(index): values[index].hex() for index in sorted(values)} for alg, values in self.pcrs.items()
+        }
+        return {"format": self.format, "events": self.events, "pcrs": pcrs}
+
+
+def replay_log(untrusted: bytes) -> Replayed:
+    """Replay a boot log (SHA-1 or crypto-agile), a CCEL, or vmgate's own log.
+
+    Raises:
+        LogRefused: the log is not in the form that its first byte tells.
+    """
+    # A boot log starts with a PCR's index, and no TPM has a PCR 123.
+    return _replay_cel(untrusted) if untrusted.startswith(b"{") else _replay_boot(untrusted)
+
+
+def replay_ima(untrusted: bytes) -> Replayed:
+    """Replay an IMA list, ASCII or binary.
+
+    Raises:
+        LogRefused: it is none, or an entry's digest is not that of its fields.
+    """
+    log = ima.parse_ima(untrusted)
+    return Replayed(
+        format=IMA_ASCII if log.ascii else IMA_BINARY,
+        events=len(log.entries),
+        pcrs=ima.replay(log),
+    )
+
+
+def _replay_boot(untrusted: bytes) -> Replayed:
+    log = bootlog.parse_boot_log(untrusted)
+    pcrs = bootlog.replay(log)
+    form = TCG_CRYPTO_AGILE if log.crypto_agile else TCG_SHA1
+    # Nothing in a CCEL names it. It has one bank and five registers, where a PC's boot also extends PCR 5 and 7.
+    registers = pcrs.get("sha384", {})
+    if log.banks == ("sha384",) and registers and max(registers) <= _LAST_CC_REGISTER:
+        form = CCEL
+    return Replayed(format=form, events=len(log.events), pcrs=pcrs)
+
+
+def _replay_cel(untrusted: bytes) -> Replayed:
+    records = cel.parse_log(untrusted)
+    extended = {record.pcr for record in records}
+    pcrs = {
+        alg: {index: value for index, value in cel.replay(records, alg).items() if index in extended}
+        for alg in records[0].digests
+    }
+    return Replayed(format=CEL_JSON, events=len(records), pcrs=pcrs)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VM definitions and security policies: from the TOML that people write to the documents that are signed.
+
+A definition names its images; the document names their digests. This module does not read files and does not judge
+whether a host would accept the VM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+
+from content.fsverity import Measured
+from documents.canonical import Json
+from documents.definition import DISK_CLASSES, VmDefinition
+from documents.security_policy import SecurityPolicy
+from publisher.tables import Table, read_table
+
+MAX_DISKS = 16
+
+
+def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[str, Measured]) -> VmDefinition:
+    """Read a VM definition.
+
+    Its keys are the members of ``VmDefinition``; each ``[[disks]]`` has ``name``, ``image`` (a name) and ``class``.
+
+    Args:
+        untrusted_bytes: TOML.
+        source: the file, for messages.
+        images: what is known by name.
+
+    Raises:
+        RecipeWrong: not TOML, an unknown or missing key, a value out of its bounds, or an unknown image.
+        DocumentError: two disks of one name.
+    """
+    table = read_table(untrusted_bytes, source)
+    disks: list[Json] = [_disk(disk, images) for disk in table.tables("disks", MAX_DISKS)]
+    whole = table.with_value("disks", disks)
+    definition = VmDefinition.read(whole)
+    whole.finish()
+    return definition
+
+
+def read_policy(table: Table) -> SecurityPolicy:
+    """Read a security policy; the order of ``allow`` does not matter.
+
+    Raises:
+        RecipeWrong: an unknown or missing key, or a value out of its bounds.
+    """
+    allow = table.take_list("allow", lambda part: part, 100)
+    texts: list[Json] = [*sorted(part for part in allow if isinstance(part, str))]
+    rest: list[Json] = [part for part in allow if not isinstance(part, str)]
+    whole = table.with_value("allow", texts + rest)
+    policy = SecurityPolicy.read(whole)
+    whole.finish()
+    return policy
+
+
+def _disk(table: Table, images: Mapping[str, Measured]) -> Json:
+    name = table.take_name("name")
+    image = table.take_text("image")
+    if image not in images:
+        raise table.wrong("image", f"names {image!r}, which is no image of this release")
+    disk_class = table.take_choice("class", DISK_CLASSES)
+    table.finish()
+    measured = images[image]
+    return {"name": name, "image": measured.fsverity, "length": measured.length, "class": disk_class}

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The desk: a recipe in, a published release out. A thin shell around ``plan``.
+
+It reads the recipe, what the recipe names, the keys and the repository: nothing of any host. Nothing is published
+unless all of it went well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from content import durable
+from content.fsverity import Measured, digest_file
+from content.store import ContentStore
+from documents.release import Release
+from keys.policy_signer import FilePolicySigner
+from keys.roles import key_names
+from publisher import build, packages
+from publisher.definitions import read_definition
+from publisher.plan import WorkloadInputs, plan_platform, plan_workload
+from publisher.recipe import PlatformRecipe, WorkloadRecipe, read_recipe
+from publisher.shelf import Shelf
+from publisher.tables import LIMIT
+from updater.repository.release import publish
+
+SUPPORTED = 2
+"""So many of the newest earlier platform releases can be left by a live switch; hosts with older ones reboot."""
+
+
+def release(repository: Path, keys: Path, passphrase: bytes, recipe: Path, *, now: int) -> Release:
+    """Make the next release of a recipe's channel and publish it.
+
+    Args:
+        repository: its folder.
+        keys: with the key files of the channel's role, snapshot, timestamp, and for a platform of the TPM policy key.
+        passphrase: opens them.
+        recipe: see ``publisher.recipe``.
+        now: seconds since 1970 UTC.
+
+    Returns:
+        What was published.
+
+    Raises:
+        PublisherError: the release cannot be made.
+        RecipeWrong: the recipe or a file in TOML that it names has a mistake.
+        UpdaterError: the repository is damaged or does not take it.
+        KeysError: a key does not open.
+        ContentError: a file cannot be read or written.
+    """
+    wanted = read_recipe(recipe)
+    shelf = Shelf(repository)
+    with _table(repository, shelf) as table:
+        if isinstance(wanted, PlatformRecipe):
+            planned = _platform(wanted, shelf, table, keys, passphrase)
+        else:
+            planned = _workload(wanted, shelf, table)
+        publish(repository, keys, passphrase, planned.encode(), table.blobs(), now=now)
+    return planned
+
+
+class _Table:
+    """What a release is being made of. Documents made here lie in a folder that goes away afterwards."""
+
+    def __init__(self, folder: Path, published: ContentStore) -> None:
+        self._made = ContentStore(folder)
+        self._published = published
+        self._blobs: dict[Measured, Path] = {}
+
+    def add_file(self, path: Path) -> Measured:
+        """Measure a file; links are followed."""
+        whole = path.resolve()
+        measured = digest_file(whole)
+        self._blobs[measured] = whole
+        return measured
+
+    def add_bytes(self, data: bytes) -> Measured:
+        """Measure bytes made here."""
+        measured = self._made.add_bytes(data)
+        self._blobs[measured] = self._made.path(measured.fsverity)
+        return measured
+
+    def blobs(self) -> tuple[Path, ...]:
+        """The files that the repository does not have yet."""
+        return tuple(
+            path
+            for measured, path in self._blobs.items()
+            if not self._published.contains(measured.fsverity, measured.length)
+        )
+
+
+@contextmanager
+def _table(repository: Path, shelf: Shelf) -> Iterator[_Table]:
+    folder = durable.temporary(repository)
+    try:
+        yield _Table(folder, shelf.blobs)
+    finally:
+        durable.remove_tree(folder)
+
+
+def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, passphrase: bytes) -> Release:
+    components = {
+        "vmm/host-files": table.add_bytes(packages.list_packages(recipe.packages).encode()),
+        "vmm/firmware-code": table.add_file(recipe.firmware_code),
+        "vmm/firmware-vars": table.add_file(recipe.firmware_vars),
+        "vmgate/build": table.add_bytes(build.list_wheel(recipe.wheel).encode()),
+        "vmgate/hook": table.add_bytes(build.hook_bytes(recipe.wheel)),
+        "vmgate/security-policy": table.add_bytes(recipe.security_policy.encode()),
+    }
+    numbers = shelf.numbers(recipe.terms.channel)
+    return plan_platform(
+        recipe.terms,
+        components,
+        next(iter(numbers), 0) + 1,
+        [shelf.release(recipe.terms.channel, number) for number in numbers[:SUPPORTED]],
+        shelf.identity,
+        FilePolicySigner(keys / f"{key_names('tpm-policy')[0]}.pem", passphrase),
+    )
+
+
+def _workload(recipe: WorkloadRecipe, shelf: Shelf, table: _Table) -> Release:
+    images: Mapping[str, Measured] = {name: table.add_file(path) for name, path in recipe.images}
+    definitions = tuple(read_definition(durable.read_file(path, LIMIT), path, images) for path in recipe.definitions)
+    for definition in definitions:
+        table.add_bytes(definition.encode())
+    numbers = shelf.numbers(recipe.terms.channel)
+    inputs = WorkloadInputs(
+        accepts=recipe.accepts,
+        images=tuple(images.items()),
+        definitions=definitions,
+        policies=tuple(shelf.policies(recipe.accepts)),
+    )
+    earlier = [shelf.release(recipe.terms.channel, number) for number in numbers[:SUPPORTED]]
+    return plan_workload(recipe.terms, inputs, next(iter(numbers), 0) + 1, earlier)

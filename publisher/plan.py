@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting a release together: measured artifacts in, one signed-policy-carrying document out.
+
+Pure, except that the signer given is asked for signatures over policies computed here. Nothing is read from a host or a
+repository. This module does not publish (``updater.repository`` does) and does not sign the release itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from content.fsverity import Measured, digest_bytes
+from documents.definition import VmDefinition
+from documents.errors import DocumentError
+from documents.release import Artifact, ReferenceValue, Release
+from documents.security_policy import SecurityPolicy
+from measure.predict import PolicySigner, sign_policies
+from publisher.errors import PlanRefused
+from publisher.recipe import Terms
+
+COMPONENTS = (
+    ("vmm/host-files", "host-files"),
+    ("vmm/firmware-code", "firmware-code"),
+    ("vmm/firmware-vars", "firmware-vars"),
+    ("vmgate/build", "vmgate-build"),
+    ("vmgate/hook", "hook"),
+    ("vmgate/security-policy", "security-policy"),
+)
+"""Name and kind of the artifacts of a platform release, in the order in which hosts measure them."""
+
+REPOSITORY = "repository"
+"""The component that comes first: the identity of the repository itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadInputs:
+    """What a workload release is made of.
+
+    Attributes:
+        accepts: lowest and highest number of the platform releases that it runs on.
+        images: name and content of each image.
+        definitions: the VMs.
+        policies: of the accepted platform releases as far as they are known; a VM must fit one of them.
+    """
+
+    accepts: tuple[int, int]
+    images: tuple[tuple[str, Measured], ...]
+    definitions: tuple[VmDefinition, ...]
+    policies: tuple[SecurityPolicy, ...] = ()
+
+
+def plan_platform(
+    terms: Terms,
+    components: Mapping[str, Measured],
+    number: int,
+    predecessors: Sequence[Release],
+    repository_identity: str,
+    signer: PolicySigner,
+) -> Release:
+    """Plan a platform release, with its policies signed for each state and epoch that a host may come from.
+
+    Args:
+        terms: from the recipe.
+        components: content of each of ``COMPONENTS``, by name.
+        number: of the release.
+        predecessors: the releases from which a live switch is supported.
+        repository_identity: fs-verity digest of the repository's first root metadata.
+        signer: holds the TPM policy key.
+
+    Raises:
+        PlanRefused: it would break a rule.
+        PolicyRefused: the signer does not sign what it is asked for.
+        ValueError: not the components of a platform, or predecessors of another channel: a bug of the caller.
+    """
+    if components.keys() != {name for name, _ in COMPONENTS}:
+        raise ValueError("these are not the components of a platform release")
+    _require_growth("platform", terms, number, predecessors)
+    artifacts = tuple(_artifact(name, kind, components[name]) for name, kind in COMPONENTS)
+    reference = (
+        ReferenceValue(component=REPOSITORY, fsverity=repository_identity),
+        *(ReferenceValue(component=artifact.name, fsverity=artifact.fsverity) for artifact in artifacts),
+    )
+    policies = sign_policies(
+        channel=terms.channel,
+        number=number,
+        reference=reference,
+        predecessors=predecessors,
+        signer=signer,
+        # A host whose key is still sealed for an older epoch must open it once more to raise it.
+        epochs={terms.epoch, *(old.epoch for old in predecessors)},
+    )
+    return _checked(
+        Release(
+            channel=terms.channel,
+            authority="platform",
+            number=number,
+            epoch=terms.epoch,
+            minimum_agent=terms.minimum_agent,
+            import_days=terms.import_days,
+            accepts=(0, 0),
+            artifacts=artifacts,
+            reference=reference,
+            policy_keys=(signer.public(),),
+            policies=policies,
+            refused=terms.refused,
+        )
+    )
+
+
+def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessors: Sequence[Release]) -> Release:
+    """Plan a workload release.
+
+    Args:
+        terms: from the recipe.
+        inputs: measured.
+        number: of the release.
+        predecessors: earlier releases of the channel, as many as are known.
+
+    Raises:
+        PlanRefused: it would break a rule.
+    """
+    _require_growth("workload", terms, number, predecessors)
+    if not inputs.definitions:
+        raise _refused("it has no VM", "name a definition")
+    _require_distinct("image", (name for name, _ in inputs.images))
+    _require_distinct("VM name", (definition.name for definition in inputs.definitions))
+    _require_distinct("VM UUID", (definition.uuid for definition in inputs.definitions))
+    for definition in inputs.definitions:
+        _require_fit(definition, inputs)
+    return _checked(
+        Release(
+            channel=terms.channel,
+            authority="workload",
+            number=number,
+            epoch=terms.epoch,
+            minimum_agent=terms.minimum_agent,
+            import_days=terms.import_days,
+            accepts=inputs.accepts,
+            artifacts=(
+                *(_artifact(f"image/{name}", "image", measured) for name, measured in inputs.images),
+                *(_artifact(f"vm/{d.name}", "definition", _measured(d.encode())) for d in inputs.definitions),
+            ),
+            reference=(),
+            policy_keys=(),
+            policies=(),
+            refused=terms.refused,
+        )
+    )
+
+
+def _require_growth(authority: str, terms: Terms, number: int, predecessors: Sequence[Release]) -> None:
+    for old in predecessors:
+        if old.channel != terms.channel:
+            raise ValueError(f"{old.channel}/{old.number} is of another channel")
+        if old.authority != authority:
+            raise _refused(f"channel {terms.channel} has {old.authority} releases", "name another channel")
+        if number <= old.number:
+            raise _refused(f"number {number} is not above {old.number}", f"take {old.number + 1} or more")
+        if terms.epoch < old.epoch:
+            raise _refused(f"epoch {terms.epoch} is below {old.epoch} of release {old.number}", "never lower the epoch")
+
+
+def _require_distinct(what: str, names: Iterable[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise _refused(f"the {what} {name} is there {times} times", "keep one")
+
+
+def _require_fit(definition: VmDefinition, inputs: WorkloadInputs) -> None:
+    """Refuse a VM with a disk that the release does not bring, or that no accepted platform would start."""
+    brought = {(measured.fsverity, measured.length) for _, measured in inputs.images}
+    for disk in definition.disks:
+        if (disk.image, disk.length) not in brought:
+            raise _refused(f"disk {disk.name} of {definition.name} is no image of the release", "add the image")
+    if inputs.policies and not any(_fits(definition, policy) for policy in inputs.policies):
+        raise _refused(
+            f"{definition.name} wants {definition.vcpus} processors and {definition.memory_mib} MiB, "
+            "more than the accepted platform releases allow",
+            "make it smaller, or raise the limits in a platform release first",
+        )
+
+
+def _fits(definition: VmDefinition, policy: SecurityPolicy) -> bool:
+    return definition.vcpus <= policy.max_vcpus and definition.memory_mib <= policy.max_memory_mib
+
+
+def _artifact(name: str, kind: str, measured: Measured) -> Artifact:
+    if measured.length == 0:
+        raise _refused(f"{name} is empty", "check the file that the recipe names")
+    return Artifact(name=name, kind=kind, fsverity=measured.fsverity, length=measured.length)
+
+
+def _measured(data: bytes) -> Measured:
+    return Measured(fsverity=digest_bytes(data), length=len(data))
+
+
+def _checked(release: Release) -> Release:
+    """The release, if hosts would take it."""
+    for artifact in release.artifacts:
+        if artifact.fsverity in release.refused:
+            raise _refused(f"it brings {artifact.name}, whose digest it refuses", "take one of the two out")
+    try:
+        return Release.parse(release.encode())
+    except DocumentError as error:
+        raise _refused(error.cause, "correct the recipe") from error
+
+
+def _refused(cause: str, remedy: str) -> PlanRefused:
+    return PlanRefused("the release was not planned", cause=cause, remedy=remedy)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes into a release, as people write it in TOML. Paths are relative to the recipe's own folder.
+
+This module opens only the recipe and the security policy that it names; it does not measure anything.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from content.durable import read_file
+from documents.fields import HEX_SHA256, NAME, TEXT
+from documents.release import AGENT_VERSION, MAX_NUMBER
+from documents.security_policy import SecurityPolicy
+from publisher.definitions import read_policy
+from publisher.tables import LIMIT, Table, read_table
+
+MAX_PATH = 4096
+MAX_ITEMS = 1_000
+IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+"""The part of an artifact's name after ``image/``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What both kinds of recipe have. The attributes are those of ``Release``."""
+
+    channel: str
+    epoch: int
+    minimum_agent: str
+    import_days: int
+    refused: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformRecipe:
+    """A platform release: the VMM, vmgate itself and the rules.
+
+    Attributes:
+        terms: see there.
+        packages: Debian packages, sorted.
+        firmware_code: OVMF code.
+        firmware_vars: the variables template that ``firmware.enrol`` made.
+        wheel: vmgate's wheel.
+        security_policy: the rules.
+    """
+
+    terms: Terms
+    packages: tuple[Path, ...]
+    firmware_code: Path
+    firmware_vars: Path
+    wheel: Path
+    security_policy: SecurityPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadRecipe:
+    """A workload release: images and the VMs made of them.
+
+    Attributes:
+        terms: see there.
+        accepts: lowest and highest number of the platform releases that it runs on.
+        images: (name, file), in the recipe's order.
+        definitions: VM definitions in TOML, in the recipe's order.
+    """
+
+    terms: Terms
+    accepts: tuple[int, int]
+    images: tuple[tuple[str, Path], ...]
+    definitions: tuple[Path, ...]
+
+
+def read_recipe(path: Path) -> PlatformRecipe | WorkloadRecipe:
+    """Read a recipe; its key ``authority`` says which kind it is.
+
+    Raises:
+        RecipeWrong: the recipe or the security policy has a mistake, or a pattern matches no package.
+        ContentError: one of the two cannot be read.
+    """
+    table = read_table(read_file(path, LIMIT), path)
+    authority = table.take_choice("authority", ("platform", "workload"))
+    terms = Terms(
+        channel=table.take_name("channel"),
+        epoch=table.take_int("epoch", 1, MAX_NUMBER),
+        minimum_agent=table.take_text("minimum_agent", AGENT_VERSION, 14),
+        import_days=table.take_int("import_days", 0, 3660),
+        refused=table.take_texts("refused", HEX_SHA256, MAX_ITEMS, 64) if table.has("refused") else (),
+    )
+    recipe = (_read_platform if authority == "platform" else _read_workload)(table, terms, path.parent)
+    table.finish()
+    return recipe
+
+
+def _read_platform(table: Table, terms: Terms, folder: Path) -> PlatformRecipe:
+    return PlatformRecipe(
+        terms=terms,
+        packages=_packages(table, folder),
+        firmware_code=_path(table, "firmware_code", folder),
+        firmware_vars=_path(table, "firmware_vars", folder),
+        wheel=_path(table, "wheel", folder),
+        security_policy=_security_policy(table, folder),
+    )
+
+
+def _read_workload(table: Table, terms: Terms, folder: Path) -> WorkloadRecipe:
+    accepts = table.take_list("accepts", lambda part: part, 2)
+    low, high = accepts if len(accepts) == 2 else (None, None)
+    if type(low) is not int or type(high) is not int or not 1 <= low <= high <= MAX_NUMBER:
+        raise table.wrong("accepts", "is not [lowest, highest] platform release")
+    images = table.table("images")
+    named = []
+    for name in images.names():
+        if not IMAGE_NAME.fullmatch(name) or not NAME.fullmatch(name):
+            raise images.wrong(name, "is not a name for an image")
+        named.append((name, _path(images, name, folder)))
+    return WorkloadRecipe(
+        terms=terms,
+        accepts=(low, high),
+        images=tuple(named),
+        definitions=tuple(folder / text for text in table.take_texts("definitions", TEXT, MAX_ITEMS, MAX_PATH)),
+    )
+
+
+def _path(table: Table, name: str, folder: Path) -> Path:
+    return folder / table.take_text(name, TEXT, MAX_PATH)
+
+
+def _packages(table: Table, folder: Path) -> tuple[Path, ...]:
+    """The files that the patterns mean; each pattern must mean one at least."""
+    found: set[Path] = set()
+    for pattern in table.take_texts("packages", TEXT, MAX_ITEMS, MAX_PATH):
+        whole = (folder / pattern).absolute()
+        try:
+            found_here = Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))
+            matches = {path for path in found_here if path.is_file()}
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise table.wrong("packages", f"has {pattern!r}, which is no pattern ({error})") from error
+        if not matches:
+            raise table.wrong("packages", f"has {pattern!r}, which matches no file")
+        found |= matches
+    return tuple(sorted(found))
+
+
+def _security_policy(table: Table, folder: Path) -> SecurityPolicy:
+    value = table.take("security_policy")
+    if not isinstance(value, str):
+        return read_policy(table.with_value("security_policy", value).table("security_policy"))
+    path = folder / value
+    return read_policy(read_table(read_file(path, LIMIT), path))

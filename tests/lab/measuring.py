@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A publisher of small releases, and hosts that measure them without a TPM.
+
+Digests are made up from names, so that a release can be told apart from the next by one component. Nothing here is
+fit for use outside tests: keys live in memory and are made from a seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from content.fsverity import digest_bytes
+from documents.event import MeasuredEvent
+from documents.release import Artifact, PolicyKey, ReferenceValue, Release
+from documents.security_policy import SecurityPolicy
+from measure.appraise import Claims, Reference
+from measure.cel import CelRecord, record, replay
+from measure.pcr import LAUNCH_PCR, VMM_PCR
+from measure.predict import events_of, sign_policies, switch_event
+
+CHANNEL = "platform"
+POLICY = SecurityPolicy(allow=("AllowSoftwareTpm",), max_vcpus=4, max_memory_mib=4096)
+COMPONENTS = ("vmm/host-files", "vmm/firmware-code", "vmm/firmware-vars", "vmgate/build", "vmgate/hook")
+BANKS = ("sha1", "sha256", "sha384", "sha512")
+
+
+def digest(text: str) -> str:
+    """A digest that stands for a thing of this name."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+IDENTITY = digest("first root")
+
+
+class Signer:
+    """A TPM policy key in memory."""
+
+    def __init__(self, seed: str = "publisher") -> None:
+        self._key = ec.derive_private_key(int(digest(seed), 16) >> 1, ec.SECP256R1())
+
+    def public(self) -> PolicyKey:
+        numbers = self._key.public_key().public_numbers()
+        return PolicyKey(x=f"{numbers.x:064x}", y=f"{numbers.y:064x}")
+
+    def sign(self, approved: bytes, ref: bytes) -> bytes:
+        r, s = decode_dss_signature(self._key.sign(approved + ref, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+
+PUBLISHER = Signer()
+
+
+def platform(
+    number: int,
+    *,
+    predecessors: Iterable[Release] = (),
+    signer: Signer = PUBLISHER,
+    epoch: int = 1,
+    epochs: Iterable[int] = (1,),
+    refused: tuple[str, ...] = (),
+) -> Release:
+    """A platform release; its VMM differs from that of every other number."""
+    found = {name: digest(f"{name} {number if name.startswith('vmm/') else 0}") for name in COMPONENTS}
+    found["vmgate/security-policy"] = digest_bytes(POLICY.encode())
+    reference = (
+        ReferenceValue(component="repository", fsverity=IDENTITY),
+        *(ReferenceValue(component=name, fsverity=value) for name, value in found.items()),
+    )
+    kinds = ("host-files", "firmware-code", "firmware-vars", "vmgate-build", "hook", "security-policy")
+    return Release(
+        channel=CHANNEL,
+        authority="platform",
+        number=number,
+        epoch=epoch,
+        minimum_agent="0.1.0",
+        import_days=30,
+        accepts=(0, 0),
+        artifacts=tuple(
+            Artifact(name=name, kind=kind, fsverity=value, length=1)
+            for (name, value), kind in zip(found.items(), kinds, strict=True)
+        ),
+        reference=reference,
+        policy_keys=(PUBLISHER.public(),),
+        policies=sign_policies(
+            channel=CHANNEL,
+            number=number,
+            reference=reference,
+            predecessors=predecessors,
+            signer=signer,
+            epochs=epochs,
+        ),
+        refused=refused,
+    )
+
+
+def workload(number: int, *names: str, accepts: tuple[int, int] = (1, 9), refused: tuple[str, ...] = ()) -> Release:
+    """A workload release with a definition and an image for each VM."""
+    artifacts = [
+        Artifact(name=f"{folder}/{name}", kind=kind, fsverity=digest(f"{folder}/{name} {number}"), length=1)
+        for name in names
+        for folder, kind in (("vm", "definition"), ("image", "image"))
+    ]
+    return Release(
+        channel="desktops",
+        authority="workload",
+        number=number,
+        epoch=1,
+        minimum_agent="0.1.0",
+        import_days=30,
+        accepts=accepts,
+        artifacts=tuple(artifacts),
+        reference=(),
+        policy_keys=(),
+        policies=(),
+        refused=refused,
+    )
+
+
+def reference(release: Release, *workloads: Release, **changes: object) -> Reference:
+    """What a host of these releases is compared with."""
+    base = Reference(identity=IDENTITY, platform=release, workloads=workloads, policy=POLICY)
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def booted(release: Release) -> list[tuple[int, MeasuredEvent]]:
+    """What a host measures that boots into a release."""
+    return [(VMM_PCR, event) for event in events_of(release.reference)]
+
+
+def switched(release: Release) -> list[tuple[int, MeasuredEvent]]:
+    """What a running host measures besides when it switches to a release."""
+    event = switch_event(release.channel, release.number, release.reference)
+    return [(VMM_PCR, event), *booted(release)]
+
+
+def launch(event: str, subject: str, fsverity: str) -> tuple[int, MeasuredEvent]:
+    """One event of the launch PCR."""
+    return LAUNCH_PCR, MeasuredEvent(event=event, subject=subject, fsverity=fsverity)
+
+
+def started(name: str, number: int) -> tuple[int, MeasuredEvent]:
+    """A VM starts by the definition of a workload release."""
+    return launch("vm-start", name, digest(f"vm/{name} {number}"))
+
+
+def stopped(name: str, number: int) -> tuple[int, MeasuredEvent]:
+    """The same VM stops."""
+    return launch("vm-stop", name, digest(f"vm/{name} {number}"))
+
+
+def logged(events: Iterable[tuple[int, MeasuredEvent]]) -> tuple[CelRecord, ...]:
+    """The log of these events."""
+    return tuple(record(number, pcr, event, BANKS) for number, (pcr, event) in enumerate(events))
+
+
+def claims(events: Iterable[tuple[int, MeasuredEvent]], level: str = "L0") -> Claims:
+    """What an honest host claims that measured these events."""
+    records = logged(events)
+    return Claims(level=level, records=records, pcrs=replay(records, "sha256"))

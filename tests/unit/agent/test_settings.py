@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings are read strictly: whatever is wrong with the file is one line, and nothing is half read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import NotReady, SettingsWrong
+from agent.settings import MAX_BYTES, Settings, load, parse
+from documents.errors import Exit, VmgateError
+
+GOOD = b"""\
+# Comments are for people.
+repository = "https://updates.example.org/vmgate"
+channels = ["work", "platform"]
+tpm = "device:/dev/tpmrm0"
+libvirt = "qemu:///system"
+hook = "/etc/libvirt/hooks/qemu"
+accelerator = "emulation"
+"""
+
+BAD = {
+    "unknown key": (b'acelerator = "kvm"', "the key 'acelerator' is unknown"),
+    "unknown table": (b"[update]\nwindow = 1", "the key 'update' is unknown"),
+    "key with a line end": (b'"a\\nb" = 1', "is unknown"),
+    "number for a text": (b"repository = 1", "'repository' is not in its form"),
+    "truth for a text": (b"tpm = true", "'tpm' is not in its form"),
+    "list for a text": (b'hook = ["/a"]', "'hook' is not in its form"),
+    "table for a text": (b"libvirt = {}", "'libvirt' is not in its form"),
+    "text for a list": (b'channels = "platform"', "channels is not a list"),
+    "no channels": (b"channels = []", "channels is not a list"),
+    "repeated channel": (b'channels = ["a", "a"]', "distinct"),
+    "too many channels": (
+        b"channels = [" + b",".join(b'"c%d"' % n for n in range(17)) + b"]",
+        "channels is not a list",
+    ),
+    "number among the channels": (b"channels = [1]", "not a name"),
+    "list among the channels": (b'channels = [["a"]]', "not a name"),
+    "channel that is a path": (b'channels = ["../platform"]', "not a name"),
+    "other protocol": (b'repository = "file:///etc/passwd"', "'repository' is not in its form"),
+    "password in the address": (b'repository = "http://user:secret@host/"', "'repository' is not in its form"),
+    "remote libvirt": (b'libvirt = "qemu+ssh://host/system"', "'libvirt' is not in its form"),
+    "relative hook": (b'hook = "hooks/qemu"', "'hook' is not in its form"),
+    "hook with a line end": (b'hook = "/etc/hook\\n"', "'hook' is not in its form"),
+    "unknown accelerator": (b'accelerator = "tcg"', "'accelerator' is not in its form"),
+    "empty accelerator": (b'accelerator = ""', "'accelerator' is not in its form"),
+    "repeated key": (b'tpm = "a"\ntpm = "b"', "it is not TOML"),
+    "not TOML": (b"{}", "it is not TOML"),
+    "half a line": (b"repository =", "it is not TOML"),
+    "deep nesting": (b"channels = " + b"[" * 30_000, "it is not TOML"),
+    "huge number": (b"channels = " + b"9" * 5_000, ""),
+    "zero byte": (b"\0", "it is not TOML"),
+    "not UTF-8": (b'tpm = "\xff"', "it is not TOML"),
+    "UTF-16": (GOOD.decode().encode("utf-16"), "it is not TOML"),
+    "terminal codes": (b'"\\u001b[2J" = 1', "is unknown"),
+}
+
+
+@pytest.mark.parametrize(("untrusted", "cause"), BAD.values(), ids=BAD)
+def test_bad_settings_are_one_line(tmp_path: Path, untrusted: bytes, cause: str) -> None:
+    path = tmp_path / "vmgate.toml"
+    path.write_bytes(untrusted)
+    with pytest.raises(SettingsWrong) as caught:
+        load(path)
+    error = caught.value
+    assert error.exit == Exit.USAGE
+    assert cause in error.cause
+    assert error.line().startswith(f"error[AG017]: {path} was not read; ")
+    assert error.line().isprintable()
+    assert len(error.line()) < 600
+
+
+def test_good_settings(tmp_path: Path) -> None:
+    path = tmp_path / "vmgate.toml"
+    path.write_bytes(GOOD)
+    assert load(path) == Settings(
+        repository="https://updates.example.org/vmgate", channels=("platform", "work"), accelerator="emulation"
+    )
+
+
+def test_an_empty_file_gives_the_defaults() -> None:
+    settings = parse(b"", "test")
+    assert settings == Settings()
+    assert settings.accelerator == "kvm", "emulation is never the default"
+
+
+def test_missing_file_means_not_set_up(tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match="run `vmgate init") as caught:
+        load(tmp_path / "vmgate.toml")
+    assert caught.value.exit == Exit.NOT_READY
+
+
+def test_too_large_a_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "vmgate.toml"
+    path.write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(VmgateError) as caught:
+        load(path)
+    assert str(MAX_BYTES) in caught.value.cause.replace(",", "")
+
+
+def test_a_directory_in_its_place_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(VmgateError) as caught:
+        load(tmp_path)
+    assert caught.value.line().isprintable()
+
+
+@given(st.binary(max_size=80) | st.text("ab\"[]{}=.\\#\n'019-:TZ", max_size=60).map(str.encode))
+def test_arbitrary_bytes(untrusted: bytes) -> None:
+    try:
+        settings = parse(untrusted, "test")
+    except SettingsWrong:
+        return
+    assert settings == Settings()

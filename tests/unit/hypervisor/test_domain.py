@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A definition renders to a domain that the linter has nothing against, whatever the definition says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from documents.definition import Disk, VmDefinition
+from hypervisor.domain import Placement, render
+from hypervisor.lint import lint
+
+
+def test_the_same_definition_and_placement_give_the_same_text(
+    definition: VmDefinition, placement: Placement, rendered: str
+) -> None:
+    assert render(definition, placement) == rendered
+
+
+def test_with_kvm_the_linter_finds_nothing(definition: VmDefinition, placement: Placement) -> None:
+    kvm = dataclasses.replace(placement, accelerator="kvm")
+    assert lint(render(definition, kvm).encode()) == ()
+
+
+def test_in_emulation_the_linter_finds_only_the_emulation(rendered: str) -> None:
+    assert [(f.id, f.xpath) for f in lint(rendered.encode())] == [("HV001", "/domain")]
+
+
+def test_a_guest_gets_only_the_devices_it_needs(rendered: str) -> None:
+    devices = etree.fromstring(rendered).find("devices")
+    assert devices is not None
+    tags = ["emulator", "disk", "controller", "serial", "tpm", "memballoon", "rng"]
+    assert [child.tag for child in devices] == tags
+
+
+def test_the_first_disk_is_booted_and_none_is_written(definition: VmDefinition, placement: Placement) -> None:
+    disks = tuple(Disk(name=name, image="0" * 64, length=1, disk_class="readonly") for name in ("system", "tools"))
+    two = dataclasses.replace(definition, disks=disks)
+    places = dataclasses.replace(placement, disks={"tools": Path("/t"), "system": Path("/s")})
+    found = etree.fromstring(render(two, places)).findall("devices/disk")
+    assert [disk.find("source").get("file") for disk in found] == ["/s", "/t"]
+    assert [disk.find("target").get("dev") for disk in found] == ["vda", "vdb"]
+    assert [disk.find("boot") is not None for disk in found] == [True, False]
+    assert all(disk.find("readonly") is not None for disk in found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accelerator": "none"},
+        {"emulator": Path("qemu")},
+        {"firmware_vars": Path("vars.fd")},
+        {"disks": {}},
+        {"disks": {"system": Path("disk.img")}},
+        {"disks": {"system": Path("/a"), "other": Path("/b")}},
+    ],
+)
+def test_a_placement_that_does_not_fit_is_a_bug(
+    definition: VmDefinition, placement: Placement, change: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match=r"placement|accelerator"):
+        render(definition, dataclasses.replace(placement, **change))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    title=st.text(st.characters(categories=("L", "N", "P", "S", "Zs"), codec="utf-8"), max_size=120),
+    folder=st.text(st.characters(categories=("L", "N", "P", "S"), codec="utf-8"), max_size=40),
+    vcpus=st.integers(1, 255),
+    memory=st.integers(64, 2**22),
+)
+def test_nothing_in_a_definition_escapes_its_element(
+    definition: VmDefinition, placement: Placement, title: str, folder: str, vcpus: int, memory: int
+) -> None:
+    changed = dataclasses.replace(definition, title=title, vcpus=vcpus, memory_mib=memory)
+    place = dataclasses.replace(placement, console_log=Path(f"/{folder}"))
+    xml = render(changed, place)
+    domain = etree.fromstring(xml)
+    assert (domain.findtext("title") or "") == title
+    assert domain.find("devices/serial/log").get("file") == str(place.console_log)
+    assert [f.id for f in lint(xml.encode())] == ["HV001"]

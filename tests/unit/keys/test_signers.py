@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Roles, signers of TUF metadata, and the signer of TPM policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from hypothesis import given
+from hypothesis import strategies as st
+
+from content.errors import Missing
+from keys.errors import KeyFileMalformed, KeysError, SigningUnsupported, UnknownSigner
+from keys.files import create_key
+from keys.policy_signer import FilePolicySigner
+from keys.roles import P256, P384, ROLES, key_names, releases_role, role
+from keys.signers import open_role, open_signer, require_signing
+
+SECRET = b"secret"
+
+
+def test_the_table_is_what_the_architecture_says() -> None:
+    assert {name: (r.threshold, r.keys, r.curve, r.offline) for name, r in ROLES.items()} == {
+        "root": (2, 3, P384, True),
+        "targets": (2, 3, P384, True),
+        "releases": (1, 1, P384, True),
+        "snapshot": (1, 1, P256, False),
+        "timestamp": (1, 1, P256, False),
+        "tpm-policy": (1, 1, P256, True),
+    }
+
+
+def test_a_channel_has_a_role_of_its_own() -> None:
+    assert releases_role("platform") == "releases-platform"
+    assert role("releases-platform") is ROLES["releases"]
+    assert key_names("releases-platform") == ("releases-platform-1",)
+    assert key_names("root") == ("root-1", "root-2", "root-3")
+
+
+@pytest.mark.parametrize("name", ["", "Platform", "a/b", "..", "a" * 64, "a\n"])
+def test_what_is_no_channel_has_no_role(name: str) -> None:
+    with pytest.raises(ValueError, match="channel"):
+        releases_role(name)
+
+
+@pytest.mark.parametrize("name", ["", "releases", "Root", "mirrors"])
+def test_what_is_no_role_is_a_bug(name: str) -> None:
+    with pytest.raises(ValueError, match="not a role"):
+        role(name)
+
+
+@pytest.mark.parametrize(("curve", "scheme"), [(P256, "ecdsa-sha2-nistp256"), (P384, "ecdsa-sha2-nistp384")])
+def test_a_signer_signs_what_its_public_half_verifies(tmp_path: Path, curve: str, scheme: str) -> None:
+    create_key(tmp_path / "key.pem", curve, SECRET)
+    signer = open_signer(f"file:{tmp_path}/key.pem", curve, SECRET)
+    signer.public_key.verify_signature(signer.sign(b"data"), b"data")
+    assert (signer.public_key.keytype, signer.public_key.scheme) == ("ecdsa", scheme)
+
+
+@pytest.mark.parametrize("uri", ["", "key.pem", "/key.pem", "file:key.pem", "file2:/key.pem", "https://a/key.pem"])
+def test_an_unknown_address_is_refused(uri: str) -> None:
+    with pytest.raises(UnknownSigner):
+        open_signer(uri, P256, SECRET)
+
+
+def test_a_role_opens_with_as_many_keys_as_its_threshold(tmp_path: Path) -> None:
+    for name in ("root-2", "root-3"):
+        create_key(tmp_path / f"{name}.pem", P384, SECRET)
+    assert len(open_role("root", tmp_path, SECRET)) == 2
+    (tmp_path / "root-3.pem").unlink()
+    with pytest.raises(Missing, match="root-1"):
+        open_role("root", tmp_path, SECRET)
+
+
+def test_a_missing_library_is_told_and_not_taken_for_unsigned(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_signing()
+    monkeypatch.setattr("securesystemslib.signer._crypto_signer.CRYPTO_IMPORT_ERROR", "gone")
+    with pytest.raises(SigningUnsupported, match="gone"):
+        require_signing()
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> FilePolicySigner:
+    path = tmp_path_factory.mktemp("keys") / "tpm-policy-1.pem"
+    create_key(path, P256, SECRET)
+    return FilePolicySigner(path, SECRET)
+
+
+class TestPolicySigner:
+    @given(approved=st.binary(min_size=32, max_size=32).filter(any), ref=st.binary(min_size=32, max_size=32))
+    def test_it_signs_what_its_public_half_verifies(
+        self, signer: FilePolicySigner, approved: bytes, ref: bytes
+    ) -> None:
+        signature = signer.sign(approved, ref)
+        assert len(signature) == 64
+        _verify(signer, signature, approved + ref)
+        with pytest.raises(InvalidSignature):
+            _verify(signer, signature, ref + approved + b"x")
+
+    @pytest.mark.parametrize(("approved", "ref"), [(31, 32), (33, 32), (32, 31), (0, 64), (64, 0)])
+    def test_it_signs_no_other_lengths(self, signer: FilePolicySigner, approved: int, ref: int) -> None:
+        with pytest.raises(ValueError, match="32 bytes"):
+            signer.sign(b"\1" * approved, b"\1" * ref)
+
+    def test_it_never_signs_the_empty_policy(self, signer: FilePolicySigner) -> None:
+        with pytest.raises(ValueError, match="never signed"):
+            signer.sign(bytes(32), b"\1" * 32)
+
+    def test_its_key_is_on_p256(self, tmp_path: Path) -> None:
+        create_key(tmp_path / "key.pem", P384, SECRET)
+        with pytest.raises(KeyFileMalformed) as caught:
+            FilePolicySigner(tmp_path / "key.pem", SECRET)
+        assert isinstance(caught.value, KeysError)
+
+
+def _verify(signer: FilePolicySigner, signature: bytes, message: bytes) -> None:
+    public = signer.public()
+    numbers = ec.EllipticCurvePublicNumbers(int(public.x, 16), int(public.y, 16), ec.SECP256R1())
+    encoded = encode_dss_signature(int.from_bytes(signature[:32]), int.from_bytes(signature[32:]))
+    numbers.public_key().verify(encoded, message, ec.ECDSA(hashes.SHA256()))

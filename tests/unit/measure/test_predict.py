@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions: what hosts will measure, and the policies signed for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lab.measuring import CHANNEL, PUBLISHER, Signer, booted, logged, platform, switched
+from measure.cel import replay
+from measure.errors import PolicyRefused
+from measure.pcr import VMM_PCR
+from measure.policy import EMPTY, policy_ref
+from measure.predict import predictions, reference_digest, sign_policies, vmm_pcr_fresh, vmm_pcr_switch
+
+
+def test_a_fresh_boot_and_a_switch_are_what_hosts_replay() -> None:
+    one, two = platform(1), platform(2)
+    fresh = replay(logged(booted(one)), "sha256")[VMM_PCR].hex()
+    live = replay(logged([*booted(one), *switched(two)]), "sha256")[VMM_PCR].hex()
+    assert fresh == vmm_pcr_fresh(one.reference)
+    assert live == vmm_pcr_switch(fresh, CHANNEL, 2, two.reference)
+
+
+def test_policies_cover_each_way_in_and_each_epoch() -> None:
+    one, two = platform(1), platform(2)
+    three = platform(3, predecessors=(two, one), epoch=2, epochs=(1, 2))
+    ways = [(policy.entry, policy.predecessor, policy.epoch) for policy in three.policies]
+    assert ways == [
+        ("fresh", 0, 1),
+        ("fresh", 0, 2),
+        ("switch", 1, 1),
+        ("switch", 1, 2),
+        ("switch", 2, 1),
+        ("switch", 2, 2),
+    ]
+    assert len({policy.pcrs for policy in three.policies}) == 3
+
+
+def test_the_order_of_components_matters() -> None:
+    values = platform(1).reference
+    assert vmm_pcr_fresh(values) != vmm_pcr_fresh(values[::-1])
+    assert reference_digest(values) != reference_digest(values[::-1])
+
+
+def test_only_older_releases_of_the_channel_are_predecessors() -> None:
+    one = platform(1)
+    for wrong in (one, platform(2), replace(platform(1), channel="other", number=1)):
+        number = 1 if wrong.channel == CHANNEL else 5
+        with pytest.raises(ValueError, match="no predecessor"):
+            predictions(CHANNEL, number, one.reference, (wrong,))
+
+
+def test_nothing_is_signed_for_no_state_or_no_epoch() -> None:
+    values = platform(1).reference
+    for reference, epochs in (((), (1,)), (values, ())):
+        with pytest.raises(ValueError, match=r"predicted|epoch"):
+            sign_policies(
+                channel=CHANNEL, number=1, reference=reference, predecessors=(), signer=PUBLISHER, epochs=epochs
+            )
+
+
+class Recording(Signer):
+    """Remembers what it was asked to sign."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[bytes, bytes]] = []
+
+    def sign(self, approved: bytes, ref: bytes) -> bytes:
+        self.asked.append((approved, ref))
+        return super().sign(approved, ref)
+
+
+def test_the_signer_sees_predicted_policies_only() -> None:
+    signer = Recording()
+    release = platform(2, predecessors=(platform(1),), signer=signer)
+    assert len(signer.asked) == len(release.policies) == 2
+    assert all(ref == policy_ref(CHANNEL, 1) and approved != EMPTY for approved, ref in signer.asked)
+
+
+class Broken(Signer):
+    """Signs something else than it was asked to."""
+
+    def sign(self, approved: bytes, ref: bytes) -> bytes:
+        return super().sign(approved, ref[::-1])
+
+
+def test_a_signature_that_does_not_verify_never_leaves() -> None:
+    with pytest.raises(PolicyRefused):
+        platform(1, signer=Broken())

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The desk on a real repository: recipes in, verified releases out, and nothing at all when something is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from content.fsverity import digest_bytes, digest_file
+from content.store import ContentStore
+from documents.definition import VmDefinition
+from documents.errors import VmgateError
+from documents.host_files import HostFiles
+from documents.release import Release
+from documents.security_policy import SecurityPolicy
+from keys.errors import PassphraseWrong
+from keys.policy_signer import FilePolicySigner
+from measure.policy import verify_signed_policy
+from publisher.desk import release
+from publisher.errors import PackageUnusable, PlanRefused, RecipeWrong
+from publisher.shelf import Shelf
+from updater.errors import NoSuchChannel, RepositoryDamaged
+from updater.repository.create import create
+from updater.repository.verify import verify_repository
+
+NOW = 1_795_000_000
+PASSPHRASE = b"secret"
+HEAD = 'minimum_agent = "0.1.0"\nimport_days = 30\n'
+PLATFORM = f"""\
+authority = "platform"
+channel = "platform"
+epoch = 1
+{HEAD}packages = ["*.deb"]
+firmware_code = "code.fd"
+firmware_vars = "vars.fd"
+wheel = "w.whl"
+security_policy = {{ allow = ["AllowSoftwareTpm"], max_vcpus = 2, max_memory_mib = 1024 }}
+"""
+WORKLOAD = f"""\
+authority = "workload"
+channel = "workload"
+epoch = 1
+{HEAD}accepts = [1, 9]
+definitions = ["vm.toml"]
+[images]
+demo = "disk.img"
+"""
+VM = """\
+name = "demo"
+uuid = "00000000-0000-4000-8000-000000000001"
+title = ""
+machine = "pc-q35-7.2"
+vcpus = 1
+memory_mib = 256
+guardians = ["tpm"]
+[[disks]]
+name = "root"
+image = "demo"
+class = "readonly"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """A repository, its keys, and a folder with two recipes and all that they name."""
+
+    repository: Path
+    keys: Path
+    folder: Path
+    anchor: bytes
+
+    def release(self, recipe: str, passphrase: bytes = PASSPHRASE) -> Release:
+        return release(self.repository, self.keys, passphrase, self.folder / recipe, now=NOW)
+
+    def change(self, name: str, old: str, new: str) -> None:
+        path = self.folder / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def tree(self) -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in self.repository.rglob("*") if p.is_file() and p.name != ".lock"}
+
+    def blob(self, made: Release, name: str) -> bytes:
+        artifact = made.artifact(name)
+        assert artifact is not None
+        store = ContentStore(self.repository / "blobs")
+        store.verify(artifact.fsverity, artifact.length)
+        return store.path(artifact.fsverity).read_bytes()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, make_deb: Callable[..., Path], make_wheel: Callable[..., Path]) -> Desk:
+    make_deb("qemu-tiny", {"usr/bin/qemu": b"qemu", "usr/lib/libq.so": b"library"})
+    make_wheel()
+    (tmp_path / "real-code.fd").write_bytes(b"code" * 5000)
+    (tmp_path / "code.fd").symlink_to("real-code.fd")
+    (tmp_path / "vars.fd").write_bytes(b"vars" * 500)
+    (tmp_path / "disk.img").write_bytes(os.urandom(3_000_000))
+    for name, text in (("platform.toml", PLATFORM), ("workload.toml", WORKLOAD), ("vm.toml", VM)):
+        (tmp_path / name).write_text(text)
+    repository, keys = tmp_path / "repository", tmp_path / "keys"
+    anchor = create(repository, keys, PASSPHRASE, ("platform", "workload"), now=NOW)
+    return Desk(repository=repository, keys=keys, folder=tmp_path, anchor=anchor)
+
+
+def test_a_platform_release_carries_what_hosts_compare(desk: Desk) -> None:
+    made = desk.release("platform.toml")
+    assert (made.channel, made.number) == ("platform", 1)
+    assert made.reference[0].fsverity == digest_bytes(desk.anchor)
+    listing = HostFiles.parse(desk.blob(made, "vmm/host-files"))
+    assert [entry.path for entry in listing.files] == ["/usr/bin/qemu", "/usr/lib/libq.so"]
+    assert HostFiles.parse(desk.blob(made, "vmgate/build")).root == "site"
+    assert desk.blob(made, "vmgate/hook") == b"hook\n"
+    assert desk.blob(made, "vmm/firmware-code") == b"code" * 5000
+    assert SecurityPolicy.parse(desk.blob(made, "vmgate/security-policy")).max_vcpus == 2
+
+    assert made.policy_keys == (FilePolicySigner(desk.keys / "tpm-policy-1.pem", PASSPHRASE).public(),)
+    for policy in made.policies:
+        verify_signed_policy(policy, made.policy_keys, "platform")
+    assert verify_repository(desk.repository, now=NOW).channels == (
+        ("releases-platform", 1),
+        ("releases-workload", 0),
+    )
+    assert Shelf(desk.repository).release("platform", 1) == made
+
+
+def test_the_same_recipe_measures_the_same_again(desk: Desk) -> None:
+    first = desk.release("platform.toml")
+    second = desk.release("platform.toml")
+    assert second.number == 2
+    assert second.artifacts == first.artifacts
+    assert second.reference == first.reference
+
+
+def test_a_release_can_be_entered_from_the_last_two(desk: Desk) -> None:
+    made = [desk.release("platform.toml")]
+    for count in range(3):
+        (desk.folder / "real-code.fd").write_bytes(b"code %d" % count)
+        made.append(desk.release("platform.toml"))
+    assert [sorted(p.predecessor for p in one.policies) for one in made] == [[0], [0, 1], [0, 1, 2], [0, 2, 3]]
+    assert len({one.policies[0].pcrs for one in made}) == 4
+
+
+def test_a_raised_epoch_still_opens_what_was_sealed_before(desk: Desk) -> None:
+    desk.release("platform.toml")
+    desk.change("platform.toml", "epoch = 1", "epoch = 2")
+    made = desk.release("platform.toml")
+    assert {(p.entry, p.epoch) for p in made.policies} == {(e, n) for e in ("fresh", "switch") for n in (1, 2)}
+
+
+def test_a_workload_release_brings_images_and_vms(desk: Desk) -> None:
+    desk.release("platform.toml")
+    made = desk.release("workload.toml")
+    definition = VmDefinition.parse(desk.blob(made, "vm/demo"))
+    image = digest_file(desk.folder / "disk.img")
+    assert (definition.disks[0].image, definition.disks[0].length) == (image.fsverity, image.length)
+    assert desk.blob(made, "image/demo") == (desk.folder / "disk.img").read_bytes()
+
+    (desk.folder / "disk.img").write_bytes(b"second")
+    again = desk.release("workload.toml")
+    assert again.number == 2
+    assert VmDefinition.parse(desk.blob(again, "vm/demo")).disks[0].length == 6
+    assert verify_repository(desk.repository, now=NOW).releases == 3
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "old", "new", "error"),
+    [
+        ("platform.toml", "platform.toml", "epoch = 1", "epoch = 0", RecipeWrong),
+        ("platform.toml", "platform.toml", 'channel = "platform"', 'channel = "other"', NoSuchChannel),
+        ("platform.toml", "platform.toml", '"*.deb"', '"*.whl"', VmgateError),
+        ("platform.toml", "platform.toml", '"w.whl"', '"vars.fd"', PackageUnusable),
+        ("platform.toml", "platform.toml", '"code.fd"', '"absent.fd"', VmgateError),
+        ("workload.toml", "workload.toml", 'channel = "workload"', 'channel = "platform"', PlanRefused),
+        ("workload.toml", "vm.toml", "vcpus = 1", "vcpus = 3", PlanRefused),
+        ("workload.toml", "vm.toml", 'image = "demo"', 'image = "other"', RecipeWrong),
+    ],
+)
+def test_a_mistake_publishes_nothing(
+    desk: Desk, recipe: str, name: str, old: str, new: str, error: type[VmgateError]
+) -> None:
+    desk.release("platform.toml")
+    before = desk.tree()
+    desk.change(name, old, new)
+    with pytest.raises(error):
+        desk.release(recipe)
+    assert desk.tree() == before
+
+
+def test_a_wrong_passphrase_publishes_nothing(desk: Desk) -> None:
+    before = desk.tree()
+    for recipe in ("platform.toml", "workload.toml"):
+        with pytest.raises(PassphraseWrong):
+            desk.release(recipe, b"wrong")
+    assert desk.tree() == before
+
+
+def test_a_changed_earlier_release_is_not_built_on(desk: Desk) -> None:
+    desk.release("platform.toml")
+    for path in (desk.repository / "targets/releases/platform").iterdir():
+        if path.name.endswith(".1.json"):
+            path.write_bytes(path.read_bytes().replace(b'"epoch":1', b'"epoch":2'))
+    before = desk.tree()
+    with pytest.raises(RepositoryDamaged):
+        desk.release("platform.toml")
+    assert desk.tree() == before

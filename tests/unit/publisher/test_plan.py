@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A planned release says what its hosts will measure, and opens their keys in exactly those states."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from content.fsverity import Measured, digest_bytes
+from documents.canonical import encode
+from documents.definition import Disk, VmDefinition
+from documents.release import PolicyKey, Release
+from documents.security_policy import SecurityPolicy
+from measure.policy import verify_signed_policy
+from publisher.errors import PlanRefused
+from publisher.plan import COMPONENTS, WorkloadInputs, plan_platform, plan_workload
+from publisher.recipe import Terms
+
+TERMS = Terms(channel="platform", epoch=1, minimum_agent="0.1.0", import_days=30, refused=())
+WORK = replace(TERMS, channel="workload")
+IDENTITY = "1d" * 32
+IMAGE = Measured(fsverity="ab" * 32, length=4096)
+VM = VmDefinition(
+    name="demo",
+    uuid="00000000-0000-4000-8000-000000000001",
+    title="",
+    machine="pc-q35-7.2",
+    vcpus=2,
+    memory_mib=512,
+    disks=(Disk(name="root", image=IMAGE.fsverity, length=IMAGE.length, disk_class="readonly"),),
+    guardians=("tpm",),
+)
+INPUTS = WorkloadInputs(accepts=(1, 9), images=(("demo", IMAGE),), definitions=(VM,))
+
+
+class MemorySigner:
+    """A policy signer for tests: its key lives and dies with it."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+
+    def public(self) -> PolicyKey:
+        numbers = self._key.public_key().public_numbers()
+        return PolicyKey(x=f"{numbers.x:064x}", y=f"{numbers.y:064x}")
+
+    def sign(self, approved: bytes, ref: bytes) -> bytes:
+        r, s = decode_dss_signature(self._key.sign(approved + ref, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32) + s.to_bytes(32)
+
+
+SIGNER = MemorySigner()
+
+
+def components(text: str) -> dict[str, Measured]:
+    return {
+        name: Measured(fsverity=hashlib.sha256(f"{name} {text}".encode()).hexdigest(), length=7)
+        for name, _ in COMPONENTS
+    }
+
+
+def platform(number: int, *predecessors: Release, epoch: int = 1, **terms: object) -> Release:
+    return plan_platform(
+        replace(TERMS, epoch=epoch, **terms),  # type: ignore[arg-type]
+        components(f"of {number}"),
+        number,
+        predecessors,
+        IDENTITY,
+        SIGNER,
+    )
+
+
+def extended(value: bytes, event: str, subject: str, fsverity: str) -> bytes:
+    """PCR 13 after one event, written down independently of the code."""
+    content = (
+        f'{{"event":"{event}","fsverity":"{fsverity}","subject":"{subject}","type":"vmgate.event","version":1}}'
+    ).encode()
+    return hashlib.sha256(value + hashlib.sha256(content).digest()).digest()
+
+
+def booted(release: Release, value: bytes = bytes(32)) -> bytes:
+    for component, fsverity in [(v.component, v.fsverity) for v in release.reference]:
+        value = extended(value, "component", component, fsverity)
+    return value
+
+
+def test_a_platform_release_is_measured_in_the_order_of_the_design() -> None:
+    release = platform(1)
+    assert [value.component for value in release.reference] == ["repository", *(name for name, _ in COMPONENTS)]
+    assert release.reference[0].fsverity == IDENTITY
+    assert {a.name: a.fsverity for a in release.artifacts} == {
+        v.component: v.fsverity for v in release.reference if v.component != "repository"
+    }
+    (policy,) = release.policies
+    assert (policy.entry, policy.predecessor, policy.epoch) == ("fresh", 0, 1)
+    assert policy.pcrs == ((13, booted(release).hex()),)
+    verify_signed_policy(policy, release.policy_keys, "platform")
+
+
+def test_each_state_has_a_policy_for_each_epoch_it_may_be_entered_from() -> None:
+    first = platform(1)
+    second = platform(2, first)
+    third = platform(5, second, first, epoch=2)
+    states = {(p.entry, p.predecessor, p.epoch): p.pcrs[0][1] for p in third.policies}
+    assert set(states) == {(e, n, epoch) for e, n in (("fresh", 0), ("switch", 1), ("switch", 2)) for epoch in (1, 2)}
+    reference = digest_bytes(encode({"reference": [value.members() for value in third.reference]}))
+    for old in (first, second):
+        switched = booted(third, extended(booted(old), "vmm-switch", "platform/5", reference)).hex()
+        assert states["switch", old.number, 1] == states["switch", old.number, 2] == switched
+    for policy in third.policies:
+        verify_signed_policy(policy, third.policy_keys, "platform")
+
+
+@settings(max_examples=30)
+@given(numbers=st.lists(st.integers(1, 2**31), min_size=1, max_size=3, unique=True), epoch=st.integers(1, 2**31))
+def test_any_plan_is_a_release_that_hosts_take(numbers: list[int], epoch: int) -> None:
+    releases: list[Release] = []
+    for number in sorted(numbers):
+        releases.append(platform(number, *releases[-2:], epoch=epoch))
+    for release in releases:
+        assert Release.parse(release.encode()) == release
+
+
+def test_numbers_and_epochs_never_go_back() -> None:
+    old = platform(3, epoch=4)
+    with pytest.raises(PlanRefused, match="number 3 is not above 3"):
+        platform(3, old, epoch=4)
+    with pytest.raises(PlanRefused, match="epoch 3 is below 4"):
+        platform(4, old, epoch=3)
+    workload = plan_workload(replace(WORK, epoch=2), INPUTS, 2, [])
+    with pytest.raises(PlanRefused, match="epoch 1 is below 2"):
+        plan_workload(WORK, INPUTS, 3, [workload])
+
+
+def test_a_channel_keeps_its_authority() -> None:
+    with pytest.raises(PlanRefused, match="has platform releases"):
+        plan_workload(TERMS, INPUTS, 2, [platform(1)])
+
+
+def test_a_release_does_not_bring_what_it_refuses() -> None:
+    with pytest.raises(PlanRefused, match="whose digest it refuses"):
+        platform(1, refused=(components("of 1")["vmgate/hook"].fsverity,))
+    with pytest.raises(PlanRefused, match="whose digest it refuses"):
+        plan_workload(replace(WORK, refused=(IMAGE.fsverity,)), INPUTS, 1, [])
+
+
+def test_an_empty_artifact_is_refused() -> None:
+    found = components("of 1") | {"vmm/firmware-code": Measured(fsverity="00" * 32, length=0)}
+    with pytest.raises(PlanRefused, match="vmm/firmware-code is empty"):
+        plan_platform(TERMS, found, 1, [], IDENTITY, SIGNER)
+
+
+def test_a_platform_has_all_its_components() -> None:
+    found = components("of 1")
+    del found["vmgate/hook"]
+    with pytest.raises(ValueError, match="not the components"):
+        plan_platform(TERMS, found, 1, [], IDENTITY, SIGNER)
+
+
+def test_a_workload_release_brings_images_and_definitions() -> None:
+    release = plan_workload(WORK, INPUTS, 7, [])
+    assert [(a.name, a.kind) for a in release.artifacts] == [("image/demo", "image"), ("vm/demo", "definition")]
+    assert release.artifacts[1].fsverity == digest_bytes(VM.encode())
+    assert release.artifacts[1].length == len(VM.encode())
+    assert (release.accepts, release.reference, release.policies) == ((1, 9), (), ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"definitions": ()}, "no VM"),
+        ({"definitions": (VM, VM)}, "VM name demo is there 2 times"),
+        ({"definitions": (VM, replace(VM, name="twin"))}, "VM UUID"),
+        ({"images": (("demo", IMAGE), ("demo", IMAGE))}, "image demo is there 2 times"),
+        ({"images": ()}, "disk root of demo is no image of the release"),
+        ({"policies": (SecurityPolicy(allow=(), max_vcpus=1, max_memory_mib=512),)}, "wants 2 processors"),
+        ({"policies": (SecurityPolicy(allow=(), max_vcpus=2, max_memory_mib=511),)}, "512 MiB"),
+    ],
+)
+def test_a_workload_that_no_host_would_start_is_refused(changes: dict[str, object], cause: str) -> None:
+    with pytest.raises(PlanRefused, match=cause):
+        plan_workload(WORK, replace(INPUTS, **changes), 1, [])  # type: ignore[arg-type]
+
+
+def test_one_accepted_platform_that_allows_a_vm_is_enough() -> None:
+    small = SecurityPolicy(allow=(), max_vcpus=1, max_memory_mib=64)
+    large = SecurityPolicy(allow=(), max_vcpus=2, max_memory_mib=512)
+    assert plan_workload(WORK, replace(INPUTS, policies=(small, large)), 1, []).number == 1

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The TUF client workflow: from the trust anchor to the bytes of each channel's newest release.
+
+python-tuf's ngclient runs it (TUF specification 1.0.34, section 5). Added here, in this order:
+
+1. the clock is not before the floor;
+2. the workflow starts from the trust anchor each time, whatever lies on the disk;
+3. "now" is a given time, never before the floor;
+4. the root is not below the floor;
+5. the release has the length and digest that were signed, is well formed, and is of the channel asked for;
+6. it is not below the floor, and not published in the future.
+
+Expired metadata is refused. Only a bundle, which cannot be fresher, is then judged as of the floor's time: none of its
+metadata had expired at the latest time that this host knows to be past, and each release is still within its own
+``import_days``. The result is marked stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    ExpiredMetadataError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
+from tuf.api.metadata import Metadata, Signed, TargetFile, Targets
+from tuf.ngclient import Updater, UpdaterConfig
+
+from content import durable
+from content.errors import storage
+from documents.host_state import Floor
+from documents.release import Release
+from keys.anchor import TrustAnchor
+from updater.client.fetcher import BASE, SourceFetcher
+from updater.client.floor import require_clock, require_published, require_release, require_root
+from updater.client.source import Source, read
+from updater.errors import (
+    ImportTooLate,
+    MetadataExpired,
+    MetadataRefused,
+    NoSuchChannel,
+    NotOffered,
+    Unreachable,
+    UpdaterError,
+    WrongAnchor,
+)
+from updater.formats import LIMITS, METADATA, release_target, target_name
+
+DAY = 86_400
+_TRY_AGAIN = "try another network or mirror, or ask the publisher"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a repository offers now, verified.
+
+    Attributes:
+        releases: the newest release document of each channel, by channel.
+        root: version of the root that was followed.
+        time: the latest time that is certain now, in seconds since 1970 UTC.
+        stale: metadata had expired, and the releases' ``import_days`` allowed it.
+    """
+
+    releases: Mapping[str, bytes]
+    root: int
+    time: int
+    stale: bool
+
+
+def refresh(
+    directory: Path, anchor: TrustAnchor, source: Source, channels: Sequence[str], *, now: int, floor: Floor
+) -> Offer:
+    """Run the workflow.
+
+    Args:
+        directory: where python-tuf keeps metadata; nothing in it is trusted more than the anchor and the floor.
+        anchor: where trust starts.
+        source: the repository.
+        channels: whose newest releases are wanted.
+        now: seconds since 1970 UTC.
+        floor: the lowest that is accepted; not changed here.
+
+    Raises:
+        ClockWrong: the clock is before the floor, or before a publication.
+        MetadataExpired: a role's metadata has expired.
+        ImportTooLate: so it has in a bundle, and a release's days are over.
+        WrongAnchor: nobody whom the anchor leads to has signed.
+        MetadataRefused: unsigned, rolled back, mixed, malformed, or of the wrong length or digest.
+        BelowFloor: root or release is older than this host has accepted.
+        NoSuchChannel: the repository has no release of a channel.
+        DocumentError: a release is malformed.
+        UpdaterError: the source failed, see ``Source.open``.
+        ContentError: the directory cannot be read or written.
+    """
+    require_clock(floor, now)
+    durable.make_directory(directory, 0o700)
+    reference = max(now, floor.time)
+    try:
+        root, found = _run(directory, anchor, source, channels, reference)
+        stale = False
+    except MetadataExpired:
+        if not source.offline:
+            raise
+        root, found = _run(directory, anchor, source, channels, floor.time)
+        stale = True
+    require_root(floor, root)
+    for release, published in found:
+        parsed = Release.parse(release)
+        require_release(floor, parsed)
+        require_published(published, now)
+        if stale and now > published + parsed.import_days * DAY:
+            raise _too_late(parsed, published)
+    newest = max((published for _, published in found), default=0)
+    return Offer(
+        releases={channel: release for channel, (release, _) in zip(channels, found, strict=True)},
+        root=root,
+        # Of stale metadata only the time of publication is certain: the clock was not confirmed by anybody.
+        time=max(floor.time, newest) if stale else reference,
+        stale=stale,
+    )
+
+
+class GivenTimeUpdater(Updater):
+    """ngclient with a given time and durable writes. It reads and writes ``directory`` and asks ``source``.
+
+    These are the only private names of python-tuf that vmgate touches; a test fails if they move.
+    """
+
+    def __init__(self, directory: Path, root: bytes, source: Source, reference: int) -> None:
+        config = UpdaterConfig(
+            max_root_rotations=LIMITS.root_rotations,
+            max_delegations=LIMITS.delegations,
+            root_max_length=LIMITS.root,
+            timestamp_max_length=LIMITS.timestamp,
+            snapshot_max_length=LIMITS.snapshot,
+            targets_max_length=LIMITS.targets,
+        )
+        self._last = ("root", root)
+        durable.make_directory(directory / "root_history", 0o700)
+        super().__init__(
+            str(directory), f"{BASE}{METADATA}/", fetcher=SourceFetcher(source), config=config, bootstrap=root
+        )
+        self._trusted_set.reference_time = datetime.fromtimestamp(reference, UTC)
+
+    @property
+    def root_version(self) -> int:
+        """Version of the trusted root."""
+        return self._trusted_set.root.version
+
+    @property
+    def consistent_snapshot(self) -> bool:
+        """Whether digests stand before the names of targets."""
+        return bool(self._trusted_set.root.consistent_snapshot)
+
+    def has(self, role: str) -> bool:
+        """Whether a role's metadata is trusted by now."""
+        return role in self._trusted_set
+
+    def expired(self) -> MetadataExpired:
+        """Which role it was, after ``ExpiredMetadataError``."""
+        time = self._trusted_set.reference_time
+        # Targets metadata is not taken into the set when it has expired: it is what came last.
+        role = self._last[0]
+        signed: Signed = Metadata[Targets].from_bytes(self._last[1]).signed
+        for name in ("snapshot", "timestamp", "root"):
+            if self.has(name) and self._trusted_set[name].is_expired(time):
+                role, signed = name, self._trusted_set[name]
+        return MetadataExpired(role, signed.expires.date().isoformat())
+
+    def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
+        data = super()._download_metadata(rolename, length, version)
+        self._last = (rolename, data)
+        return data
+
+    def _persist_file(self, filename: str, data: bytes) -> None:
+        durable.write_file(Path(filename), data)
+
+    def _update_root_symlink(self) -> None:
+        """python-tuf removes the link before it makes the new one; this one is never away."""
+        durable.replace_link(Path(self._dir) / "root.json", f"root_history/{self.root_version}.root.json")
+
+
+def _run(
+    directory: Path, anchor: TrustAnchor, source: Source, channels: Sequence[str], reference: int
+) -> tuple[int, list[tuple[bytes, int]]]:
+    """One pass; returns the root's version, and release and time of publication for each channel."""
+    with storage("the update was not looked up", directory):
+        updater = GivenTimeUpdater(directory, anchor.root, source, reference)
+        with _mapped(updater):
+            updater.refresh()
+            return updater.root_version, [_newest(updater, source, channel) for channel in channels]
+
+
+def _newest(updater: GivenTimeUpdater, source: Source, channel: str) -> tuple[bytes, int]:
+    target = updater.get_targetinfo(release_target(channel, None))
+    if target is None:
+        raise NoSuchChannel(
+            "the update was not looked up",
+            cause=f"the repository has no release of the channel {channel}",
+            remedy="check the channels in the configuration",
+        )
+    sha256 = target.hashes.get("sha256")
+    if sha256 is None or target.length > LIMITS.release:
+        raise _refused(f"{target.path} is listed without SHA-256 digest, or as too long")
+    data = read(source, target_name(target.path, sha256), target.length)
+    target.verify_length_and_hashes(data)
+    if Release.parse(data).channel != channel:
+        raise _refused(f"{target.path} holds a release of another channel")
+    return data, _published(target)
+
+
+def _published(target: TargetFile) -> int:
+    custom = target.custom
+    published = custom.get("published") if isinstance(custom, dict) else None
+    if not isinstance(published, int) or isinstance(published, bool) or not 0 <= published < 2**40:
+        raise _refused(f"{target.path} is listed without the time of its publication")
+    return published
+
+
+@contextmanager
+def _mapped(updater: GivenTimeUpdater) -> Iterator[None]:
+    """Turn what python-tuf raises into errors of this package."""
+    try:
+        yield
+    except ExpiredMetadataError as error:
+        raise updater.expired() from error
+    except UnsignedMetadataError as error:
+        if not updater.has("timestamp"):
+            raise WrongAnchor(
+                "the update was refused",
+                cause=f"this host's trust anchor does not lead to its signers: {error}",
+                remedy="check the repository's address, then ask the publisher",
+            ) from error
+        raise _refused(str(error)) from error
+    except RepositoryError as error:
+        raise _refused(f"{type(error).__name__}: {error}") from error
+    except DownloadLengthMismatchError as error:
+        raise _refused(str(error)) from error
+    except DownloadHTTPError as error:
+        raise NotOffered("the update was not looked up", cause=str(error), remedy=_TRY_AGAIN) from error
+    except DownloadError as error:
+        raise Unreachable("the update was not looked up", cause=str(error), remedy=_TRY_AGAIN) from error
+
+
+def _refused(why: str) -> UpdaterError:
+    return MetadataRefused("the update was refused", cause=why[:300], remedy=_TRY_AGAIN)
+
+
+def _too_late(release: Release, published: int) -> ImportTooLate:
+    day = datetime.fromtimestamp(published, UTC).date().isoformat()
+    return ImportTooLate(
+        "the bundle was refused",
+        cause=f"{release.channel} {release.number} is of {day} and may be imported for {release.import_days} days",
+        remedy="get a newer bundle",
+    )

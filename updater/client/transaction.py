@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One update of one host, step by step: fetch, verify, stage, switch, then confirm or roll back.
+
+The journal is written durably around each step and decides what is true. Its state ``switched`` is written *before* the
+link ``current`` is switched, so that ``recover`` can always finish what the journal says: a cut anywhere leaves the old
+generation or the new one. What was fetched stays in the store, so an abandoned update costs little.
+
+It takes no lock: the agent is the only writer and holds the host's lock. It does not know whether a generation is
+healthy; who does calls ``confirm`` or ``roll_back``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from content import durable
+from content.errors import Missing
+from content.fsverity import digest_bytes
+from content.store import ContentStore
+from documents.host_state import Generation, UpdateJournal
+from keys.anchor import TrustAnchor
+from updater.client.download import Progress, fetch_artifacts
+from updater.client.floor import load_floor, raised, save_floor
+from updater.client.generations import Generations
+from updater.client.metadata import refresh
+from updater.client.resolve import Resolution, resolve
+from updater.client.source import Source
+from updater.client.states import NEW, ON_ITS_WAY, active, advance
+from updater.errors import Incompatible, NoGeneration, NotConfirmed, RollbackRefused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the update state lies."""
+
+    tuf: Path
+    generations: Path
+    journal: Path
+    floor: Path
+
+    @classmethod
+    def below(cls, state: Path) -> Places:
+        """The places in a state folder such as ``/var/lib/vmgate``."""
+        return cls(
+            tuf=state / "tuf", generations=state / "generations", journal=state / "journal", floor=state / "floor"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What a lookup found, for the next generation.
+
+    Attributes:
+        resolution: which releases, and what was held back.
+        stale: the metadata had expired and the releases allow that.
+    """
+
+    resolution: Resolution
+    stale: bool
+
+
+class Update:
+    """The update of one host. Call ``recover`` once before anything else.
+
+    Args:
+        places: where the state lies; the folders are made when needed.
+        anchor: where trust starts.
+        store: where artifacts go.
+        agent: version of this vmgate, ``major.minor.patch``.
+    """
+
+    def __init__(self, places: Places, anchor: TrustAnchor, store: ContentStore, agent: str) -> None:
+        self._places = places
+        self._anchor = anchor
+        self._store = store
+        self._agent = agent
+        self._generations = Generations(places.generations)
+        self._next: Generation | None = None
+
+    @property
+    def journal(self) -> UpdateJournal:
+        """Where the update stands.
+
+        Raises:
+            DocumentError: malformed or of a newer vmgate.
+            ContentError: it cannot be read.
+        """
+        try:
+            return UpdateJournal.parse(durable.read_file(self._places.journal, UpdateJournal.LIMIT))
+        except Missing:
+            return NEW
+
+    def active(self) -> Generation | None:
+        """The active generation, or nothing before the first update.
+
+        Raises:
+            StateInconsistent: the journal names one that is not there.
+            DocumentError: malformed or of a newer vmgate.
+            ContentError: it cannot be read.
+        """
+        number = active(self.journal)
+        return self._generations.load(number) if number else None
+
+    def recover(self) -> UpdateJournal:
+        """Finish or undo what a cut left: afterwards ``current`` is what the journal says.
+
+        Raises:
+            StateInconsistent: the journal names a generation that is not there.
+            DocumentError: malformed or of a newer vmgate.
+            ContentError: it could not be read or written.
+        """
+        durable.make_directory(self._places.generations)
+        if self.journal.state in ON_ITS_WAY:
+            self.abandon()
+        journal = self.journal
+        if journal.generation:
+            self._generations.load(journal.generation)
+        if self._generations.current() != journal.generation:
+            self._generations.switch(journal.generation)
+        if journal.state == "confirmed":
+            self._generations.keep({journal.generation, journal.previous})
+        durable.sweep(self._places.generations)
+        durable.sweep(self._places.journal.parent)
+        self._store.sweep()
+        return journal
+
+    def check(self, source: Source, channels: Sequence[str], *, now: int) -> Candidate:
+        """Look up what is offered. Only the floor's time and root may change.
+
+        Raises:
+            UpdaterError: see ``updater.client.metadata.refresh`` and ``updater.client.resolve.resolve``.
+            DocumentError: a release or the state is malformed.
+            ContentError: state could not be read or written.
+        """
+        floor = load_floor(self._places.floor, self._anchor)
+        offer = refresh(self._places.tuf, self._anchor, source, channels, now=now, floor=floor)
+        higher = raised(floor, time=offer.time, root=offer.root)
+        if higher != floor:
+            save_floor(self._places.floor, higher)
+        resolution = resolve(offer.releases, self.active(), refused=self.journal.refused, agent=self._agent)
+        return Candidate(resolution=resolution, stale=offer.stale)
+
+    def fetch(self, candidate: Candidate, source: Source, progress: Progress | None = None) -> None:
+        """Fetch all artifacts of a new candidate.
+
+        Raises:
+            DigestMismatch: an artifact is not what was signed.
+            UpdaterError: the source failed.
+            ContentError: no room, or it could not be written.
+            NotConfirmed: the last update is not confirmed yet.
+            ValueError: the candidate is not new, or an update is on its way.
+        """
+        journal = self.journal
+        if journal.state == "switched":
+            raise NotConfirmed(
+                "the update was not applied",
+                cause=f"generation {journal.generation} is not confirmed yet",
+                remedy="wait for its health check, or run `vmgate update rollback`",
+            )
+        if not candidate.resolution.new:
+            raise ValueError("there is nothing new to fetch")
+        number = max(journal.generation, journal.previous, *self._generations.numbers(), 0) + 1
+        following = advance(journal, "fetch", generation=number)
+        generation = Generation(number=number, releases=candidate.resolution.releases, stale=candidate.stale)
+        artifacts = [artifact for release in generation.parsed() for artifact in release.artifacts]
+        fetch_artifacts(source, self._store, artifacts, progress)
+        self._next = generation
+        self._write(following)
+
+    def verify(self) -> None:
+        """Hash every artifact as it lies in the store.
+
+        Raises:
+            DigestMismatch: one is damaged.
+            NotInStore: one is missing.
+            ContentError: it cannot be read.
+            ValueError: nothing was fetched.
+        """
+        following = advance(self.journal, "verify")
+        for release in self._coming().parsed():
+            for artifact in release.artifacts:
+                self._store.verify(artifact.fsverity, artifact.length)
+        self._write(following)
+
+    def stage(self) -> None:
+        """Write the new generation beside the old one.
+
+        Raises:
+            ContentError: no room, or it could not be written.
+            ValueError: it was not verified.
+        """
+        following = advance(self.journal, "stage")
+        self._generations.stage(self._coming())
+        self._write(following)
+
+    def switch(self) -> None:
+        """Make the new generation the active one. It is not confirmed yet.
+
+        Raises:
+            ContentError: it could not be written; ``recover`` tells which one is active.
+            ValueError: it was not staged.
+        """
+        following = advance(self.journal, "switch")
+        self._write(following)
+        self._generations.switch(following.generation)
+        self._next = None
+
+    def confirm(self) -> None:
+        """The new generation is healthy: raise the floor to it and remove what is no longer needed.
+
+        Raises:
+            ContentError: it could not be written.
+            ValueError: nothing was switched.
+        """
+        following = advance(self.journal, "confirm")
+        releases = self._generations.load(following.generation).parsed()
+        floor = load_floor(self._places.floor, self._anchor)
+        save_floor(self._places.floor, raised(floor, releases={r.channel: r.number for r in releases}))
+        self._write(following)
+        self._generations.keep({following.generation, following.previous})
+
+    def abandon(self) -> None:
+        """Forget an update that was not switched yet.
+
+        Raises:
+            ContentError: it could not be written.
+            ValueError: no update is on its way.
+        """
+        journal = self.journal
+        older = [n for n in self._generations.numbers() if n < journal.previous]
+        following = advance(journal, "abandon", previous=max(older, default=0))
+        self._write(following)
+        durable.remove_tree(self._generations.root / str(journal.generation))
+        self._next = None
+
+    def roll_back(self) -> Generation | None:
+        """Go back to the previous generation. The releases left are remembered and not offered again on their own.
+
+        Returns:
+            The generation that is active now; nothing after the first update was rolled back unconfirmed.
+
+        Raises:
+            NoGeneration: there is none to go back to.
+            RollbackRefused: it is of an older security epoch, and the active one was confirmed.
+            ContentError: it could not be written; ``recover`` tells which one is active.
+            ValueError: an update is on its way.
+        """
+        journal = self.journal
+        pending = journal.state == "switched"
+        if journal.generation == 0 or (journal.previous == 0 and not pending):
+            raise NoGeneration(
+                "nothing was rolled back", cause="there is no previous generation", remedy="wait for a new release"
+            )
+        left = self._generations.load(journal.generation)
+        back = self._generations.load(journal.previous) if journal.previous else None
+        if back is not None and not pending and back.platform.epoch < left.platform.epoch:
+            raise RollbackRefused(
+                "nothing was rolled back",
+                cause=f"security epoch {left.platform.epoch} was confirmed and the previous generation has "
+                f"{back.platform.epoch}",
+                remedy="wait for a corrected release",
+            )
+        kept = back.releases if back is not None else ()
+        failed = tuple(digest_bytes(release) for release in left.releases if release not in kept)
+        following = advance(journal, "roll_back", refused=failed)
+        self._write(following)
+        self._generations.switch(following.generation)
+        return back
+
+    def apply(
+        self, source: Source, channels: Sequence[str], *, now: int, progress: Progress | None = None
+    ) -> Generation | None:
+        """All steps up to ``switch``. If one fails, the old generation stays and the update is forgotten.
+
+        Returns:
+            The generation that is active and unconfirmed now; nothing if there was nothing new.
+
+        Raises:
+            Incompatible: there is something new and none of it fits.
+            VmgateError: see the steps.
+            ValueError: an update is on its way.
+        """
+        candidate = self.check(source, channels, now=now)
+        if not candidate.resolution.new:
+            if candidate.resolution.held_back:
+                raise Incompatible(
+                    "the update was not applied",
+                    cause="; ".join(candidate.resolution.held_back)[:500],
+                    remedy="wait for a release that fits, or ask for one",
+                )
+            return None
+        try:
+            self.fetch(candidate, source, progress)
+            self.verify()
+            self.stage()
+            self.switch()
+        finally:
+            if self.journal.state in ON_ITS_WAY:
+                self.abandon()
+        return self.active()
+
+    def _coming(self) -> Generation:
+        if self._next is None:
+            raise ValueError("an update that another process began must be recovered first")
+        return self._next
+
+    def _write(self, journal: UpdateJournal) -> None:
+        durable.write_file(self._places.journal, journal.encode())

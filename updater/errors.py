@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong with updates. Where an update is refused, the host stays in the generation that it is in.
+
+This module does not decide what happens next.
+"""
+
+from __future__ import annotations
+
+from documents.errors import Exit, VmgateError
+
+
+class UpdaterError(VmgateError):
+    """The root of this package's errors."""
+
+    code = "UP000"
+    explanation = "An update did not happen. The active generation is unchanged."
+
+
+class Unreachable(UpdaterError):
+    """The repository did not answer, or broke off."""
+
+    code = "UP001"
+    exit = Exit.UNREACHABLE
+    explanation = (
+        "The repository could not be reached, broke off, or answered with something that is no file of a repository. "
+        "What was already fetched is kept. An offline bundle needs no network: `vmgate update import BUNDLE`."
+    )
+
+
+class TimedOut(UpdaterError):
+    """The repository was too slow."""
+
+    code = "UP002"
+    exit = Exit.TIMED_OUT
+    explanation = "The repository answered more slowly than vmgate accepts. What was already fetched is kept."
+
+
+class NotOffered(UpdaterError):
+    """The repository or bundle does not have a file."""
+
+    code = "UP003"
+    exit = Exit.NOT_FOUND
+    explanation = "The repository or bundle does not have a file that its own metadata names. It is not complete."
+
+
+class MetadataRefused(UpdaterError):
+    """Metadata is not what the trust anchor leads to."""
+
+    code = "UP004"
+    exit = Exit.REFUSED
+    explanation = (
+        "Metadata or a release document was unsigned, older than what this host has seen, of the wrong digest or "
+        "length, or malformed. Somebody between you and the publisher may have changed it. Nothing of it was used."
+    )
+
+
+class MetadataExpired(UpdaterError):
+    """Metadata is out of date: nobody can tell whether it is still the newest.
+
+    Attributes:
+        role: whose metadata.
+        expired: the date, in ISO 8601.
+    """
+
+    code = "UP005"
+    exit = Exit.REFUSED
+    explanation = (
+        "Signed metadata has expired, so that it may hide a newer release. Either the publisher did not refresh it, "
+        "somebody keeps newer metadata from this host, or this host's clock is wrong."
+    )
+
+    def __init__(self, role: str, expired: str) -> None:
+        super().__init__(
+            "the update was refused",
+            cause=f"the metadata of {role} expired on {expired}",
+            remedy="check this host's clock, then ask the publisher to refresh the repository",
+        )
+        self.role = role
+        self.expired = expired
+
+
+class WrongAnchor(MetadataRefused):
+    """Nobody whom the trust anchor leads to has signed what the repository says."""
+
+    code = "UP006"
+    explanation = (
+        "The repository's root or timestamp is not signed by the keys that this host's trust anchor leads to. Either "
+        "it is another repository than you mean, or somebody forged it."
+    )
+
+
+class BelowFloor(UpdaterError):
+    """Something is older than what this host has already accepted."""
+
+    code = "UP007"
+    exit = Exit.REFUSED
+    explanation = (
+        "A validly signed release or root is older than one that this host has confirmed. Taking it would bring back "
+        "old faults. The floor of a host only rises."
+    )
+
+
+class ClockWrong(UpdaterError):
+    """The clock contradicts signed times."""
+
+    code = "UP008"
+    exit = Exit.NOT_READY
+    explanation = (
+        "This host's clock shows a time that is certainly past, or one before the publication of what is offered. "
+        "Expiry cannot be judged with it. Set the clock and try again."
+    )
+
+
+class Incompatible(UpdaterError):
+    """The releases offered do not fit each other or this host."""
+
+    code = "UP009"
+    exit = Exit.POLICY
+    explanation = (
+        "No set of the releases that are offered fits: a workload does not accept the platform release, a release "
+        "needs a newer vmgate, names refused bytes, or has failed on this host before."
+    )
+
+
+class BundleMalformed(UpdaterError):
+    """A file is not a bundle, or not a whole one."""
+
+    code = "UP010"
+    exit = Exit.REFUSED
+    explanation = "An offline bundle is cut off, too long, or not a bundle. Copy it again from its source."
+
+
+class NoSuchChannel(UpdaterError):
+    """The repository does not release a channel."""
+
+    code = "UP011"
+    exit = Exit.NOT_FOUND
+    explanation = "The repository has no release of a channel that this host follows, or that was to be published."
+
+
+class ImportTooLate(UpdaterError):
+    """The days are over in which an offline bundle of this release may be applied."""
+
+    code = "UP012"
+    exit = Exit.REFUSED
+    explanation = (
+        "A release says for how many days after its publication it may be imported with expired metadata. "
+        "They are over. Get a newer bundle."
+    )
+
+
+class NoGeneration(UpdaterError):
+    """There is no generation to use or to go back to."""
+
+    code = "UP013"
+    exit = Exit.NOT_FOUND
+    explanation = "This host has no active generation yet, or none to go back to."
+
+
+class RollbackRefused(UpdaterError):
+    """The previous generation is of an older security epoch."""
+
+    code = "UP014"
+    exit = Exit.POLICY
+    explanation = (
+        "The active release raised the security epoch and was confirmed, so its keys no longer open in an older state. "
+        "Inside an epoch a rollback works."
+    )
+
+
+class RepositoryDamaged(UpdaterError):
+    """A repository that is written or checked here is not consistent."""
+
+    code = "UP015"
+    exit = Exit.REFUSED
+    explanation = "Files of a repository are missing, damaged or do not belong together. It must not be published."
+
+
+class ReleaseRefused(UpdaterError):
+    """A release may not be published."""
+
+    code = "UP016"
+    exit = Exit.POLICY
+    explanation = (
+        "A release was not published: its number is not above the channel's last one, or the files given are not "
+        "exactly its artifacts."
+    )
+
+
+class StateInconsistent(UpdaterError):
+    """The update state on this host contradicts itself."""
+
+    code = "UP017"
+    exit = Exit.NOT_READY
+    explanation = (
+        "The journal names a generation that is not there. Nobody but vmgate should write in its state folder. "
+        "Restore it from a backup or set the host up anew."
+    )
+
+
+class CannotServe(UpdaterError):
+    """The repository cannot be served at an address."""
+
+    code = "UP018"
+    explanation = "The web server of `vmgate repo serve` could not listen at its address."
+
+
+class NotConfirmed(UpdaterError):
+    """The last update has not shown yet that it works."""
+
+    code = "UP019"
+    exit = Exit.NOT_READY
+    explanation = (
+        "The active generation was switched to, but its health check is not done. Until it is confirmed or rolled back "
+        "no other update begins, since there must be a good generation to go back to."
+    )

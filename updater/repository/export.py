@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write an offline bundle: the metadata, newest releases and artifacts that a host needs, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from content import durable, locks
+from content.errors import storage
+from content.fsverity import verify_file
+from documents.bundle import BundleEntry, BundleIndex
+from documents.release import Release
+from updater.bundle import encode_head
+from updater.errors import NoSuchChannel
+from updater.formats import blob_name, release_target, target_name
+from updater.repository.chain import FILE_MODE, Chain, load_chain
+from updater.repository.refresh import LOCK
+from updater.repository.release import channel_role
+from updater.repository.verify import read_target
+
+
+def export_bundle(repository: Path, channels: Sequence[str], path: Path, have: Collection[str] = ()) -> BundleIndex:
+    """Write a bundle of the newest releases of some channels.
+
+    Args:
+        repository: its folder.
+        channels: whose newest releases it will carry.
+        path: the bundle; a file that is there is replaced as a whole.
+        have: fs-verity digests that every receiver has already; left out.
+
+    Returns:
+        What is in it.
+
+    Raises:
+        NoSuchChannel: the repository does not have a channel, or no release of it.
+        RepositoryDamaged: the repository is not consistent.
+        ContentError: busy, damaged, or it could not be read or written.
+    """
+    with locks.exclusive(repository / LOCK, wait=True):
+        chain = load_chain(repository)
+        names = _metadata_names(chain, channels)
+        artifacts: dict[str, int] = {}
+        for channel in channels:
+            for name, release in _release_targets(repository, chain, channel):
+                names.add(name)
+                artifacts |= {a.fsverity: a.length for a in release.artifacts if a.fsverity not in have}
+        for fsverity, length in artifacts.items():
+            verify_file(repository / blob_name(fsverity), fsverity, length)
+            names.add(blob_name(fsverity))
+        index = _lay_out(repository, sorted(names))
+        with durable.Writer(durable.temporary(path.parent)) as writer:
+            writer.write(encode_head(index))
+            for entry in index.entries:
+                writer.copy(repository / entry.name)
+            writer.commit(path, FILE_MODE)
+        return index
+
+
+def _metadata_names(chain: Chain, channels: Sequence[str]) -> set[str]:
+    names = {chain.timestamp.name, chain.snapshot.name, chain.targets.name}
+    return names | {root.name for root in chain.roots} | {channel_role(chain, channel).name for channel in channels}
+
+
+def _release_targets(repository: Path, chain: Chain, channel: str) -> Iterator[tuple[str, Release]]:
+    """The newest release of a channel, under both of its names."""
+    targets = channel_role(chain, channel).signed.targets
+    current = targets.get(release_target(channel, None))
+    if current is None:
+        raise NoSuchChannel(
+            "the bundle was not written", cause=f"{channel} has no release yet", remedy="publish one first"
+        )
+    release = Release.parse(read_target(repository, current))
+    for path in (current.path, release_target(channel, release.number)):
+        target = targets[path]
+        read_target(repository, target)
+        yield target_name(path, target.hashes["sha256"]), release
+
+
+def _lay_out(repository: Path, names: Sequence[str]) -> BundleIndex:
+    entries = []
+    offset = 0
+    for name in names:
+        with storage("the bundle was not written", repository / name):
+            length = (repository / name).stat().st_size
+        entries.append(BundleEntry(name=name, offset=offset, length=length))
+        offset += length
+    return BundleIndex(entries=tuple(entries))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""New snapshot and timestamp metadata: the end of each publication, and what keeps a repository from expiring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tuf.api.metadata import MetaFile
+
+from content import locks
+from keys.signers import open_role
+from updater.formats import metadata_name
+from updater.repository.chain import Chain, load_chain, meta_of, require_signers, sign, write
+from updater.repository.periods import PERIODS, Periods, expiry
+
+LOCK = ".lock"
+
+
+def refresh(repository: Path, keys: Path, passphrase: bytes, *, now: int, periods: Periods = PERIODS) -> None:
+    """Sign snapshot and timestamp anew.
+
+    Args:
+        repository: its folder.
+        keys: with the key files of snapshot and timestamp.
+        passphrase: opens them.
+        now: seconds since 1970 UTC.
+        periods: how long what is signed now is valid.
+
+    Raises:
+        RepositoryDamaged: the repository is not consistent.
+        KeysError: a key does not open.
+        ContentError: busy, or it could not be read or written.
+    """
+    with locks.exclusive(repository / LOCK, wait=False):
+        Refresher(keys, passphrase, load_chain(repository)).write(repository, {}, now, periods)
+
+
+class Refresher:
+    """What signs snapshot and timestamp. Made before anything is written, so that a missing key changes nothing.
+
+    Raises:
+        KeysError: a key does not open.
+        RepositoryDamaged: the keys are of another repository.
+        ContentError: a key file cannot be read.
+    """
+
+    def __init__(self, keys: Path, passphrase: bytes, chain: Chain) -> None:
+        self._chain = chain
+        self._signers = {name: open_role(name, keys, passphrase) for name in ("snapshot", "timestamp")}
+        for name, signers in self._signers.items():
+            require_signers(name, chain.root.signed.roles[name].keyids, signers)
+
+    def write(self, repository: Path, changed: Mapping[str, MetaFile], now: int, periods: Periods) -> None:
+        """Write a snapshot with the changed roles, then the timestamp: the one step that publishes.
+
+        Raises:
+            ContentError: it failed; what was published before still stands.
+        """
+        snapshot = self._chain.snapshot.metadata
+        snapshot.signed.version += 1
+        snapshot.signed.expires = expiry(now, periods.snapshot)
+        snapshot.signed.meta.update(changed)
+        data = sign(snapshot, self._signers["snapshot"])
+        write(repository, metadata_name("snapshot", snapshot.signed.version), data)
+
+        timestamp = self._chain.timestamp.metadata
+        timestamp.signed.version += 1
+        timestamp.signed.expires = expiry(now, periods.timestamp)
+        timestamp.signed.snapshot_meta = meta_of(snapshot.signed, data)
+        write(repository, metadata_name("timestamp", None), sign(timestamp, self._signers["timestamp"]))

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vmgate agent``: the host service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vmgate.commands.host import root_option
+
+
+@click.group("agent")
+def command() -> None:
+    """The host service."""
+
+
+@command.command("run")
+@root_option
+def run(root: Path) -> None:
+    """Measure the host, then serve the gate until a signal ends it."""
+    from vmgate.wiring import serve
+
+    serve(root.absolute())

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vmgate bundle``: releases as one file, for hosts without a network."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from vmgate.output import output_option, show, table
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.group("bundle")
+def command() -> None:
+    """Releases as one file for hosts without a network."""
+
+
+@command.command("create")
+@click.argument("repository", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("bundle", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--channel", "channels", multiple=True, default=("platform", "workload"), show_default=True)
+@click.option("--have", multiple=True, help="Leave out an artifact that the host has (fs-verity digest).")
+def create(repository: Path, bundle: Path, channels: tuple[str, ...], have: tuple[str, ...]) -> None:
+    """Put the newest releases of a repository, and what they are made of, into one file."""
+    from updater.repository.export import export_bundle
+
+    index = export_bundle(repository.absolute(), channels, bundle.absolute(), have)
+    click.echo(f"{bundle}: {len(index.entries)} files, {index.size} bytes")
+
+
+@command.command("inspect")
+@click.argument("bundle", type=FILE)
+@output_option
+def inspect(bundle: Path, output: str) -> None:
+    """List what a bundle says it holds; nothing of it is verified."""
+    from updater.bundle import BundleReader
+
+    with BundleReader(bundle) as reader:
+        entries = reader.index.entries
+    show(
+        output,
+        {"entries": [entry.members() for entry in entries]},
+        lambda: table(["NAME", "BYTES"], [[entry.name, entry.length] for entry in entries]),
+    )
+
+
+@command.command("verify")
+@click.argument("bundle", type=FILE)
+@click.option("--anchor", type=FILE, required=True, help="Root metadata that the bundle must lead back to.")
+@click.option("--channel", "channels", multiple=True, default=("platform", "workload"), show_default=True)
+@output_option
+def verify(bundle: Path, anchor: Path, channels: tuple[str, ...], output: str) -> None:
+    """Verify a bundle as a host would, against a trust anchor."""
+    from updater.client.inspection import verify_bundle
+
+    releases = verify_bundle(bundle, anchor, channels, now=int(time.time()))
+    found = [{"channel": release.channel, "number": release.number} for release in releases]
+    show(
+        output,
+        {"releases": found},
+        lambda: click.echo("as signed: " + ", ".join(f"{item['channel']} {item['number']}" for item in found)),
+    )

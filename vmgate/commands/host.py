@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands that talk to the agent share: the option ``--root`` and the call itself."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from agent.client import call
+from agent.paths import HostPaths
+from documents.canonical import Json
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def root_option(function: F) -> F:
+    """Give a command the option ``--root``."""
+    return click.option(
+        "--root",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("/"),
+        envvar="VMGATE_ROOT",
+        help="Where the host's files start (for tests and staged images).",
+    )(function)
+
+
+def ask(root: Path, verb: str, **arguments: str) -> dict[str, Json]:
+    """Ask the agent of the host at ``root``."""
+    return call(HostPaths(root.absolute()).socket, verb, _actor(), **arguments)
+
+
+def _actor() -> str:
+    """The person behind the command, as far as this process knows; the agent adds the user id it sees."""
+    sudo = os.environ.get("SUDO_USER", "")
+    if sudo.replace("-", "").replace("_", "").isalnum() and len(sudo) <= 32:
+        return f"command of {sudo}"
+    try:
+        return f"command of {pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return "command"

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vmgate measure``: measurement logs and PCRs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vmgate.commands.host import ask, root_option
+from vmgate.output import output_option, show, table
+
+MAX_LOG = 128 * 1024 * 1024
+
+
+@click.group("measure")
+def command() -> None:
+    """Measurement logs and PCRs."""
+
+
+@command.command("show")
+@root_option
+@output_option
+def show_(root: Path, output: str) -> None:
+    """Show the PCRs that vmgate uses and the platform's verdict."""
+    from vmgate.commands.vm import draw_verdict
+
+    result: dict[str, Any] = ask(root, "measure/show")
+
+    def draw() -> None:
+        table(["PCR", "BANK", "VALUE"], [[item["pcr"], item["bank"], item["value"]] for item in result["pcrs"]])
+        draw_verdict(result["verdict"], "")
+
+    show(output, result, draw)
+
+
+@command.command("log")
+@root_option
+@output_option
+def log(root: Path, output: str) -> None:
+    """Show vmgate's own measurement log of this boot."""
+    result: dict[str, Any] = ask(root, "measure/log")
+    rows = [[r["recnum"], r["pcr"], r["event"], r["subject"], r["fsverity"]] for r in result["records"]]
+    show(output, result, lambda: table(["NO", "PCR", "EVENT", "SUBJECT", "FSVERITY"], rows))
+
+
+@command.command("replay")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--ima", is_flag=True, help="The file is an IMA list.")
+@output_option
+def replay(file: Path, *, ima: bool, output: str) -> None:
+    """Replay a boot log (TCG, CCEL), an IMA list or vmgate's own log and print the PCRs it leads to."""
+    from content.durable import read_file
+    from measure.replay import replay_ima, replay_log
+
+    untrusted = read_file(file, MAX_LOG)
+    result: dict[str, Any] = (replay_ima(untrusted) if ima else replay_log(untrusted)).members()
+    rows = [[bank, pcr, value] for bank, pcrs in result["pcrs"].items() for pcr, value in pcrs.items()]
+
+    def draw() -> None:
+        click.echo(f"{result['format']}, {result['events']} events")
+        table(["BANK", "PCR", "VALUE"], rows)
+
+    show(output, result, draw, versioned=False)

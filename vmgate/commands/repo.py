@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vmgate repo``: the publisher's desk. Works on files, needs no agent, and never runs on a managed host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from vmgate.errors import UsageError
+from vmgate.output import note, output_option, show, table
+
+F = TypeVar("F", bound=Callable[..., Any])
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+MAX_PASSPHRASE = 1_000
+
+
+def keys_options(function: F) -> F:
+    """Give a command the options that open the keys."""
+    function = click.option("--keys", type=FOLDER, required=True, help="Folder of the encrypted key files.")(function)
+    return click.option(
+        "--passphrase-file", type=FILE, envvar="VMGATE_PASSPHRASE_FILE", help="Holds the passphrase; else it is asked."
+    )(function)
+
+
+def _passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
+    if file is None:
+        typed: str = click.prompt("Passphrase of the keys", hide_input=True, confirmation_prompt=confirm, err=True)
+        return typed.encode()
+    from content.durable import read_file
+
+    passphrase = read_file(file, MAX_PASSPHRASE).rstrip(b"\n")
+    if not passphrase:
+        raise UsageError("the keys were not opened", cause=f"{file} is empty", remedy="write the passphrase into it")
+    return passphrase
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+@click.group("repo")
+def command() -> None:
+    """The publisher: keys, releases, repository."""
+
+
+@command.command("init")
+@click.argument("repository", type=FOLDER)
+@keys_options
+@click.option("--channel", "channels", multiple=True, default=("platform", "workload"), show_default=True)
+@click.option("--anchor", type=click.Path(path_type=Path, dir_okay=False), help="Write the trust anchor of hosts here.")
+@output_option
+def init(
+    repository: Path, keys: Path, passphrase_file: Path | None, channels: tuple[str, ...], anchor: Path | None, output: str
+) -> None:
+    """Make all keys and an empty repository."""
+    from content.durable import write_file
+    from keys.anchor import TrustAnchor
+    from keys.roles import role
+    from updater.repository.create import create
+
+    root = create(
+        repository.absolute(), keys.absolute(), _passphrase(passphrase_file, confirm=True), channels, now=_now()
+    )
+    if anchor is not None:
+        write_file(anchor.absolute(), root, 0o644)
+    names = ["root", "targets", *[f"releases-{channel}" for channel in channels], "snapshot", "timestamp", "tpm-policy"]
+    rows = [
+        [name, f"{role(name).threshold} of {role(name).keys}", role(name).curve, "yes" if role(name).offline else "no"]
+        for name in names
+    ]
+    identity = TrustAnchor(root).identity
+
+    def draw() -> None:
+        table(["ROLE", "SIGN", "CURVE", "OFFLINE"], rows)
+        click.echo(f"identity of the repository: sha256:{identity}")
+
+    show(output, {"identity": identity, "roles": names}, draw)
+
+
+@command.command("key")
+@keys_options
+@click.option("--name", default="vmgate image signing key", help="Common name in the certificate.")
+@output_option
+def key(keys: Path, passphrase_file: Path | None, name: str, output: str) -> None:
+    """Make the key that signs what a VM's firmware starts, and its certificate."""
+    from datetime import UTC, datetime
+
+    from publisher.signing import create_image_key
+
+    made = create_image_key(
+        keys.absolute(), _passphrase(passphrase_file), name, datetime.fromtimestamp(_now(), UTC)
+    )
+    show(
+        output,
+        {"key": str(made.key), "certificate": str(made.certificate)},
+        lambda: click.echo(f"{made.key} (encrypted), {made.certificate}"),
+    )
+
+
+@command.command("sign-image")
+@click.argument("efi", type=FILE)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@keys_options
+def sign_image(efi: Path, out: Path, keys: Path, passphrase_file: Path | None) -> None:
+    """Sign an EFI program with the image signing key."""
+    from publisher.signing import ImageKey, sign_image
+
+    sign_image(efi, ImageKey.within(keys.absolute()), _passphrase(passphrase_file), out.absolute())
+    click.echo(f"{out} signed")
+
+
+@command.command("firmware")
+@click.argument("template", type=FILE)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--certificate", type=FILE, required=True, help="Becomes PK, KEK and db; nobody else's key stays.")
+@click.option("--owner", type=click.UUID, default="5b4f7e52-8f0a-4f7e-9d3c-6f1f0a3c9b11", help="Signature owner GUID.")
+@click.option("--tool", type=FILE, default=Path("/usr/bin/virt-fw-vars"), help="The program virt-fw-vars.")
+def firmware(template: Path, out: Path, certificate: Path, owner: Any, tool: Path) -> None:
+    """Make the UEFI variables template of all VMs: Secure Boot on, the publisher's own keys."""
+    from publisher.firmware import SecureBootKeys, enrol
+
+    keys = SecureBootKeys(platform=certificate, exchange=certificate, database=certificate, owner=owner)
+    enrol(template, out.absolute(), keys, tool)
+    click.echo(f"{out} made")
+
+
+@command.command("release")
+@click.argument("repository", type=FOLDER)
+@click.argument("recipe", type=FILE)
+@keys_options
+@output_option
+def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | None, output: str) -> None:
+    """Measure a recipe's artifacts, predict and sign what they measure to, and publish the release."""
+    from publisher.desk import release as publish
+
+    made = publish(
+        repository.absolute(), keys.absolute(), _passphrase(passphrase_file), recipe.absolute(), now=_now()
+    )
+
+    def draw() -> None:
+        click.echo(f"{made.channel} {made.number} published, security epoch {made.epoch}")
+        table(
+            ["ARTIFACT", "KIND", "BYTES", "FSVERITY"], [[a.name, a.kind, a.length, a.fsverity] for a in made.artifacts]
+        )
+        for policy in made.policies:
+            origin = "a fresh boot" if policy.entry == "fresh" else f"a switch from {policy.predecessor}"
+            click.echo(f"signed TPM policy for {origin}: PCR 13 = {policy.pcrs[0][1]}")
+
+    show(output, {"release": made.members()}, draw)
+
+
+@command.command("refresh")
+@click.argument("repository", type=FOLDER)
+@keys_options
+def refresh(repository: Path, keys: Path, passphrase_file: Path | None) -> None:
+    """Sign snapshot and timestamp anew, before they expire."""
+    from updater.repository.refresh import refresh
+
+    refresh(repository.absolute(), keys.absolute(), _passphrase(passphrase_file), now=_now())
+    click.echo("snapshot and timestamp signed")
+
+
+@command.command("verify")
+@click.argument("repository", type=FOLDER)
+@output_option
+def verify(repository: Path, output: str) -> None:
+    """Verify the whole repository: metadata, releases and every artifact."""
+    from updater.repository.verify import verify_repository
+
+    found = verify_repository(repository.absolute(), now=_now())
+    channels = [{"role": name, "release": number} for name, number in found.channels]
+    show(
+        output,
+        {"root": found.root, "channels": channels, "releases": found.releases, "blobs": found.blobs},
+        lambda: click.echo(f"{found.releases} releases and {found.blobs} artifacts are as they were signed"),
+    )
+
+
+@command.command("serve")
+@click.argument("repository", type=FOLDER)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+def serve(repository: Path, host: str, port: int) -> None:
+    """Serve the repository over HTTP until interrupted; any web server does the same."""
+    from updater.repository.serve import RepositoryServer
+
+    try:
+        server = RepositoryServer(
+            repository.absolute(), host, port, lambda method, path, status: note(f"{status} {method} {path}")
+        )
+    except OSError as error:
+        raise UsageError(
+            "the repository is not served", cause=f"{host}:{port}: {error.strerror}", remedy="choose another --port"
+        ) from error
+    with server:
+        click.echo(f"serving {repository} at {server.url}")
+        server.serve_forever()

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vmgate status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from documents.errors import Exit
+from vmgate.commands.host import ask, root_option
+from vmgate.output import output_option, show, table
+
+
+@click.command("status")
+@root_option
+@output_option
+def command(root: Path, output: str) -> int:
+    """Say whether this host is ready and trusted: exit 0 trusted, 5 something was refused, 7 not ready."""
+    result: dict[str, Any] = ask(root, "status")
+    names = {"tpm": "TPM", "libvirt": "libvirt", "platform": "platform", "update": "update", "audit": "audit trail"}
+    rows = [[names[key], result[key]] for key in names]
+    rows += [[f"channel {item['channel']}", f"release {item['number']}"] for item in result["releases"]]
+    rows += [["assurance level", result["level"]], ["refused since boot", ", ".join(result["refused"]) or "nothing"]]
+    show(output, result, lambda: table(["WHAT", "STATE"], rows))
+    if not result["ready"]:
+        return Exit.NOT_READY
+    return Exit.DONE if result["trusted"] else Exit.REFUSED

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vmgate update``: fetch, verify and activate releases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vmgate.commands.host import ask, root_option
+from vmgate.output import output_option, show, table
+
+
+@click.group("update")
+def command() -> None:
+    """Fetch, verify and activate releases."""
+
+
+def _report(result: dict[str, Any], output: str) -> None:
+    def draw() -> None:
+        if not result["changed"]:
+            click.echo("up to date")
+        for item in result["releases"]:
+            click.echo(f"{item['channel']}: release {item['number']}")
+        if result["changed"]:
+            click.echo(f"generation {result['generation']} is {result['state']}")
+
+    show(output, result, draw)
+
+
+@command.command("check")
+@root_option
+@output_option
+def check(root: Path, output: str) -> None:
+    """Look for newer releases; change nothing."""
+    result: dict[str, Any] = ask(root, "update/check")
+    rows = [[item["channel"], item["active"] or "none", item["offered"]] for item in result["releases"]]
+    show(output, result, lambda: table(["CHANNEL", "ACTIVE", "OFFERED"], rows))
+
+
+@command.command("apply")
+@root_option
+@output_option
+def apply(root: Path, output: str) -> None:
+    """Fetch, verify, stage and activate the newest releases from the repository."""
+    _report(ask(root, "update/apply"), output)
+
+
+@command.command("import")
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@root_option
+@output_option
+def import_(bundle: Path, root: Path, output: str) -> None:
+    """Do the same from an offline bundle; the same checks apply."""
+    _report(ask(root, "update/import", bundle=str(bundle.absolute())), output)
+
+
+@command.command("rollback")
+@root_option
+@output_option
+def rollback(root: Path, output: str) -> None:
+    """Go back to the generation before the active one."""
+    _report(ask(root, "update/rollback"), output)
+
+
+@command.command("history")
+@root_option
+@output_option
+def history(root: Path, output: str) -> None:
+    """List the generations on this host."""
+    result: dict[str, Any] = ask(root, "update/history")
+    rows = [
+        [item["generation"], item["state"], ", ".join(f"{r['channel']} {r['number']}" for r in item["releases"])]
+        for item in result["generations"]
+    ]
+    show(output, result, lambda: table(["GENERATION", "STATE", "RELEASES"], rows))

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vmgate vm``: the VMs of this host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from documents.errors import Exit
+from vmgate.commands.host import ask, root_option
+from vmgate.errors import LintDenied
+from vmgate.output import output_option, printable, show, table
+
+
+@click.group("vm")
+def command() -> None:
+    """The VMs of this host."""
+
+
+@command.command("list")
+@root_option
+@output_option
+def list_(root: Path, output: str) -> None:
+    """List the VMs of the active releases."""
+    result: dict[str, Any] = ask(root, "vm/list")
+    rows = [[vm["name"], vm["state"], vm["last_verdict"], vm["channel"], vm["title"]] for vm in result["vms"]]
+    show(output, result, lambda: table(["NAME", "STATE", "LAST VERDICT", "CHANNEL", "TITLE"], rows))
+
+
+@command.command("show")
+@click.argument("name")
+@root_option
+@output_option
+def show_(name: str, root: Path, output: str) -> None:
+    """Show what a VM is made of."""
+    result: dict[str, Any] = ask(root, "vm/show", name=name)
+    definition = result["definition"]
+    rows = [[key, value] for key, value in definition.items() if not isinstance(value, list)]
+    rows += [["disk", f"{disk['name']} {disk['class']} sha256:{disk['image']}"] for disk in definition["disks"]]
+    show(output, result, lambda: table(["WHAT", "VALUE"], rows))
+
+
+@command.command("start")
+@click.argument("name")
+@root_option
+@output_option
+def start(name: str, root: Path, output: str) -> None:
+    """Start a VM, if the gate allows it."""
+    result: dict[str, Any] = ask(root, "vm/start", name=name)
+    text = f"{name} started; verdict {result['status']}, assurance level {result['level']}"
+    show(output, result, lambda: click.echo(text))
+
+
+@command.command("stop")
+@click.argument("name")
+@click.option("--timeout", type=click.IntRange(1, 3600), default=60, help="Seconds to wait for the guest.")
+@root_option
+def stop(name: str, timeout: int, root: Path) -> None:
+    """Ask a VM to shut down and wait until it is off."""
+    ask(root, "vm/stop", name=name, timeout=str(timeout))
+    click.echo(f"{name} stopped")
+
+
+@command.command("kill")
+@click.argument("name")
+@root_option
+def kill(name: str, root: Path) -> None:
+    """Switch a VM off at once."""
+    ask(root, "vm/kill", name=name)
+    click.echo(f"{name} switched off")
+
+
+@command.command("console")
+@click.argument("name")
+@root_option
+def console(name: str, root: Path) -> None:
+    """Print what the VM wrote to its serial console since it started; the guest's control characters are shown."""
+    result: dict[str, Any] = ask(root, "vm/console", name=name)
+    click.echo(result["text"])
+
+
+@command.command("why")
+@click.argument("name")
+@root_option
+@output_option
+def why(name: str, root: Path, output: str) -> None:
+    """Tell the last verdict for a VM: each check with what was expected and found, and the way out."""
+    result: dict[str, Any] = ask(root, "vm/why", name=name)
+    show(output, result, lambda: draw_verdict(result["verdict"], result["remedy"]))
+
+
+def draw_verdict(verdict: dict[str, Any], remedy: str) -> None:
+    """Print a verdict for people: failures first."""
+    click.echo(f"{printable(verdict['subject'])}: {verdict['status']}, assurance level {verdict['level']}")
+    order = {"fail": 0, "warn": 1, "pass": 2}
+    rows = [
+        [finding["outcome"], finding["check"], finding["subject"], finding["expected"], finding["found"]]
+        for finding in sorted(verdict["findings"], key=lambda finding: order[finding["outcome"]])
+    ]
+    table(["OUTCOME", "CHECK", "OF", "EXPECTED", "FOUND"], rows)
+    if remedy:
+        click.echo(f"way out: {printable(remedy)}")
+
+
+@command.command("lint")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@output_option
+def lint(file: Path, output: str) -> None:
+    """Check domain XML against the hardening rules; exit 6 when any finding is `deny`."""
+    from content.durable import read_file
+    from hypervisor.lint import lint
+    from hypervisor.untrusted_xml import MAX_XML
+
+    findings = [
+        {"id": f.id, "level": f.level, "xpath": f.xpath, "why": f.why, "fix": f.fix, "sfr": f.sfr}
+        for f in lint(read_file(file, MAX_XML))
+    ]
+    rows = [[f["id"], f["level"], f["xpath"], f["why"], f["fix"]] for f in findings]
+    show(
+        output,
+        {"findings": findings},
+        lambda: table(["ID", "LEVEL", "WHERE", "WHY", "FIX"], rows) if rows else click.echo("no findings"),
+    )
+    denied = [f["id"] for f in findings if f["level"] == "deny"]
+    if denied and output != "table":
+        raise click.exceptions.Exit(Exit.POLICY)
+    if denied:
+        raise LintDenied(
+            f"{file} was refused", cause=f"{len(denied)} findings deny it, first {denied[0]}", remedy="apply the fixes"
+        )

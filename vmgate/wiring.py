@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the parts are joined: real clock, TPM, libvirt and socket for the agent and for ``init``.
+
+This is the only place that knows all of them. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent import settings as settings_file
+from agent import setup
+from agent.audit import AuditTrail
+from agent.errors import NotReady
+from agent.host import Host
+from agent.outside import Outside
+from agent.paths import HostPaths
+from agent.server import Server
+from agent.service import Service
+from content import durable
+from content.errors import Missing
+from content.locks import BOOT_ID, exclusive
+from hypervisor.libvirt import Hypervisor
+from keys.anchor import LIMIT, TrustAnchor
+from measure.tpm import Tpm
+
+SITE = Path(__file__).resolve().parent.parent
+
+
+def _clock() -> int:
+    return int(time.time())
+
+
+def _boot() -> str:
+    return durable.read_file(BOOT_ID, 100).decode("ascii").strip()
+
+
+def set_up(root: Path, anchor: Path, settings: Path | None) -> dict[str, Any]:
+    """Do what ``vmgate init`` does; returns what was done."""
+    paths = HostPaths(root)
+    settings_bytes = durable.read_file(settings, settings_file.MAX_BYTES) if settings else b""
+    trust, parsed = setup.prepare(paths, durable.read_file(anchor, LIMIT), settings_bytes)
+    with Tpm.open(parsed.tpm) as tpm:
+        setup.make_directories(paths)
+        with exclusive(paths.lock, wait=False):
+            audit = AuditTrail(paths.audit, _clock, _boot())
+            steps = setup.write(paths, trust, parsed, settings_bytes, tpm, audit)
+    return {"steps": list(steps), "repository": trust.identity}
+
+
+def serve(root: Path) -> None:
+    """Run the agent until a signal ends it."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    paths = HostPaths(root)
+    try:
+        anchor = TrustAnchor(durable.read_file(paths.anchor, LIMIT))
+    except Missing as error:
+        raise NotReady(
+            "the agent did not start", cause="this host was not set up", remedy="run `vmgate init --anchor FILE`"
+        ) from error
+    settings = settings_file.load(paths.settings)
+    with exclusive(paths.lock, wait=False), Tpm.open(settings.tpm) as tpm:
+        outside = Outside(
+            paths=paths,
+            settings=settings,
+            anchor=anchor,
+            tpm=tpm,
+            hypervisor=Hypervisor(settings.libvirt),
+            audit=AuditTrail(paths.audit, _clock, _boot()),
+            clock=_clock,
+            site=SITE,
+            version=version("vmgate"),
+        )
+        host = Host(outside)
+        host.start()
+        server = Server(paths.socket, Service(host).handlers(), os.getuid())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.close())
+        click.echo(f"vmgate agent: ready, assurance level {host.platform.level}")
+        server.serve()
+        outside.audit.append("agent", "done", "host", "agent")
+        durable.remove(paths.socket)
