@@ -39,13 +39,13 @@ class Components:
 
     Args:
         store: holds what releases deliver.
-        anchor: bytes of the trust anchor, which identify the repository.
+        anchor: path of the trust anchor, whose bytes identify the repository.
         root: where paths of the host start.
         site: folder that holds vmgate's own packages.
         hook: path of the installed libvirt hook.
     """
 
-    def __init__(self, store: ContentStore, anchor: bytes, root: Path, site: Path, hook: Path) -> None:
+    def __init__(self, store: ContentStore, anchor: Path, root: Path, site: Path, hook: Path) -> None:
         self._store = store
         self._anchor = anchor
         self._root = root
@@ -60,7 +60,7 @@ class Components:
         artifact = release.artifact(name)
         if artifact is None:
             # The only component that no artifact delivers is the repository itself.
-            return Component(name=name, fsverity=digest_bytes(self._anchor) if name == "repository" else ABSENT)
+            return Component(name=name, fsverity=_digest(self._anchor) if name == "repository" else ABSENT)
         finders: dict[str, Callable[[Artifact], Component]] = {
             "host-files": self._find_files,
             "vmgate-build": self._find_files,

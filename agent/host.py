@@ -36,7 +36,7 @@ class Host:
         self.outside = outside
         paths, settings = outside.paths, outside.settings
         self.store = ContentStore(paths.store)
-        components = Components(self.store, outside.anchor.root, Path("/"), outside.site, Path(settings.hook))
+        components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook))
         self.log = MeasurementLog.open(paths.measurements, outside.tpm)
         self.platform = Platform(
             outside.tpm, self.log, components, self.store, outside.anchor.identity, paths.settings, outside.clock,

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,13 +188,14 @@ class Hypervisor:
             KeyAbsent: its TPM's secret is not there.
             StartFailed: it could not start.
         """
-        with _translated(f"{name} was not started"):
-            domain = self._domain(name)
-        try:
-            with _translated(f"{name} was not started", StartFailed):
-                domain.create()
-        except StartFailed as error:
-            raise _start_error(name, error) from error
+        with self._own_connection() as connection:
+            with _translated(f"{name} was not started"):
+                domain = connection.lookupByName(name)
+            try:
+                with _translated(f"{name} was not started", StartFailed):
+                    domain.create()
+            except StartFailed as error:
+                raise _start_error(name, error) from error
 
     def stop(self, name: str, timeout: float) -> None:
         """Ask the guest to shut down and wait until it is off. Off already is fine.
@@ -227,8 +228,8 @@ class Hypervisor:
         Raises:
             DomainMissing: libvirt does not know it.
         """
-        with _translated(f"{name} was not switched off"):
-            domain = self._domain(name)
+        with self._own_connection() as connection, _translated(f"{name} was not switched off"):
+            domain = connection.lookupByName(name)
             if domain.isActive():
                 domain.destroy()
 
@@ -274,15 +275,31 @@ class Hypervisor:
                 except libvirt.libvirtError:
                     self._held = None
             if self._held is None:
-                # libvirt would print each error that it also raises.
-                libvirt.registerErrorHandler(_say_nothing, None)
-                try:
-                    self._held = libvirt.open(self._uri)
-                except libvirt.libvirtError as error:
-                    raise LibvirtAway(
-                        "libvirt does not answer", cause=_words(error), remedy="start libvirtd, then try again"
-                    ) from error
+                self._held = self._connect()
             return self._held
+
+    def _connect(self) -> Any:
+        # libvirt would print each error that it also raises.
+        libvirt.registerErrorHandler(_say_nothing, None)
+        try:
+            return libvirt.open(self._uri)
+        except libvirt.libvirtError as error:
+            raise LibvirtAway(
+                "libvirt does not answer", cause=_words(error), remedy="start libvirtd, then try again"
+            ) from error
+
+    @contextmanager
+    def _own_connection(self) -> Iterator[Any]:
+        """A connection for one call that libvirt answers only after its hook, and so the gate, has been asked.
+
+        The gate uses the held connection meanwhile; two such calls on one connection wait for each other for ever.
+        """
+        connection = self._connect()
+        try:
+            yield connection
+        finally:
+            with suppress(libvirt.libvirtError):
+                connection.close()
 
 
 def _say_nothing(*_: object) -> None:

@@ -10,9 +10,13 @@ import dataclasses
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from lab.plain_seal import open_plain, seal_plain  # isort: skip
 
 from documents.host_state import Generation, SealedKey
 from documents.release import SignedPolicy
@@ -20,7 +24,6 @@ from measure import guard
 from measure.errors import SealShut
 from measure.policy import approved_policy, policy_ref
 from measure.tpm import Tpm
-from lab.plain_seal import open_plain, seal_plain  # isort: skip (found because of PYTHONPATH)
 
 SECRET = b"what plain PCR sealing protects."
 

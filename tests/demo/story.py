@@ -6,15 +6,18 @@ Refusals are steps like any other: a VM that starts when it should not is a fail
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import agent as agent_package
 from lab.host import Host, Result
 from lab.libvirt_host import LibvirtHost
 from lab.publisher import VM_NAME, VMGATE, Desk
@@ -90,8 +93,6 @@ class Story:
         require(self.host is not None, "there is no host yet")
         root = self.host.root / "var/lib/vmgate"  # type: ignore[union-attr]
         generation = json.loads((root / "generations/current/generation.json").read_bytes())
-        import base64
-
         for release in generation["releases"]:
             for artifact in json.loads(base64.b64decode(release))["artifacts"]:
                 if artifact["kind"] == kind and name in artifact["name"]:
@@ -286,22 +287,38 @@ def _flip(path: Path, offset: int = 4096) -> None:
 
 def _refuse_components(story: Story) -> int:
     """Change each component of the VMM before a start and see it named; put back, the VM is let start again."""
+    host = story.host
+    require(host is not None, "there is no host yet")
+    site = Path(agent_package.__file__).parent
     changed = {
+        "repository": host.root / "etc/vmgate/root.json",  # type: ignore[union-attr]
+        "vmm/host-files": Path("/usr/bin/qemu-system-x86_64"),
         "vmm/firmware-code": story.stored("firmware-code"),
         "vmm/firmware-vars": story.stored("firmware-vars"),
-        "vmgate/security-policy": story.stored("security-policy"),
+        "vmgate/build": site / "paths.py",
         "vmgate/hook": story.libvirt.hook,
+        "vmgate/security-policy": story.stored("security-policy"),
     }
     for component, path in changed.items():
-        good = path.read_bytes()
-        # The hook must still run: what is changed is a comment.
-        path.write_bytes(good + b"\n# changed\n" if path == story.libvirt.hook else good[:-1] + bytes([good[-1] ^ 1]))
-        line = story.on_host("vm", "start", VM_NAME, exit=5).err
-        require(component in line or component in story.on_host("vm", "why", VM_NAME).out, f"{component} is not named")
-        path.write_bytes(good)
+        with _changed(path, story.folder):
+            line = story.on_host("vm", "start", VM_NAME, exit=5).err
+            require(f"of {component}" in line, f"{component} is not named")
     story.on_host("vm", "start", VM_NAME)
     story.on_host("vm", "kill", VM_NAME)
     return len(changed)
+
+
+@contextmanager
+def _changed(path: Path, folder: Path) -> Iterator[None]:
+    """Let a changed copy lie over a file of this mount namespace; the machine's own file is not touched."""
+    copy = folder / "changed"
+    copy.write_bytes(path.read_bytes() + b"\n# changed\n")
+    shutil.copymode(path, copy)
+    subprocess.run(["mount", "--bind", copy, path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
 
 
 def offline_switch(story: Story) -> str:

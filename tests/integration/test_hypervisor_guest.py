@@ -6,10 +6,12 @@ KVM is not used; the accelerator is QEMU's emulation.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from hypervisor.lint import lint
 from lab import guest_image
 from lab.libvirt_host import LibvirtHost, running
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(60)
 
 SECRET = "11111111-1111-4111-8111-111111111111"
 KEY, OTHER_KEY = b"ab" * 32, b"cd" * 32
@@ -49,8 +51,8 @@ class Lab:
 
     def vm(self, name: str, number: int) -> tuple[VmDefinition, Placement, str]:
         """A new VM: its files are there, and libvirt does not know it yet."""
-        folder = self.folder / name
-        folder.mkdir(mode=0o711)
+        folder = self.folder / "vms" / name
+        folder.mkdir(parents=True)
         shutil.copy(self.vars_template, folder / "vars.fd")
         definition = VmDefinition(
             name=name,
@@ -173,6 +175,23 @@ def test_the_vtpm_does_not_open_without_its_secret_nor_with_another(lab: Lab) ->
     assert lab.hypervisor.state("locked") == "running"
 
 
+def test_the_secret_can_be_given_while_the_hook_waits(lab: Lab) -> None:
+    """As the gate does: one thread starts the VM, another answers the hook, both through the same object."""
+    asked, given = lab.folder / "asked", lab.folder / "given"
+    os.mkfifo(asked)
+    os.mkfifo(given)
+    lab.host.install_hook(f"#!/bin/sh\ncat >/dev/null\n[ $2 = prepare ] || exit 0\n: >{asked}\nexec cat {given}\n")
+    definition, _, xml = lab.vm("given", 8)
+    lab.hypervisor.define(xml)
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(lab.hypervisor.start, "given")
+        asked.read_bytes()
+        lab.hypervisor.set_secret(SECRET, definition.uuid, KEY)
+        given.write_bytes(b"")
+        start.result(60)
+    assert lab.hypervisor.state("given") == "running"
+
+
 def test_a_refusing_hook_is_heard_by_us_and_by_virsh(lab: Lab) -> None:
     definition, placement, xml = lab.vm("refused", 3)
     lab.hypervisor.define(xml)
@@ -191,11 +210,11 @@ def test_a_refusing_hook_is_heard_by_us_and_by_virsh(lab: Lab) -> None:
 
 
 def test_secure_boot_refuses_what_nobody_signed(lab: Lab) -> None:
-    definition, placement, _ = lab.vm("unsigned", 4)
+    definition, placement, _ = lab.vm("nobodys", 4)
     placement = replace(placement, disks={"system": lab.unsigned})
     lab.hypervisor.define(render(definition, placement))
     lab.hypervisor.set_secret(SECRET, definition.uuid, KEY)
-    lab.hypervisor.start("unsigned")
+    lab.hypervisor.start("nobodys")
     with pytest.raises(guest_image.GuestFailed, match="Access Denied"):
         guest_image.wait_for(placement.console_log, guest_image.READY)
     assert "vmgate-guest" not in placement.console_log.read_text()

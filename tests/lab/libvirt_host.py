@@ -201,7 +201,7 @@ def _is_ours(process: int) -> bool:
         same = Path(f"/proc/{process}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
     except OSError:
         return False
-    return same and name.startswith(("qemu-system", "swtpm"))
+    return same and name.startswith(("qemu", "swtpm"))
 
 
 @contextmanager

@@ -26,6 +26,7 @@ def seal_plain(tcti: str, folder: Path, secret: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "secret").write_bytes(secret)
     _must(tcti, "tpm2_createprimary", "-C", "o", "-c", folder / "primary.ctx")
+    _must(tcti, "tpm2_flushcontext", "-t")
     _must(tcti, "tpm2_createpolicy", "--policy-pcr", "-l", PCRS, "-L", folder / "policy")
     _must(
         tcti, "tpm2_create", "-C", folder / "primary.ctx", "-L", folder / "policy", "-i", folder / "secret",
@@ -37,10 +38,13 @@ def seal_plain(tcti: str, folder: Path, secret: bytes) -> None:
 def open_plain(tcti: str, folder: Path) -> bytes:
     """What the TPM gives for the blob; empty when it does not open it."""
     _must(tcti, "tpm2_createprimary", "-C", "o", "-c", folder / "primary.ctx")
+    _must(tcti, "tpm2_flushcontext", "-t")
     _must(
         tcti, "tpm2_load", "-C", folder / "primary.ctx", "-u", folder / "public", "-r", folder / "private",
         "-c", folder / "blob.ctx",
     )  # fmt: skip
+    # These tools leave what they loaded in the TPM, which has room for three objects.
+    _must(tcti, "tpm2_flushcontext", "-t")
     done = _tool(tcti, "tpm2_unseal", "-c", folder / "blob.ctx", "-p", f"pcr:{PCRS}")
     _flush(tcti)
     return done.stdout if done.returncode == 0 else b""

@@ -153,7 +153,7 @@ CASES: list[tuple[str, str, str, str, str]] = [
     ("HV071", "deny", "unset", "/domain/devices/tpm/backend", "persistent_state"),
     ("HV071", "deny", "drop", "/domain/devices/tpm/backend/encryption", ""),
     ("HV071", "deny", "set", "/domain/devices/tpm/backend", "version=1.2"),
-    ("HV071", "deny", "drop", "/domain/devices/tpm/backend/active_pcr_banks/sha256", ""),
+    ("HV071", "deny", "add", "/domain/devices/tpm/backend", "<active_pcr_banks><sha384/></active_pcr_banks>"),
     ("HV071", "warn", "drop", "/domain/devices/tpm", ""),
     ("HV072", "deny", "set", "/domain/devices/memballoon", "autodeflate=on"),
     ("HV072", "warn", "set", "/domain/devices/memballoon", "model=virtio"),
