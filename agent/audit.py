@@ -7,12 +7,13 @@ off shows. This module does not decide what is recorded, and does not off-load.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from content import durable
 from content.errors import Missing
-from documents.audit import AuditHead, AuditRecord, verify_chain
+from documents.audit import AuditHead, AuditRecord, SignedHead, verify_chain
 from documents.canonical import Json, decode, encode
 from documents.errors import DocumentError
 from documents.fields import Fields
@@ -35,6 +36,7 @@ class AuditTrail:
         self._directory = directory
         self._clock = clock
         self._boot = boot
+        self._lock = threading.Lock()
         self._head = self._recover()
 
     def _recover(self) -> AuditHead:
@@ -56,6 +58,10 @@ class AuditTrail:
             ContentError: it could not be written, so what it announces must not happen.
             ValueError: the record could not be read again: a bug of the caller; nothing was written.
         """
+        with self._lock:
+            return self._append(event, outcome, subject, actor, details)
+
+    def _append(self, event: str, outcome: str, subject: str, actor: str, details: dict[str, str]) -> AuditRecord:
         record = AuditRecord(
             sequence=self._head.sequence + 1,
             time=max(0, self._clock()),
@@ -85,6 +91,11 @@ class AuditTrail:
     def head(self) -> AuditHead:
         """The end of the trail."""
         return self._head
+
+
+def signed_head_path(directory: Path) -> Path:
+    """The file that holds the newest signed head."""
+    return directory / "signed-head.json"
 
 
 def _printable(text: str) -> str:
@@ -126,13 +137,28 @@ def _lines(whole: bytes) -> list[bytes]:
     return whole.split(b"\n")[:-1]
 
 
-def verify(directory: Path) -> AuditHead:
+def verify(directory: Path, through: AuditHead | None = None) -> AuditHead:
     """Verify a trail that nobody is writing.
+
+    Args:
+        directory: its folder.
+        through: a head known from elsewhere, such as a signed one; without it the head that was kept apart.
 
     Raises:
         AuditBroken: it is not what was written.
     """
-    return verify_chain(_lines(_whole(_read(trail_path(directory)))), read_head(directory))
+    lines = _lines(_whole(_read(trail_path(directory))))
+    if through is not None:
+        verify_chain(lines, through)
+    return verify_chain(lines, read_head(directory))
+
+
+def read_signed_head(directory: Path) -> SignedHead | None:
+    """The newest signed head, or None where none was signed yet. Its signature is not verified here."""
+    try:
+        return SignedHead.parse(durable.read_file(signed_head_path(directory), SignedHead.LIMIT))
+    except Missing:
+        return None
 
 
 def records(directory: Path) -> Iterator[AuditRecord]:

@@ -7,8 +7,10 @@ What ``vmgate.wiring`` brings from outside (clock, TPM, libvirt) comes as argume
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
+from agent.audit_key import AuditKey
 from agent.components import Components
 from agent.gate import Gate
 from agent.launch import Launcher
@@ -43,9 +45,10 @@ class Host:
             lambda: self.updates.earlier(),
         )  # fmt: skip
         self.keys = VmKeys(paths, outside.tpm)
+        self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
         plan = Plan(paths, self.store, settings.accelerator)
         gate = Gate(self.platform, self.store, plan, outside.clock)
-        self.updates = Updates(outside, self.store, self.platform, self.keys)
+        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key)
         self.launcher = Launcher(
             paths, gate, self.platform, self.keys, self.store, outside.hypervisor, outside.audit, self.generation
         )
@@ -62,26 +65,33 @@ class Host:
         """
         self.outside.audit.append("agent", "started", "host", "agent", version=self.outside.version)
         self.updates.recover()
+        self._try("the pending update was not finished", self.updates.finish)
         generation = self.generation()
         if generation is None:
             return
-        if not self.updates.pending():
-            self.platform.enter(generation.platform)
-        else:
-            self.updates.finish()
-            generation = self.generation()
-        if generation is None:
-            return
+        self.platform.enter(generation.platform)
+        self._try("the security epoch was not raised", lambda: self.updates.raise_epoch(generation.platform))
         verdict = self.verdict(generation)
         outcome = "refused" if verdict is None or verdict.status == "contraindicated" else "done"
         self.outside.audit.append(
             "platform-appraisal", outcome, "platform", "agent",
             verdict=verdict.status if verdict else "none", level=self.platform.level,
         )  # fmt: skip
+        self.sign_audit()
+        self._try("the VMs were not defined", self.vms.define_all)
+
+    def _try(self, what: str, step: Callable[[], None]) -> None:
+        """Do what the agent can be without: it must come up to say what is wrong."""
         try:
-            self.vms.define_all()
+            step()
         except VmgateError as error:
-            log.warning("the VMs were not defined: %s", error)
+            log.warning("%s: %s", what, error)
+
+    def sign_audit(self) -> None:
+        """Sign the head of the audit trail; outside approved states there is nothing to sign it with."""
+        generation = self.generation()
+        if generation is not None and not self.updates.pending():
+            self._try("the audit trail's head was not signed", lambda: self.audit_key.sign(generation.platform))
 
     def verdict(self, generation: Generation) -> Verdict | None:
         """What this host thinks of itself; None when it could not be judged."""

@@ -53,6 +53,11 @@ class HostPaths:
         return self.state / "tpm/host-key.json"
 
     @property
+    def audit_key(self) -> Path:
+        """The key that signs heads of the audit trail."""
+        return self.state / "tpm/audit-key.json"
+
+    @property
     def ak(self) -> Path:
         """Public area of the attestation key, TPMT_PUBLIC."""
         return self.state / "tpm/ak.pub"

@@ -90,6 +90,7 @@ class Service:
         with self._lock:
             result = change()
             self._host.vms.define_all()
+            self._host.sign_audit()
             return result
 
     def _import(self, call: Call) -> dict[str, Json]:
@@ -101,7 +102,10 @@ class Service:
     def _prepare(self, call: Call) -> dict[str, Json]:
         name, untrusted_xml = call.take("name"), call.take("xml")
         call.finish()
-        self._host.launcher.prepare(name, untrusted_xml.encode(), call.actor)
+        try:
+            self._host.launcher.prepare(name, untrusted_xml.encode(), call.actor)
+        finally:
+            self._host.sign_audit()
         return {"allowed": name}
 
     def _told(self, tell: Callable[[str, str], None], call: Call) -> dict[str, Json]:

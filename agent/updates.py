@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.audit_key import AuditKey
 from agent.errors import NotReady, Refused
 from agent.outside import Outside
 from agent.platform import Platform
@@ -23,6 +24,7 @@ from documents.errors import Exit, VmgateError
 from documents.host_state import Generation
 from documents.release import Release
 from measure.pcr import VMM_PCR
+from measure.predict import reference_digest
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
 from updater.client.download import fetch_artifacts
@@ -42,13 +44,17 @@ class Updates:
         store: where artifacts go.
         platform: measures and appraises.
         keys: the host's key, which must open after a switch.
+        audit_key: made with the first release.
     """
 
-    def __init__(self, outside: Outside, store: ContentStore, platform: Platform, keys: VmKeys) -> None:
+    def __init__(
+        self, outside: Outside, store: ContentStore, platform: Platform, keys: VmKeys, audit_key: AuditKey
+    ) -> None:
         self._outside = outside
         self._store = store
         self._platform = platform
         self._keys = keys
+        self._audit_key = audit_key
         self._places = Places.below(outside.paths.state)
         self._update = Update(self._places, outside.anchor, store, outside.version)
 
@@ -90,9 +96,14 @@ class Updates:
     def finish(self) -> None:
         """Measure and confirm a generation that was switched to before the agent ended, or go back."""
         generation = self.active()
-        if generation is not None:
+        if generation is not None and self.pending():
             with self._recorded("update-finish", "agent"):
                 self._settle(generation, None)
+
+    def raise_epoch(self, platform: Release) -> None:
+        """After the confirmation, which forbids the way back: shut older security epochs out. Safe to repeat."""
+        if self.state() == "confirmed" and self._keys.ready() and self._keys.raise_epoch(platform):
+            self._platform.note("epoch", f"epoch/{platform.epoch}", reference_digest(platform.reference))
 
     def check(self) -> dict[str, Json]:
         """What is offered."""
@@ -207,10 +218,12 @@ class Updates:
             self._platform.appraise(generation).require_trusted("see `vmgate measure show`")
             self._keys.make_host_key(generation.platform)
             self._keys.open_host_key(generation.platform)
+            self._audit_key.make(generation.platform)
         except VmgateError:
             self._update.roll_back()
             raise
         self._update.confirm()
+        self.raise_epoch(generation.platform)
 
     def _measure(self, platform: Release, old: Release | None) -> None:
         if old == platform:

@@ -53,6 +53,29 @@ class VmKeys:
         sealed = SealedKey.parse(durable.read_file(self._paths.sealed_key, SealedKey.LIMIT))
         return guard.unseal(self._tpm, sealed, release.policies)
 
+    def raise_epoch(self, release: Release) -> bool:
+        """Seal the host's key for a confirmed release's higher security epoch, and shut older ones out for good.
+
+        The new blob is durable before the counter moves, and the counter moves only if it is below, so that a cut
+        anywhere leaves a blob that opens. Returns whether the epoch rose; then the caller logs an event in PCR 12.
+        """
+        sealed = SealedKey.parse(durable.read_file(self._paths.sealed_key, SealedKey.LIMIT))
+        if release.epoch > sealed.epoch:
+            host_key = guard.unseal(self._tpm, sealed, release.policies)
+            sealed = guard.seal(
+                self._tpm,
+                host_key,
+                channel=release.channel,
+                epoch=release.epoch,
+                key=release.policy_keys[0],
+                counter=self._tpm.counter() + 1,
+            )
+            durable.write_file(self._paths.sealed_key, sealed.encode())
+        if self._tpm.counter() >= sealed.counter:
+            return False
+        guard.shut_older(self._tpm, sealed)
+        return True
+
     def open(self, definition: VmDefinition, release: Release) -> str:
         """The secret of one VM, made at its first start; hexadecimal text of 32 bytes.
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from documents.canonical import Json
+from documents.canonical import Json, encode
 from documents.document import Document
 from documents.errors import DocumentError, Exit, VmgateError
-from documents.fields import SLASHED, UUID, Fields
+from documents.fields import SLASHED, UUID, Fields, encode_bytes
 
 GENESIS = "0" * 64
 """What the first record holds in place of a predecessor's hash."""
@@ -108,6 +108,41 @@ class AuditHead:
 
     sequence: int = 0
     hash: str = GENESIS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedHead(Document):
+    """The end of a chain at one time, signed by the host's audit key, which its TPM uses only in approved states.
+
+    Attributes:
+        head: what is signed.
+        signature: TPMT_SIGNATURE over ``message``.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.audit-head"
+    LIMIT: ClassVar[int] = 4_000
+
+    head: AuditHead
+    signature: bytes
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+        head = AuditHead(sequence=fields.take_int("sequence", 1, 2**60), hash=fields.take_digest("hash"))
+        return cls(head=head, signature=fields.take_bytes("signature", 1_000))
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {
+            "sequence": self.head.sequence,
+            "hash": self.head.hash,
+            "signature": encode_bytes(self.signature),
+        }
+
+    @staticmethod
+    def message(head: AuditHead) -> bytes:
+        """The bytes that are signed."""
+        return encode({"type": "vmgate.audit-head", "sequence": head.sequence, "hash": head.hash})
 
 
 def verify_chain(untrusted_lines: Iterable[bytes], head: AuditHead | None = None) -> AuditHead:

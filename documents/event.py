@@ -14,7 +14,7 @@ from documents.canonical import Json
 from documents.document import Document
 from documents.fields import SLASHED, Fields
 
-EVENTS = ("component", "host", "key-drop", "vm-start", "vm-stop", "vmm-switch")
+EVENTS = ("component", "epoch", "host", "key-drop", "vm-start", "vm-stop", "vmm-switch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +23,9 @@ class MeasuredEvent(Document):
 
     Attributes:
         event: ``component`` (part of a platform release), ``host`` (host-local), ``vm-start``, ``vm-stop``,
-            ``key-drop`` (a VM's secrets are gone), ``vmm-switch`` (another platform release within a boot).
+            ``epoch`` (older security epochs are shut out), ``key-drop`` (a VM's secrets are gone), ``vmm-switch`` (another platform release within a boot).
         subject: the component, the host-local thing, the VM's name, or the release switched to.
-        fsverity: digest of the subject: of the component, of the VM's definition, of the release.
+        fsverity: digest of the subject: of the component, of the VM's definition, of the release's references.
     """
 
     TYPE: ClassVar[str] = "vmgate.event"

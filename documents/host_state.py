@@ -249,3 +249,54 @@ class WrappedVmKey(Document):
             "nonce": encode_bytes(self.nonce),
             "ciphertext": encode_bytes(self.ciphertext),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurposeKey(Document):
+    """A signing key of the host's TPM for one purpose, usable only in states that the publisher signed.
+
+    Attributes:
+        purpose: ``audit``: signs heads of the audit trail.
+        public: TPM2B_PUBLIC.
+        private: TPM2B_PRIVATE; encrypted by the TPM, no secret in the clear.
+        channel: platform channel whose policies allow its use.
+        key: the policy key whose policies allow its use.
+        attest: TPMS_ATTEST by which the attestation key certifies it.
+        signature: TPMT_SIGNATURE over ``attest``.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.purpose-key"
+    LIMIT: ClassVar[int] = 20_000
+
+    purpose: str
+    public: bytes
+    private: bytes
+    channel: str
+    key: PolicyKey
+    attest: bytes
+    signature: bytes
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+        return cls(
+            purpose=fields.take_choice("purpose", ("audit",)),
+            public=fields.take_bytes("public", 2_000),
+            private=fields.take_bytes("private", 2_000),
+            channel=fields.take_name("channel"),
+            key=PolicyKey.read(fields.take("key")),
+            attest=fields.take_bytes("attest", 2_000),
+            signature=fields.take_bytes("signature", 1_000),
+        )
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {
+            "purpose": self.purpose,
+            "public": encode_bytes(self.public),
+            "private": encode_bytes(self.private),
+            "channel": self.channel,
+            "key": self.key.members(),
+            "attest": encode_bytes(self.attest),
+            "signature": encode_bytes(self.signature),
+        }

@@ -121,7 +121,8 @@ class SignedPolicy:
     Attributes:
         entry: how the host came into the state: ``fresh`` boot, or ``switch`` within a boot.
         predecessor: the platform release switched from; 0 for a fresh boot.
-        epoch: the security epoch of the sealed object that this opens (part of the policyRef).
+        epoch: the security epoch of the sealed object that this opens (part of the policyRef); 0 for purpose keys,
+            which no epoch shuts out because a key cannot be re-sealed.
         pcrs: (index, SHA-256 value in hexadecimal) in ascending order of index.
         signature: ECDSA P-256 over SHA-256 of approvedPolicy || policyRef; r || s, 64 bytes.
     """
@@ -139,7 +140,7 @@ class SignedPolicy:
         policy = cls(
             entry=fields.take_choice("entry", ("fresh", "switch")),
             predecessor=fields.take_int("predecessor", 0, MAX_NUMBER),
-            epoch=fields.take_int("epoch", 1, MAX_NUMBER),
+            epoch=fields.take_int("epoch", 0, MAX_NUMBER),
             pcrs=fields.take_list("pcrs", _read_pcr, 24),
             signature=fields.take_bytes("signature", 64),
         )

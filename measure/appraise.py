@@ -238,7 +238,7 @@ def _order(events: list[MeasuredEvent], expected: tuple[ReferenceValue, ...]) ->
 
 def _unknown(records: Iterable[CelRecord]) -> Iterator[Finding]:
     # 7.
-    allowed = {VMM_PCR: ("component", "vmm-switch"), LAUNCH_PCR: ("host", "key-drop", "vm-start", "vm-stop")}
+    allowed = {VMM_PCR: ("component", "vmm-switch"), LAUNCH_PCR: ("epoch", "host", "key-drop", "vm-start", "vm-stop")}
     strangers = {(entry.pcr, entry.content.event) for entry in records if entry.content.event not in allowed[entry.pcr]}
     for pcr, event in sorted(strangers):
         yield _finding("event", f"pcr/{pcr}", " or ".join(allowed[pcr]), event, good=False)

@@ -16,6 +16,7 @@ from documents.definition import VmDefinition
 from documents.errors import DocumentError
 from documents.release import Artifact, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
+from measure.policy import PURPOSE_EPOCH
 from measure.predict import PolicySigner, sign_policies
 from publisher.errors import PlanRefused
 from publisher.recipe import Terms
@@ -89,7 +90,7 @@ def plan_platform(
         predecessors=predecessors,
         signer=signer,
         # A host whose key is still sealed for an older epoch must open it once more to raise it.
-        epochs={terms.epoch, *(old.epoch for old in predecessors)},
+        epochs={PURPOSE_EPOCH, terms.epoch, *(old.epoch for old in predecessors)},
     )
     return _checked(
         Release(

@@ -87,4 +87,5 @@ def serve(root: Path) -> None:
         click.echo(f"vmgate agent: ready, assurance level {host.platform.level}")
         server.serve()
         outside.audit.append("agent", "done", "host", "agent")
+        host.sign_audit()
         durable.remove(paths.socket)

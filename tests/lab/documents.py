@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from documents.audit import GENESIS, AuditRecord
-from documents.audit import OUTCOMES as AUDIT_OUTCOMES
+from documents.audit import GENESIS, AuditHead, AuditRecord, SignedHead
+from documents.audit import AuditHead, OUTCOMES as AUDIT_OUTCOMES, SignedHead
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import Json
 from documents.definition import GUARDIANS, Disk, VmDefinition
@@ -24,7 +24,7 @@ from documents.event import EVENTS, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
 from documents.host_files import HostFile, HostFiles
-from documents.host_state import UPDATE_STATES, Floor, Generation, SealedKey, UpdateJournal, WrappedVmKey
+from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, SealedKey, UpdateJournal, WrappedVmKey
 from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
 from documents.security_policy import ALLOWANCES, SecurityPolicy
@@ -212,6 +212,19 @@ FLOORS = st.builds(
 SEALED_KEYS = st.builds(
     SealedKey, public=BLOBS, private=BLOBS, channel=NAMES, epoch=NUMBERS, counter=st.integers(0, 2**62), key=POLICY_KEYS
 )
+PURPOSE_KEYS = st.builds(
+    PurposeKey,
+    purpose=st.just("audit"),
+    public=BLOBS,
+    private=BLOBS,
+    channel=NAMES,
+    key=POLICY_KEYS,
+    attest=BLOBS,
+    signature=BLOBS,
+)
+SIGNED_HEADS = st.builds(
+    SignedHead, head=st.builds(AuditHead, sequence=st.integers(1, 2**60), hash=DIGESTS), signature=BLOBS
+)
 WRAPPED_KEYS = st.builds(
     WrappedVmKey, uuid=UUIDS, guardian=st.just("tpm"), nonce=st.binary(min_size=12, max_size=12), ciphertext=BLOBS
 )
@@ -245,7 +258,9 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Release: releases(),
     Request: REQUESTS,
     Response: responses(),
+    PurposeKey: PURPOSE_KEYS,
     SealedKey: SEALED_KEYS,
+    SignedHead: SIGNED_HEADS,
     SecurityPolicy: SECURITY_POLICIES,
     UpdateJournal: JOURNALS,
     Verdict: VERDICTS,

@@ -50,10 +50,14 @@ def list_(root: Path, output: str, event: str, last: int) -> None:
 def verify(root: Path, output: str) -> None:
     """Verify the hash chain from the first record to the head; exit 5 when it is broken."""
     from agent.audit import verify
+    from agent.audit_key import verify_signed_head
 
-    head = verify(HostPaths(root).audit)
+    paths = HostPaths(root)
+    signed = verify_signed_head(paths)
+    head = verify(paths.audit, signed)
+    said = f"signed by the TPM up to record {signed.sequence}" if signed else "no head was signed by the TPM yet"
     show(
         output,
-        {"records": head.sequence, "head": head.hash},
-        lambda: click.echo(f"{head.sequence} records, unbroken, head {head.hash}"),
+        {"records": head.sequence, "head": head.hash, "signed": signed.sequence if signed else 0},
+        lambda: click.echo(f"{head.sequence} records, unbroken, head {head.hash}; {said}"),
     )

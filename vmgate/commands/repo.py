@@ -147,7 +147,7 @@ def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | 
         table(
             ["ARTIFACT", "KIND", "BYTES", "FSVERITY"], [[a.name, a.kind, a.length, a.fsverity] for a in made.artifacts]
         )
-        for policy in made.policies:
+        for policy in (policy for policy in made.policies if policy.epoch == made.epoch):
             origin = "a fresh boot" if policy.entry == "fresh" else f"a switch from {policy.predecessor}"
             click.echo(f"signed TPM policy for {origin}: PCR 13 = {policy.pcrs[0][1]}")
 

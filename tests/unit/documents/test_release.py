@@ -99,7 +99,7 @@ def test_platform_releases_accepted() -> None:
         ({"predecessor": 1}, "does not fit its entry"),
         ({"entry": "switch"}, "does not fit its entry"),
         ({"entry": "resume"}, "not one of the known"),
-        ({"epoch": 0}, "not between"),
+        ({"epoch": -1}, "not between"),
     ],
 )
 def test_policies(changes: dict[str, Any], why: str) -> None:

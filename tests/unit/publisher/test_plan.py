@@ -97,7 +97,8 @@ def test_a_platform_release_is_measured_in_the_order_of_the_design() -> None:
     assert {a.name: a.fsverity for a in release.artifacts} == {
         v.component: v.fsverity for v in release.reference if v.component != "repository"
     }
-    (policy,) = release.policies
+    purpose, policy = release.policies
+    assert (purpose.entry, purpose.predecessor, purpose.epoch) == ("fresh", 0, 0)
     assert (policy.entry, policy.predecessor, policy.epoch) == ("fresh", 0, 1)
     assert policy.pcrs == ((13, booted(release).hex()),)
     verify_signed_policy(policy, release.policy_keys, "platform")
@@ -108,7 +109,7 @@ def test_each_state_has_a_policy_for_each_epoch_it_may_be_entered_from() -> None
     second = platform(2, first)
     third = platform(5, second, first, epoch=2)
     states = {(p.entry, p.predecessor, p.epoch): p.pcrs[0][1] for p in third.policies}
-    assert set(states) == {(e, n, epoch) for e, n in (("fresh", 0), ("switch", 1), ("switch", 2)) for epoch in (1, 2)}
+    assert set(states) == {(e, n, epoch) for e, n in (("fresh", 0), ("switch", 1), ("switch", 2)) for epoch in (0, 1, 2)}
     reference = digest_bytes(encode({"reference": [value.members() for value in third.reference]}))
     for old in (first, second):
         switched = booted(third, extended(booted(old), "vmm-switch", "platform/5", reference)).hex()

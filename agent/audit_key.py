@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's audit key: signs heads of the audit trail, in its TPM, only in states that the publisher signed.
+
+Who rewrites the whole trail cannot sign its end. The key is certified by the attestation key, so that a verifier who
+knows that one can tell the audit key from a program's. This module does not write the trail and does not off-load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from agent.audit import AuditTrail, read_signed_head, signed_head_path
+from agent.paths import HostPaths
+from content import durable
+from content.errors import Missing
+from documents.audit import AuditBroken, AuditHead, SignedHead
+from documents.host_state import PurposeKey
+from documents.release import Release
+from measure.errors import QuoteRefused, SealShut
+from measure.pcr import VMM_PCR
+from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref
+from measure.quote import verify_certified_key
+from measure.structures import parse_signature, refused, verify_signature
+from measure.templates import PURPOSE_ATTRIBUTES
+from measure.tpm import Tpm
+
+CERTIFICATION = hashlib.sha256(b"vmgate purpose key: audit").digest()
+"""What the certification answers: it says what the key is for. Freshness is the matter of an enrolment."""
+
+MAX_AK = 1_000
+
+
+class AuditKey:
+    """Makes and uses the audit key.
+
+    Args:
+        paths: of the host.
+        tpm: holds the key.
+        audit: the trail whose heads are signed.
+    """
+
+    def __init__(self, paths: HostPaths, tpm: Tpm, audit: AuditTrail) -> None:
+        self._paths = paths
+        self._tpm = tpm
+        self._audit = audit
+
+    def make(self, release: Release) -> None:
+        """Make and certify the key for the policies of a platform release, unless there is one."""
+        if self._paths.audit_key.exists():
+            return
+        policy_key = release.policy_keys[0]
+        policy = authorize_policy(policy_key, policy_ref(release.channel, PURPOSE_EPOCH))
+        public, private = self._tpm.create_purpose_key(policy)
+        attest, signature = self._tpm.certify(public, private, CERTIFICATION)
+        key = PurposeKey(
+            purpose="audit",
+            public=public,
+            private=private,
+            channel=release.channel,
+            key=policy_key,
+            attest=attest,
+            signature=signature,
+        )
+        durable.write_file(self._paths.audit_key, key.encode())
+
+    def sign(self, release: Release) -> None:
+        """Sign the trail's head.
+
+        Raises:
+            Missing: the key was not made yet.
+            SealShut: the host is in no state that the release signed.
+        """
+        key = _read_key(self._paths)
+        head = self._audit.head
+        found = self._tpm.read_pcrs("sha256", (VMM_PCR,))[VMM_PCR].hex()
+        for policy in release.policies:
+            if policy.epoch == PURPOSE_EPOCH and dict(policy.pcrs).get(VMM_PCR) == found:
+                signature = self._tpm.sign(
+                    key.public,
+                    key.private,
+                    SignedHead.message(head),
+                    key=key.key,
+                    channel=key.channel,
+                    policy=policy,
+                )
+                signed = SignedHead(head=head, signature=signature)
+                durable.write_file(signed_head_path(self._paths.audit), signed.encode())
+                return
+        raise SealShut(
+            "the audit trail's head was not signed",
+            cause=f"no policy of the release is for PCR {VMM_PCR} = {found}",
+            remedy="reboot to measure all anew",
+            term="state",
+        )
+
+
+def _read_key(paths: HostPaths) -> PurposeKey:
+    return PurposeKey.parse(durable.read_file(paths.audit_key, PurposeKey.LIMIT))
+
+
+def verify_signed_head(paths: HostPaths) -> AuditHead | None:
+    """The newest head that this host's TPM signed; None where none was signed yet. Needs no TPM.
+
+    Raises:
+        AuditBroken: the signature, the key or its certification is not right.
+    """
+    signed = read_signed_head(paths.audit)
+    if signed is None:
+        return None
+    try:
+        key = _read_key(paths)
+        # TPM2B_PUBLIC is a size of two bytes and TPMT_PUBLIC (TPM 2.0 Part 2, 12.2.5).
+        ak = durable.read_file(paths.ak, MAX_AK)
+        public = verify_certified_key(key.attest, key.signature, ak, CERTIFICATION, key.public[2:])
+        policy = authorize_policy(key.key, policy_ref(key.channel, PURPOSE_EPOCH))
+        if public.attributes != PURPOSE_ATTRIBUTES or public.auth_policy != policy:
+            raise refused("the key could be used in any state")
+        verify_signature(public, parse_signature(signed.signature), SignedHead.message(signed.head))
+    except (QuoteRefused, Missing) as error:
+        raise AuditBroken(
+            "the signed head of the audit trail was refused",
+            cause=error.cause,
+            remedy="keep the files and compare them with the off-loaded copy",
+        ) from error
+    return signed.head
