@@ -82,9 +82,7 @@ class Components:
         with ThreadPoolExecutor() as pool:
             found = tuple(pool.map(lambda entry: _found(base, entry), listing.files))
         differences = tuple(
-            (old.path, old.fsverity, new.fsverity)
-            for old, new in zip(listing.files, found, strict=True)
-            if old != new
+            (old.path, old.fsverity, new.fsverity) for old, new in zip(listing.files, found, strict=True) if old != new
         )
         remade = HostFiles(root=listing.root, packages=listing.packages, files=found)
         return Component(name=artifact.name, fsverity=digest_bytes(remade.encode()), differences=differences)

@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from agent.platform import Platform
 from agent.plan import Plan, VmPlan
+from agent.platform import Platform
 from content.errors import ContentError, DigestMismatch
 from content.store import ContentStore
 from documents.definition import VmDefinition
@@ -94,7 +94,9 @@ class Gate:
         # (4)
         vm = self._plan.find(generation, name)
         if vm is None:
-            findings.append(make_finding("definition", name, "fail", "an active workload release", "no definition", "none"))
+            findings.append(
+                make_finding("definition", name, "fail", "an active workload release", "no definition", "none")
+            )
             return None
         findings.append(self._verify("definition", f"vm {name}", vm.artifact.fsverity, vm.artifact.length))
         # (5)
@@ -105,8 +107,7 @@ class Gate:
         # (7)
         findings.extend(_check_domain(vm, untrusted_xml))
         # (8)
-        for disk in vm.definition.disks:
-            findings.append(self._verify("image", f"disk {disk.name}", disk.image, disk.length))
+        findings.extend(self._verify("image", f"disk {d.name}", d.image, d.length) for d in vm.definition.disks)
         return vm
 
     def _verify(self, check: str, subject: str, fsverity: str, length: int) -> Finding:
@@ -125,7 +126,9 @@ def _refused(generation: Generation, definition: VmDefinition) -> Iterable[Findi
     made_of = {disk.image: f"disk {disk.name}" for disk in definition.disks}
     made_of |= {artifact.fsverity: artifact.name for release in generation.parsed() for artifact in release.artifacts}
     for digest in sorted(refused & set(made_of)):
-        yield make_finding("refused-digest", made_of[digest], "fail", "not on a release's refused list", f"sha256:{digest}")
+        yield make_finding(
+            "refused-digest", made_of[digest], "fail", "not on a release's refused list", f"sha256:{digest}"
+        )
 
 
 def _check_policy(policy: SecurityPolicy, vm: VmPlan) -> Iterable[Finding]:
@@ -162,6 +165,7 @@ def _check_domain(vm: VmPlan, untrusted_xml: bytes) -> Iterable[Finding]:
 def make_finding(
     check: str, subject: str, outcome: str, expected: str, found: str, authority: str = "publisher"
 ) -> Finding:
+    """A finding whose texts are made printable: what a guest or a caller wrote may hold anything."""
     return Finding(
         check=check,
         subject=_text(subject, 300),

@@ -24,6 +24,7 @@ from content.store import ContentStore
 from documents.errors import VmgateError
 from documents.evidence import Evidence
 from documents.host_state import Generation
+from documents.release import Release
 from documents.verdict import Verdict
 from measure.log import MeasurementLog
 from measure.pcr import LAUNCH_PCR, VMM_PCR
@@ -42,7 +43,7 @@ class Host:
         self.log = MeasurementLog.open(paths.measurements, outside.tpm)
         self.platform = Platform(
             outside.tpm, self.log, components, self.store, outside.anchor.identity, paths.settings, outside.clock,
-            lambda: self.updates.earlier(),
+            self._earlier,
         )  # fmt: skip
         self.keys = VmKeys(paths, outside.tpm)
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
@@ -53,6 +54,9 @@ class Host:
             paths, gate, self.platform, self.keys, self.store, outside.hypervisor, outside.audit, self.generation
         )
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
+
+    def _earlier(self) -> tuple[Release, ...]:
+        return self.updates.earlier()
 
     def generation(self) -> Generation | None:
         """The active generation."""

@@ -146,6 +146,10 @@ class Launcher:
             self._drop(name)
             self._audit.append("vm-start", "done", name, actor)
 
+    def reconnected(self, name: str, actor: str) -> None:
+        """Libvirt came back to a running VM. It is not judged anew: a no here would kill it."""
+        self._audit.append("vm-reconnect", "done", name, actor)
+
     def stopped(self, name: str, actor: str) -> None:
         """The VM is off, or its start failed after the gate's yes."""
         with self._lock:

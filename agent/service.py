@@ -59,7 +59,7 @@ class Service:
             "gate/started": partial(self._told, host.launcher.started),
             "gate/stopped": partial(self._told, host.launcher.stopped),
             "gate/release": partial(self._told, host.launcher.stopped),
-            "gate/reconnect": partial(self._told, lambda name, actor: None),
+            "gate/reconnect": partial(self._told, host.launcher.reconnected),
             "gate/attach": self._not_ours,
             "gate/migrate": self._not_ours,
             "gate/restore": self._not_ours,

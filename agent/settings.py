@@ -88,7 +88,11 @@ def parse(untrusted_bytes: bytes, where: str) -> Settings:
 
 
 def _channels(untrusted: object, where: str) -> tuple[str, ...]:
-    if not isinstance(untrusted, list) or not 1 <= len(untrusted) <= 16 or len(set(map(str, untrusted))) != len(untrusted):
+    if (
+        not isinstance(untrusted, list)
+        or not 1 <= len(untrusted) <= 16
+        or len(set(map(str, untrusted))) != len(untrusted)
+    ):
         raise _wrong(where, "channels is not a list of distinct names")
     for name in untrusted:
         if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -97,4 +101,6 @@ def _channels(untrusted: object, where: str) -> tuple[str, ...]:
 
 
 def _wrong(where: str, cause: str) -> SettingsWrong:
-    return SettingsWrong(f"{where} was not read", cause=cause, remedy="correct it; `vmgate explain AG017` lists the keys")
+    return SettingsWrong(
+        f"{where} was not read", cause=cause, remedy="correct it; `vmgate explain AG017` lists the keys"
+    )

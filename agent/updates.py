@@ -143,8 +143,7 @@ class Updates:
         told: list[Json] = []
         for number in generations.numbers():
             releases: list[Json] = [
-                {"channel": release.channel, "number": release.number}
-                for release in generations.load(number).parsed()
+                {"channel": release.channel, "number": release.number} for release in generations.load(number).parsed()
             ]
             state = journal.state if number == journal.generation else "previous"
             told.append({"generation": number, "state": state, "releases": releases})

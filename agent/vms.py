@@ -124,7 +124,9 @@ class Vms:
         except Missing:
             untrusted = b""
         except TooLarge as error:
-            raise NotReady(f"the console of {name} was not read", cause=error.cause, remedy=f"look at {path}") from error
+            raise NotReady(
+                f"the console of {name} was not read", cause=error.cause, remedy=f"look at {path}"
+            ) from error
         return {"text": safe_text(untrusted)}
 
     def why(self, name: str) -> dict[str, Json]:

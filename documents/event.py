@@ -23,7 +23,8 @@ class MeasuredEvent(Document):
 
     Attributes:
         event: ``component`` (part of a platform release), ``host`` (host-local), ``vm-start``, ``vm-stop``,
-            ``epoch`` (older security epochs are shut out), ``key-drop`` (a VM's secrets are gone), ``vmm-switch`` (another platform release within a boot).
+            ``key-drop`` (a VM's secrets are gone), ``epoch`` (older security epochs are shut out),
+            ``vmm-switch`` (another platform release within a boot).
         subject: the component, the host-local thing, the VM's name, or the release switched to.
         fsverity: digest of the subject: of the component, of the VM's definition, of the release's references.
     """

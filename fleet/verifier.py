@@ -69,4 +69,3 @@ def _identity(anchor: bytes | None, platform: Release) -> str:
     if anchor is not None:
         return TrustAnchor(anchor).identity
     return next((value.fsverity for value in platform.reference if value.component == "repository"), "")
-

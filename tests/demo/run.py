@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from demo.story import STEPS, Story  # noqa: E402 (the path must be set first)
-from lab import libvirt_host  # noqa: E402
+from demo.story import STEPS, Story
+from lab import libvirt_host
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WIDTH = 100

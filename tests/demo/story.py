@@ -25,7 +25,7 @@ from lab.publisher import VM_NAME, VMGATE, Desk
 GATE_LINE = "error[AG010]"
 
 
-def require(good: bool, what: str) -> None:  # noqa: FBT001 (reads as a sentence)
+def require(good: bool, what: str) -> None:
     """Fail the step unless it is so."""
     if not good:
         raise RuntimeError(what)
@@ -185,7 +185,9 @@ def gate(story: Story) -> str:
     text = host.console_until("vmgate-guest: ready", VM_NAME)  # type: ignore[union-attr]
     console = story.on_host("vm", "console", VM_NAME).out
     for wanted in ("build=1", "hwrng=", "pcr 7=", "secure-boot=1"):
-        require(f"vmgate-guest: {wanted}" in text and f"vmgate-guest: {wanted}" in console, f"no {wanted} on the console")
+        require(
+            f"vmgate-guest: {wanted}" in text and f"vmgate-guest: {wanted}" in console, f"no {wanted} on the console"
+        )
     story.on_host("vm", "kill", VM_NAME)
     story.virsh("start", VM_NAME, good=True)
     story.on_host("vm", "list")
@@ -225,7 +227,7 @@ def attest(story: Story) -> str:
 
 def _verify(story: Story, nonce: str, *, good: bool) -> str:
     """Run the verifier where there is no host, no TPM, no network."""
-    script = f"mount --make-rprivate /; mount -t tmpfs tmpfs {story.folder}/host; exec \"$@\""
+    script = f'mount --make-rprivate /; mount -t tmpfs tmpfs {story.folder}/host; exec "$@"'
     command = [
         "unshare", "-m", "-n", "sh", "-ec", script, "sh", str(VMGATE), "attest", "verify", "evidence.json",
         "--release", "platform.json", "--release", "workload.json", "--ak", "ak.pub", "--nonce", nonce,

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from documents.audit import GENESIS, AuditHead, AuditRecord, SignedHead
-from documents.audit import AuditHead, OUTCOMES as AUDIT_OUTCOMES, SignedHead
+from documents.audit import OUTCOMES as AUDIT_OUTCOMES
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import Json
 from documents.definition import GUARDIANS, Disk, VmDefinition

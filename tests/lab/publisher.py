@@ -16,7 +16,7 @@ from pathlib import Path
 from lab import guest_image
 
 VMGATE = Path(sys.executable).with_name("vmgate")
-PASSPHRASE = "correct horse battery staple"  # noqa: S105 (the demo's, of keys that it throws away)
+PASSPHRASE = "correct horse battery staple"
 VM_NAME = "hello"
 VM_UUID = "7d1a2b64-52a1-4e0c-9a3a-6b8c1e0f4d21"
 

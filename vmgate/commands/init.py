@@ -12,10 +12,17 @@ from vmgate.output import output_option, show
 
 
 @click.command("init")
-@click.option("--anchor", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True,
-              help="TUF root metadata of the publisher, got over a way you trust.")
-@click.option("--settings", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-              help="vmgate.toml to install; without it the defaults stand.")
+@click.option(
+    "--anchor",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    help="TUF root metadata of the publisher, got over a way you trust.",
+)
+@click.option(
+    "--settings",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="vmgate.toml to install; without it the defaults stand.",
+)
 @root_option
 @output_option
 def command(anchor: Path, settings: Path | None, root: Path, output: str) -> None:

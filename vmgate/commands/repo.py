@@ -55,7 +55,12 @@ def command() -> None:
 @click.option("--anchor", type=click.Path(path_type=Path, dir_okay=False), help="Write the trust anchor of hosts here.")
 @output_option
 def init(
-    repository: Path, keys: Path, passphrase_file: Path | None, channels: tuple[str, ...], anchor: Path | None, output: str
+    repository: Path,
+    keys: Path,
+    passphrase_file: Path | None,
+    channels: tuple[str, ...],
+    anchor: Path | None,
+    output: str,
 ) -> None:
     """Make all keys and an empty repository."""
     from content.durable import write_file
@@ -92,9 +97,7 @@ def key(keys: Path, passphrase_file: Path | None, name: str, output: str) -> Non
 
     from publisher.signing import create_image_key
 
-    made = create_image_key(
-        keys.absolute(), _passphrase(passphrase_file), name, datetime.fromtimestamp(_now(), UTC)
-    )
+    made = create_image_key(keys.absolute(), _passphrase(passphrase_file), name, datetime.fromtimestamp(_now(), UTC))
     show(
         output,
         {"key": str(made.key), "certificate": str(made.certificate)},
@@ -138,9 +141,7 @@ def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | 
     """Measure a recipe's artifacts, predict and sign what they measure to, and publish the release."""
     from publisher.desk import release as publish
 
-    made = publish(
-        repository.absolute(), keys.absolute(), _passphrase(passphrase_file), recipe.absolute(), now=_now()
-    )
+    made = publish(repository.absolute(), keys.absolute(), _passphrase(passphrase_file), recipe.absolute(), now=_now())
 
     def draw() -> None:
         click.echo(f"{made.channel} {made.number} published, security epoch {made.epoch}")

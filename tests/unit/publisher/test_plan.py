@@ -109,7 +109,8 @@ def test_each_state_has_a_policy_for_each_epoch_it_may_be_entered_from() -> None
     second = platform(2, first)
     third = platform(5, second, first, epoch=2)
     states = {(p.entry, p.predecessor, p.epoch): p.pcrs[0][1] for p in third.policies}
-    assert set(states) == {(e, n, epoch) for e, n in (("fresh", 0), ("switch", 1), ("switch", 2)) for epoch in (0, 1, 2)}
+    entries = (("fresh", 0), ("switch", 1), ("switch", 2))
+    assert set(states) == {(entry, number, epoch) for entry, number in entries for epoch in (0, 1, 2)}
     reference = digest_bytes(encode({"reference": [value.members() for value in third.reference]}))
     for old in (first, second):
         switched = booted(third, extended(booted(old), "vmm-switch", "platform/5", reference)).hex()
