@@ -92,13 +92,17 @@ class Gate:
         # (3)
         findings.extend(self._platform.appraise(generation).findings)
         # (4)
-        vm = self._plan.find(generation, name)
-        if vm is None:
+        artifacts = self._plan.artifacts(generation, name)
+        if not artifacts:
             findings.append(
                 make_finding("definition", name, "fail", "an active workload release", "no definition", "none")
             )
             return None
-        findings.append(self._verify("definition", f"vm {name}", vm.artifact.fsverity, vm.artifact.length))
+        stored = [self._verify("definition", f"vm {name}", a.fsverity, a.length) for a in artifacts]
+        findings.extend(stored)
+        vm = self._plan.find(generation, name) if all(finding.outcome == "pass" for finding in stored) else None
+        if vm is None:
+            return None
         # (5)
         findings.extend(_refused(generation, vm.definition))
         # (6)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -64,6 +65,8 @@ class Launcher:
         self._generation = generation
         self._open: dict[str, tuple[VmPlan, threading.Timer]] = {}
         self._lock = threading.RLock()
+        self.asked: Counter[str] = Counter()
+        """How often libvirt asked, by VM, since the agent started."""
         self.refused: list[str] = []
         """Names of VMs that were refused since the agent started."""
 
@@ -74,6 +77,7 @@ class Launcher:
             Refused: the gate said no; the VM stays off and the verdict is kept.
         """
         with self._lock:
+            self.asked[name] += 1
             self._prepare(name, untrusted_xml, actor)
 
     def _prepare(self, name: str, untrusted_xml: bytes, actor: str) -> None:

@@ -14,6 +14,7 @@ from agent.errors import NotReady
 from agent.paths import HostPaths
 from content import durable
 from content.store import ContentStore
+from documents.canonical import malformed
 from documents.definition import VmDefinition
 from documents.host_state import Generation
 from documents.release import Artifact, Release
@@ -57,6 +58,11 @@ class Plan:
         self._store = store
         self._accelerator = accelerator
 
+    def artifacts(self, generation: Generation, name: str) -> tuple[Artifact, ...]:
+        """The definitions of that VM in the active workload releases, by their names alone; the store is not read."""
+        definitions = (artifact for release in generation.workloads for artifact in release.of_kind("definition"))
+        return tuple(artifact for artifact in definitions if artifact.name == f"vm/{name}")
+
     def find(self, generation: Generation, name: str) -> VmPlan | None:
         """The VM of that name, if an active workload release defines it."""
         return next((vm for vm in self.all(generation) if vm.definition.name == name), None)
@@ -84,6 +90,8 @@ class Plan:
     def _place(self, platform: Release, release: Release, artifact: Artifact) -> VmPlan:
         stored = durable.read_file(self._store.path(artifact.fsverity), VmDefinition.LIMIT)
         definition = VmDefinition.parse(stored)
+        if artifact.name != f"vm/{definition.name}":
+            raise malformed("VM definition", f"it calls itself {definition.name} and its release {artifact.name}")
         (code,) = platform.of_kind("firmware-code")
         (template,) = platform.of_kind("firmware-vars")
         folder = self._paths.vm(definition.name)

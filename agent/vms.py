@@ -7,6 +7,7 @@ This module decides nothing about trust.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from agent.errors import NotFound, NotReady, Refused
@@ -14,13 +15,16 @@ from agent.launch import Launcher
 from agent.paths import HostPaths
 from agent.plan import Plan, VmPlan
 from content import durable
-from content.errors import Missing, TooLarge
+from content.errors import ContentError, Missing, TooLarge
 from documents.canonical import Json
+from documents.errors import DocumentError
 from documents.host_state import Generation
 from documents.verdict import Verdict
 from hypervisor.console import safe_text
 from hypervisor.errors import StartRefused
 from hypervisor.libvirt import Hypervisor
+
+log = logging.getLogger(__name__)
 
 MAX_CONSOLE = 4_000_000
 
@@ -85,18 +89,22 @@ class Vms:
         Raises:
             Refused: the gate said no.
         """
-        vm = self._find(name)
-        before = self._launcher.last_verdict(name)
-        self._hypervisor.define(vm.xml)
+        self._require_known(name)
+        before = self._launcher.asked[name]
+        try:
+            self._hypervisor.define(self._find(name).xml)
+        except (ContentError, DocumentError) as error:
+            # The definition is damaged: the gate will refuse it, and say and record so.
+            log.warning("%s was not defined anew: %s", name, error)
         try:
             self._hypervisor.start(name)
         except StartRefused as error:
             verdict = self._launcher.last_verdict(name)
-            if verdict is not None and verdict != before and verdict.status == "contraindicated":
+            if self._launcher.asked[name] > before and verdict is not None and verdict.failures():
                 raise _refused(name, verdict) from error
             raise
         verdict = self._launcher.last_verdict(name)
-        if verdict is None or verdict == before:
+        if verdict is None or self._launcher.asked[name] == before:
             # libvirt started it and nobody asked the gate: libvirt runs without the hook.
             self._hypervisor.kill(name)
             raise NotReady(
@@ -108,12 +116,14 @@ class Vms:
 
     def stop(self, name: str, seconds: int) -> dict[str, Json]:
         """Ask a VM to shut down and wait."""
-        self._hypervisor.stop(self._find(name).definition.name, seconds)
+        self._require_known(name)
+        self._hypervisor.stop(name, seconds)
         return {"name": name}
 
     def kill(self, name: str) -> dict[str, Json]:
         """Switch a VM off."""
-        self._hypervisor.kill(self._find(name).definition.name)
+        self._require_known(name)
+        self._hypervisor.kill(name)
         return {"name": name}
 
     def console(self, name: str) -> dict[str, Json]:
@@ -131,7 +141,8 @@ class Vms:
 
     def why(self, name: str) -> dict[str, Json]:
         """The last verdict for a VM."""
-        verdict = self._launcher.last_verdict(self._find(name).definition.name)
+        self._require_known(name)
+        verdict = self._launcher.last_verdict(name)
         if verdict is None:
             raise NotFound(f"{name} has no verdict", cause="nobody tried to start it", remedy=f"vmgate vm start {name}")
         return {"verdict": verdict.members(), "remedy": way_out(verdict)}
@@ -140,13 +151,16 @@ class Vms:
         generation = self._generation()
         return tuple(self._plan.all(generation)) if generation else ()
 
-    def _find(self, name: str) -> VmPlan:
-        found = next((vm for vm in self._all() if vm.definition.name == name), None)
-        if found is None:
+    def _require_known(self, name: str) -> None:
+        generation = self._generation()
+        if generation is None or not self._plan.artifacts(generation, name):
             raise NotFound(
                 f"there is no VM {name[:63]!r}", cause="no active release defines it", remedy="see `vmgate vm list`"
             )
-        return found
+
+    def _find(self, name: str) -> VmPlan:
+        self._require_known(name)
+        return next(vm for vm in self._all() if vm.definition.name == name)
 
 
 def _refused(name: str, verdict: Verdict) -> Refused:

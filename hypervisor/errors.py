@@ -61,7 +61,7 @@ class KeyAbsent(HypervisorError):
     exit = Exit.REFUSED
     explanation = (
         "The VM's TPM is encrypted with a key that only the gate hands out, and the gate did not. The VM is off. "
-        "Most likely libvirt runs without vmgate's hook: run `vmgate doctor`, then start it with `vmgate vm start`."
+        "Most likely libvirt runs without vmgate's hook: restart libvirtd, then `vmgate vm start`."
     )
 
 

@@ -149,5 +149,5 @@ def unwrap(kek: bytes, wrapped: WrappedVmKey, uuid: str) -> bytes:
         raise KeyRefused(
             f"the key of VM {uuid} was not opened",
             cause="it is not what this host wrapped for this VM",
-            remedy="restore the key with `vmgate recovery use`",
+            remedy="put back the file key-tpm.json of this VM; without it what its TPM held is lost",
         ) from error

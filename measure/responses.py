@@ -43,18 +43,20 @@ def shut(what: str, code: int, text: str) -> MeasureError:
     if code not in _TERMS:
         return failed(what, f"{text} ({code:#x})")
     term, cause = _TERMS[code]
-    remedy = "look at `vmgate measure show`; go back to a signed release and reboot, or use a recovery key"
+    remedy = "look at `vmgate measure show`; go back to a signed release and reboot"
     return SealShut(what, cause=cause, remedy=remedy, term=term)
 
 
 def foreign(what: str, cause: str) -> NotForThisTpm:
     """The error for a key that is not this TPM's."""
-    return NotForThisTpm(what, cause=cause, remedy="restore the key with `vmgate recovery use`")
+    return NotForThisTpm(
+        what, cause=cause, remedy="put back the state folder of this host and TPM; a key of another TPM is lost"
+    )
 
 
 def failed(what: str, cause: str) -> TpmFailed:
     """The error for a TPM that did not do its work."""
-    return TpmFailed(what, cause=cause, remedy="reboot, and look at `vmgate doctor`")
+    return TpmFailed(what, cause=cause, remedy="reboot, and look at `vmgate status`")
 
 
 def missing(tcti: str, cause: str) -> TpmMissing:
