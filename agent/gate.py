@@ -25,7 +25,6 @@ from agent.plan import Plan, VmPlan
 from agent.platform import Platform
 from content.errors import ContentError, DigestMismatch
 from content.store import ContentStore
-from documents.definition import VmDefinition
 from documents.errors import VmgateError
 from documents.host_state import Generation
 from documents.security_policy import SecurityPolicy
@@ -104,7 +103,7 @@ class Gate:
         if vm is None:
             return None
         # (5)
-        findings.extend(_refused(generation, vm.definition))
+        findings.extend(_refused(generation, vm))
         # (6)
         policy = self._platform.policy(generation.platform)
         findings.extend(_check_policy(policy, vm))
@@ -125,14 +124,14 @@ class Gate:
         return make_finding(check, subject, "pass", expected, expected)
 
 
-def _refused(generation: Generation, definition: VmDefinition) -> Iterable[Finding]:
+def _refused(generation: Generation, vm: VmPlan) -> Iterable[Finding]:
+    """What this VM and the VMM are made of; what other VMs are made of is their matter."""
     refused = {digest for release in generation.parsed() for digest in release.refused}
-    made_of = {disk.image: f"disk {disk.name}" for disk in definition.disks}
-    made_of |= {artifact.fsverity: artifact.name for release in generation.parsed() for artifact in release.artifacts}
+    made_of = {disk.image: f"disk {disk.name}" for disk in vm.definition.disks}
+    made_of |= {artifact.fsverity: artifact.name for artifact in (vm.artifact, *generation.platform.artifacts)}
     for digest in sorted(refused & set(made_of)):
-        yield make_finding(
-            "refused-digest", made_of[digest], "fail", "not on a release's refused list", f"sha256:{digest}"
-        )
+        expected = "not on a release's refused list"
+        yield make_finding("refused-digest", made_of[digest], "fail", expected, f"sha256:{digest}")
 
 
 def _check_policy(policy: SecurityPolicy, vm: VmPlan) -> Iterable[Finding]:

@@ -7,6 +7,7 @@ What ``vmgate.wiring`` brings from outside (clock, TPM, libvirt) comes as argume
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,10 +50,9 @@ class Host:
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
         plan = Plan(paths, self.store, settings.accelerator)
         gate = Gate(self.platform, self.store, plan, outside.clock)
-        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key)
-        self.launcher = Launcher(
-            paths, gate, self.platform, self.keys, self.store, outside.hypervisor, outside.audit, self.generation
-        )
+        turn = threading.RLock()
+        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn)
+        self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
 
     def _earlier(self) -> tuple[Release, ...]:
@@ -73,7 +73,7 @@ class Host:
         generation = self.generation()
         if generation is None:
             return
-        self.platform.enter(generation.platform)
+        self._try("the platform was not measured", lambda: self.platform.enter(generation.platform))
         self._try("the security epoch was not raised", lambda: self.updates.raise_epoch(generation.platform))
         verdict = self.verdict(generation)
         outcome = "refused" if verdict is None or verdict.status == "contraindicated" else "done"
@@ -82,6 +82,11 @@ class Host:
             verdict=verdict.status if verdict else "none", level=self.platform.level,
         )  # fmt: skip
         self.sign_audit()
+        self.define_vms()
+        self._try("what an earlier agent left was not cleared up", lambda: self.launcher.begin(self.vms.all()))
+
+    def define_vms(self) -> None:
+        """Let libvirt know the VMs of the active releases; each that fails is told, and the others go on."""
         self._try("the VMs were not defined", self.vms.define_all)
 
     def _try(self, what: str, step: Callable[[], None]) -> None:
@@ -93,9 +98,13 @@ class Host:
 
     def sign_audit(self) -> None:
         """Sign the head of the audit trail; outside approved states there is nothing to sign it with."""
-        generation = self.generation()
-        if generation is not None and not self.updates.pending():
-            self._try("the audit trail's head was not signed", lambda: self.audit_key.sign(generation.platform))
+
+        def sign() -> None:
+            generation = self.generation()
+            if generation is not None and not self.updates.pending():
+                self.audit_key.sign(generation.platform)
+
+        self._try("the audit trail's head was not signed", sign)
 
     def verdict(self, generation: Generation) -> Verdict | None:
         """What this host thinks of itself; None when it could not be judged."""
@@ -107,6 +116,9 @@ class Host:
 
     def evidence(self, nonce: bytes) -> Evidence:
         """A quote over a verifier's nonce, and the logs that explain it."""
-        attest, signature = self.outside.tpm.quote(nonce, {"sha256": (LAUNCH_PCR, VMM_PCR)})
-        ak = self.outside.tpm.create_ak()
-        return Evidence(attest=attest, signature=signature, ak=ak, boot_log=b"", ima=b"", cel=self.log.encode())
+        tpm = self.outside.tpm
+        # Under the lock that extends hold: quote and log must be of one moment.
+        with tpm.lock:
+            attest, signature = tpm.quote(nonce, {"sha256": (LAUNCH_PCR, VMM_PCR)})
+            ak, cel = tpm.create_ak(), self.log.encode()
+        return Evidence(attest=attest, signature=signature, ak=ak, boot_log=b"", ima=b"", cel=cel)

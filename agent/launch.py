@@ -8,19 +8,20 @@ makes no trust decision of its own.
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
-from agent.audit import AuditTrail
 from agent.errors import Refused
 from agent.gate import Gate, Judgement, make_finding
+from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.plan import VmPlan
 from agent.platform import Platform
 from agent.vm_keys import VmKeys
+from agent.vm_secrets import VmSecrets
 from content import durable
 from content.errors import Missing
 from content.store import ContentStore
@@ -28,47 +29,59 @@ from documents.errors import VmgateError
 from documents.fields import NAME
 from documents.host_state import Generation
 from documents.verdict import NotTrusted, Verdict
-from hypervisor.libvirt import Hypervisor
 
-log = logging.getLogger(__name__)
-
-SECRET_SECONDS = 120
-"""How long a start may take from the gate's yes until QEMU runs; then the secret is dropped."""
+OFF = ("off", "undefined", "crashed")
+"""States of a domain that no longer runs."""
 
 
 class Launcher:
     """Answers libvirt's hook.
 
     Args:
-        paths, gate, platform, keys, store, hypervisor, audit: of this host.
+        outside, gate, platform, keys, store: of this host.
         generation: gives the active generation.
+        turn: held by whoever judges starts or switches generations, so that none sees the other half done. Nobody may
+            wait for libvirt's domains while holding it: libvirt waits for the gate.
     """
 
     def __init__(
         self,
-        paths: HostPaths,
+        outside: Outside,
         gate: Gate,
         platform: Platform,
         keys: VmKeys,
         store: ContentStore,
-        hypervisor: Hypervisor,
-        audit: AuditTrail,
         generation: Callable[[], Generation | None],
+        turn: AbstractContextManager[bool],
     ) -> None:
-        self._paths = paths
+        self._paths = outside.paths
         self._gate = gate
         self._platform = platform
         self._keys = keys
         self._store = store
-        self._hypervisor = hypervisor
-        self._audit = audit
+        self._hypervisor = outside.hypervisor
+        self._audit = outside.audit
         self._generation = generation
-        self._open: dict[str, tuple[VmPlan, threading.Timer]] = {}
-        self._lock = threading.RLock()
+        self._turn = turn
+        self._secrets = VmSecrets(outside.hypervisor, turn, self._note_drop)
         self.asked: Counter[str] = Counter()
         """How often libvirt asked, by VM, since the agent started."""
-        self.refused: list[str] = []
-        """Names of VMs that were refused since the agent started."""
+        self.refused: set[str] = set()
+        """Names of VMs whose last start was refused, since the agent started."""
+
+    def begin(self, vms: Iterable[VmPlan]) -> None:
+        """Clear up after an agent that ended while VMs started or stopped."""
+        with self._turn:
+            for vm in vms:
+                self._secrets.forget(vm)
+                name = vm.definition.name
+                if self._running_definition(name) is not None and self._hypervisor.state(name) in OFF:
+                    self.stopped(name, "agent")
+
+    def close(self) -> None:
+        """Leave no secret behind."""
+        with self._turn:
+            self._secrets.drop_all()
 
     def prepare(self, name: str, untrusted_xml: bytes, actor: str) -> None:
         """Let libvirt go on with a start, or refuse it. One start at a time.
@@ -76,13 +89,14 @@ class Launcher:
         Raises:
             Refused: the gate said no; the VM stays off and the verdict is kept.
         """
-        with self._lock:
+        with self._turn:
             self.asked[name] += 1
             self._prepare(name, untrusted_xml, actor)
 
     def _prepare(self, name: str, untrusted_xml: bytes, actor: str) -> None:
-        judgement = self._with_key(self._gate.judge(name, untrusted_xml, self._generation()))
-        verdict, vm, secret = judgement
+        # Read once: an update may switch meanwhile, and judgement and key must be of one generation.
+        generation = self._generation()
+        verdict, vm, secret = self._with_key(self._gate.judge(name, untrusted_xml, generation), generation)
         if vm is None or secret is None:
             self._refuse(name, verdict, actor)
             return
@@ -91,21 +105,26 @@ class Launcher:
             "vm-start", "started", name, actor, verdict=verdict.status, level=verdict.level,
             definition=vm.artifact.fsverity, release=f"{vm.release.channel}/{vm.release.number}",
         )  # fmt: skip
-        self._platform.note("vm-start", name, vm.artifact.fsverity)
-        # Fresh variables at every start: what the guest wrote into them is never believed.
-        durable.copy_file(self._store.path(vm.vars_template.fsverity), vm.placement.firmware_vars)
-        self._give_secret(vm, secret)
+        try:
+            self._platform.note("vm-start", name, vm.artifact.fsverity)
+            # Fresh variables at every start: what the guest wrote into them is never believed.
+            template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)
+            durable.write_file(vm.placement.firmware_vars, template)
+            self._secrets.give(vm, secret.encode())
+        except VmgateError as error:
+            self._audit.append("vm-start", "failed", name, actor, code=error.code, cause=error.cause)
+            raise
+        self.refused.discard(name)
 
-    def _with_key(self, judgement: Judgement) -> tuple[Verdict, VmPlan | None, str | None]:
+    def _with_key(
+        self, judgement: Judgement, generation: Generation | None
+    ) -> tuple[Verdict, VmPlan | None, str | None]:
         """Open the VM's key; one that stays shut turns the verdict into a no."""
         vm = judgement.plan
-        generation = self._generation()
         if vm is None or generation is None:
             return judgement.verdict, None, None
-        folder = self._paths.vm(vm.definition.name)
         try:
-            durable.make_directory(folder.parent, 0o711)
-            durable.make_directory(folder, 0o711)
+            make_vm_folder(self._paths, vm.definition.name)
             secret = self._keys.open(vm.definition, generation.platform)
         except VmgateError as error:
             shut = make_finding("vm-key", vm.definition.name, "fail", "opens", str(error))
@@ -114,7 +133,7 @@ class Launcher:
         return replace(judgement.verdict, findings=(*judgement.verdict.findings, opened)), vm, secret
 
     def _refuse(self, name: str, verdict: Verdict, actor: str) -> None:
-        self.refused.append(name)
+        self.refused.add(name)
         first = verdict.failures()[0]
         self._audit.append(
             "vm-start", "refused", name, actor, check=first.check, component=first.subject, expected=first.expected,
@@ -130,24 +149,15 @@ class Launcher:
         """Keep the last verdict of a VM whose name can name a folder; the hook passes on any name."""
         if len(verdict.subject) > 63 or not NAME.fullmatch(verdict.subject):
             return
-        folder = self._paths.vm(verdict.subject)
-        durable.make_directory(folder.parent, 0o711)
-        durable.make_directory(folder, 0o711)
-        durable.write_file(folder / "verdict.json", verdict.encode())
+        durable.write_file(make_vm_folder(self._paths, verdict.subject) / "verdict.json", verdict.encode())
 
-    def _give_secret(self, vm: VmPlan, secret: str) -> None:
-        name = vm.definition.name
-        self._drop(name)
-        timer = threading.Timer(SECRET_SECONDS, self._deadline, (name,))
-        timer.daemon = True
-        self._open[name] = (vm, timer)
-        timer.start()
-        self._hypervisor.set_secret(vm.placement.vtpm_secret, vm.definition.uuid, secret.encode())
+    def _note_drop(self, vm: VmPlan) -> None:
+        self._platform.note("key-drop", vm.definition.name, vm.artifact.fsverity)
 
     def started(self, name: str, actor: str) -> None:
         """QEMU runs: its secret goes."""
-        with self._lock:
-            self._drop(name)
+        with self._turn:
+            self._secrets.drop(name)
             self._audit.append("vm-start", "done", name, actor)
 
     def reconnected(self, name: str, actor: str) -> None:
@@ -156,8 +166,8 @@ class Launcher:
 
     def stopped(self, name: str, actor: str) -> None:
         """The VM is off, or its start failed after the gate's yes."""
-        with self._lock:
-            self._drop(name)
+        with self._turn:
+            self._secrets.drop(name)
             digest = self._running_definition(name)
             if digest is not None:
                 self._audit.append("vm-stop", "done", name, actor)
@@ -172,22 +182,17 @@ class Launcher:
         ]
         return events[-1].fsverity if events and events[-1].event == "vm-start" else None
 
-    def _deadline(self, name: str) -> None:
-        log.warning("the start of %s took too long; its secret was dropped", name)
-        with self._lock:
-            self._drop(name)
-
-    def _drop(self, name: str) -> None:
-        vm, timer = self._open.pop(name, (None, None))
-        if vm is None or timer is None:
-            return
-        timer.cancel()
-        self._hypervisor.drop_secret(vm.placement.vtpm_secret)
-        self._platform.note("key-drop", name, vm.artifact.fsverity)
-
     def last_verdict(self, name: str) -> Verdict | None:
         """The verdict of the last start of a VM that was tried."""
         try:
             return Verdict.parse(durable.read_file(self._paths.vm(name) / "verdict.json", Verdict.LIMIT))
         except Missing:
             return None
+
+
+def make_vm_folder(paths: HostPaths, name: str) -> Path:
+    """The folder of a VM; QEMU's user may pass through it and read nothing."""
+    folder = paths.vm(name)
+    durable.make_directory(folder.parent, 0o711)
+    durable.make_directory(folder, 0o711)
+    return folder

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from agent.errors import NotReady
 from agent.paths import HostPaths
-from content import durable
 from content.store import ContentStore
 from documents.canonical import malformed
 from documents.definition import VmDefinition
@@ -88,8 +87,7 @@ class Plan:
                 yield vm
 
     def _place(self, platform: Release, release: Release, artifact: Artifact) -> VmPlan:
-        stored = durable.read_file(self._store.path(artifact.fsverity), VmDefinition.LIMIT)
-        definition = VmDefinition.parse(stored)
+        definition = VmDefinition.parse(self._store.read(artifact.fsverity, artifact.length))
         if artifact.name != f"vm/{definition.name}":
             raise malformed("VM definition", f"it calls itself {definition.name} and its release {artifact.name}")
         (code,) = platform.of_kind("firmware-code")

@@ -30,6 +30,8 @@ from measure.tpm import Tpm
 
 KERNEL_COMMAND_LINE = Path("/proc/cmdline")
 LIBVIRTD = Path("/usr/sbin/libvirtd")
+QEMU_CONF = Path("/etc/libvirt/qemu.conf")
+"""How libvirt isolates QEMU: its user, sVirt, seccomp."""
 
 
 class Platform:
@@ -84,6 +86,11 @@ class Platform:
             self._log.extend(VMM_PCR, event)
         self._extend_missing(release)
 
+    def can_switch(self, release: Release) -> bool:
+        """Whether the release's publisher signed a policy for a switch from what this boot measured."""
+        after = self.predicted(release)
+        return any(dict(policy.pcrs).get(VMM_PCR) == after for policy in release.policies)
+
     def predicted(self, release: Release) -> str:
         """The VMM PCR (SHA-256, hexadecimal) after a switch to a release from what this boot measured."""
         now = self._tpm.read_pcrs("sha256", (VMM_PCR,))[VMM_PCR].hex()
@@ -113,6 +120,7 @@ class Platform:
         for subject, digest in (
             ("host/libvirtd", _digest(LIBVIRTD)),
             ("host/kernel-command-line", digest_bytes(durable.read_file(KERNEL_COMMAND_LINE, 100_000))),
+            ("host/qemu.conf", _digest(QEMU_CONF)),
             ("host/settings", _digest(self._settings)),
         ):
             if subject not in logged:
@@ -133,13 +141,15 @@ class Platform:
             ContentError: it is not in the store as it was signed.
         """
         (artifact,) = release.of_kind("security-policy")
-        self._store.verify(artifact.fsverity, artifact.length)
-        return SecurityPolicy.parse(durable.read_file(self._store.path(artifact.fsverity), SecurityPolicy.LIMIT))
+        return SecurityPolicy.parse(self._store.read(artifact.fsverity, artifact.length))
 
     def appraise(self, generation: Generation) -> Verdict:
         """Judge this boot's measurements by the active releases."""
-        pcrs = self._tpm.read_pcrs("sha256", (LAUNCH_PCR, VMM_PCR))
-        claims = Claims(level=self.level, records=self._log.records(), pcrs=pcrs)
+        # Under the lock that extends hold: values and log must be of one moment.
+        with self._tpm.lock:
+            pcrs = self._tpm.read_pcrs("sha256", (LAUNCH_PCR, VMM_PCR))
+            records = self._log.records()
+        claims = Claims(level=self.level, records=records, pcrs=pcrs)
         platform = generation.platform
         reference = Reference(
             identity=self._identity,

@@ -35,7 +35,6 @@ class Service:
         host = self._host
         plain: dict[str, Callable[[], dict[str, Json]]] = {
             "status": self._status,
-            "update/check": host.updates.check,
             "update/history": host.updates.history,
             "vm/list": host.vms.list,
             "measure/show": self._measure_show,
@@ -51,6 +50,7 @@ class Service:
         }
         handlers: dict[str, Handler] = {
             "vm/stop": self._stop,
+            "update/check": self._check,
             "update/apply": lambda call: self._changed(call, lambda: host.updates.apply(call.actor)),
             "update/rollback": lambda call: self._changed(call, lambda: host.updates.roll_back(call.actor)),
             "update/import": self._import,
@@ -89,9 +89,14 @@ class Service:
         call.finish()
         with self._lock:
             result = change()
-            self._host.vms.define_all()
+            self._host.define_vms()
             self._host.sign_audit()
             return result
+
+    def _check(self, call: Call) -> dict[str, Json]:
+        call.finish()
+        with self._lock:
+            return self._host.updates.check()
 
     def _import(self, call: Call) -> dict[str, Json]:
         bundle = Path(call.take("bundle"))
@@ -194,5 +199,4 @@ class Service:
                 cause=f"the nonce has not {MIN_NONCE} to {MAX_NONCE} bytes",
                 remedy="`vmgate attest nonce` makes one",
             )
-        with self._lock:
-            return {"evidence": self._host.evidence(nonce).encode().decode()}
+        return {"evidence": self._host.evidence(nonce).encode().decode()}

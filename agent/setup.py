@@ -28,6 +28,19 @@ def hook_bytes() -> bytes:
     return files("agent").joinpath("hook_script.py").read_bytes()
 
 
+def renew_hook(path: Path, fsverity: str) -> bool:
+    """Install the hook that this vmgate ships where a release asks for just that; returns whether it was written."""
+    hook = hook_bytes()
+    try:
+        installed = durable.read_file(path, MAX_HOOK)
+    except Missing:
+        installed = b""
+    if installed == hook or digest_bytes(hook) != fsverity:
+        return False
+    durable.write_file(path, hook, 0o755)
+    return True
+
+
 def prepare(paths: HostPaths, anchor: bytes, untrusted_settings: bytes | None) -> tuple[TrustAnchor, Settings]:
     """Check everything that can be checked before anything is written.
 

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from agent.audit_key import AuditKey
-from agent.errors import NotReady, Refused
+from agent.errors import NotReady, PolicyRefused, Refused
 from agent.outside import Outside
 from agent.platform import Platform
+from agent.setup import renew_hook
 from agent.vm_keys import VmKeys
 from content.store import ContentStore
 from documents.canonical import Json
 from documents.errors import Exit, VmgateError
 from documents.host_state import Generation
 from documents.release import Release
-from measure.pcr import VMM_PCR
+from documents.verdict import NotTrusted, Verdict
+from measure.errors import SealShut
 from measure.predict import reference_digest
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
@@ -31,7 +34,8 @@ from updater.client.download import fetch_artifacts
 from updater.client.generations import Generations
 from updater.client.http import HttpSource
 from updater.client.source import Source
-from updater.client.transaction import Places, Update
+from updater.client.states import ON_ITS_WAY
+from updater.client.transaction import Candidate, Places, Update
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +49,26 @@ class Updates:
         platform: measures and appraises.
         keys: the host's key, which must open after a switch.
         audit_key: made with the first release.
+        turn: held while generations switch, see ``agent.launch``.
     """
 
     def __init__(
-        self, outside: Outside, store: ContentStore, platform: Platform, keys: VmKeys, audit_key: AuditKey
+        self,
+        outside: Outside,
+        store: ContentStore,
+        platform: Platform,
+        keys: VmKeys,
+        audit_key: AuditKey,
+        turn: AbstractContextManager[bool],
     ) -> None:
         self._outside = outside
         self._store = store
         self._platform = platform
         self._keys = keys
         self._audit_key = audit_key
+        self._turn = turn
         self._places = Places.below(outside.paths.state)
+        self._generations = Generations(self._places.generations)
         self._update = Update(self._places, outside.anchor, store, outside.version)
 
     def active(self) -> Generation | None:
@@ -63,12 +76,10 @@ class Updates:
         return self._update.active()
 
     def earlier(self) -> tuple[Release, ...]:
-        """Workload releases of the generation before the active one: VMs of it may still run."""
-        journal = self._update.journal
-        generations = Generations(self._places.generations)
-        if journal.previous not in generations.numbers():
-            return ()
-        return generations.load(journal.previous).workloads
+        """Workload releases of the other generations on the disk: VMs of them may still run."""
+        active = self.active()
+        others = [self._generations.load(n) for n in self._generations.numbers() if active and n != active.number]
+        return tuple(release for generation in others for release in generation.workloads)
 
     def require_active(self) -> Generation:
         """The active generation.
@@ -97,8 +108,10 @@ class Updates:
         """Measure and confirm a generation that was switched to before the agent ended, or go back."""
         generation = self.active()
         if generation is not None and self.pending():
-            with self._recorded("update-finish", "agent"):
-                self._settle(generation, None)
+            previous = self._update.journal.previous
+            old = self._generations.load(previous) if previous else None
+            with self._recorded("update-finish", "agent"), self._turn:
+                self._settle(generation, old)
 
     def raise_epoch(self, platform: Release) -> None:
         """After the confirmation, which forbids the way back: shut older security epochs out. Safe to repeat."""
@@ -130,20 +143,24 @@ class Updates:
     def roll_back(self, actor: str) -> dict[str, Json]:
         """Go back to the generation before the active one."""
         with self._recorded("update-rollback", actor):
-            left = self.active()
-            generation = self._update.roll_back()
-            if generation is not None and left is not None:
-                self._measure(generation.platform, left.platform)
+            left = self.require_active()
+            previous = self._update.journal.previous
+            if previous:
+                self._require_components(self._generations.load(previous).platform)
+            with self._turn:
+                generation = self._update.roll_back()
+                if generation is not None and self._platform.can_switch(generation.platform):
+                    self._measure(generation.platform, left.platform)
             return self._told(generation, changed=True)
 
     def history(self) -> dict[str, Json]:
         """The generations that are on the disk."""
-        generations = Generations(self._places.generations)
         journal = self._update.journal
         told: list[Json] = []
-        for number in generations.numbers():
+        for number in self._generations.numbers():
             releases: list[Json] = [
-                {"channel": release.channel, "number": release.number} for release in generations.load(number).parsed()
+                {"channel": release.channel, "number": release.number}
+                for release in self._generations.load(number).parsed()
             ]
             state = journal.state if number == journal.generation else "previous"
             told.append({"generation": number, "state": state, "releases": releases})
@@ -167,72 +184,95 @@ class Updates:
         old = self.active()
         if not candidate.resolution.new:
             self._repair(source, old)
+            self._require_nothing_held_back(candidate)
             return self._told(old, changed=False)
         try:
             self._update.fetch(candidate, source)
             self._update.verify()
             self._update.stage()
-            coming = max(map(Release.parse, candidate.resolution.releases), key=lambda r: r.authority == "platform")
-            self._require_fit(coming, old.platform if old else None)
+            self._require_fit(candidate, old)
         except VmgateError:
-            if self._update.journal.state in ("fetched", "verified", "staged"):
+            if self._update.journal.state in ON_ITS_WAY:
                 self._update.abandon()
             raise
-        self._update.switch()
-        generation = self.active()
-        if generation is None:
-            raise NotReady("nothing was applied", cause="the new generation is gone", remedy="apply it again")
-        self._settle(generation, old)
-        return self._told(generation, changed=True)
+        with self._turn:
+            self._update.switch()
+            generation = self.require_active()
+            self._settle(generation, old)
+        self._collect()
+        return self._told(generation, changed=True, held_back=candidate.resolution.held_back)
+
+    def _require_nothing_held_back(self, candidate: Candidate) -> None:
+        if candidate.resolution.held_back:
+            raise PolicyRefused(
+                "the update was not applied",
+                cause="; ".join(candidate.resolution.held_back)[:500],
+                remedy="wait for a release that fits, or ask for one",
+            )
+
+    def _collect(self) -> None:
+        """Remove from the store what no generation on the disk needs any more."""
+        generations = [self._generations.load(number) for number in self._generations.numbers()]
+        releases = [release for generation in generations for release in generation.parsed()]
+        self._store.gc({artifact.fsverity for release in releases for artifact in release.artifacts})
 
     def _repair(self, source: Source, generation: Generation | None) -> None:
         """Fetch again what is missing or damaged in the store, although nothing is new."""
         for release in generation.parsed() if generation else ():
             fetch_artifacts(source, self._store, release.artifacts)
 
-    def _require_fit(self, coming: Release, old: Release | None) -> None:
+    def _require_fit(self, candidate: Candidate, old: Generation | None) -> None:
         """Refuse a platform release that this host's VMM is not, or that cannot be switched to within this boot."""
-        failures = [finding for finding in self._platform.recheck(coming) if finding.outcome == "fail"]
+        releases = map(Release.parse, candidate.resolution.releases)
+        coming = next(release for release in releases if release.authority == "platform")
+        self._require_components(coming)
+        if (old is not None and old.platform == coming) or not self._platform.measured():
+            return
+        if not self._platform.can_switch(coming):
+            raise NotReady(
+                f"{coming.channel} {coming.number} was not applied",
+                cause="its publisher signed no switch to it from what this boot measured",
+                remedy="reboot, then apply it again",
+            )
+
+    def _require_components(self, release: Release) -> None:
+        hook = next((value.fsverity for value in release.reference if value.component == "vmgate/hook"), "")
+        if renew_hook(Path(self._outside.settings.hook), hook):
+            self._outside.audit.append("hook-renewal", "done", "host", "agent", hook=hook)
+        failures = [finding for finding in self._platform.recheck(release) if finding.outcome == "fail"]
         if failures:
             more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
             raise Refused(
-                f"{coming.channel} {coming.number} was not applied",
+                f"{release.channel} {release.number} was not activated",
                 cause=failures[0].sentence() + more,
-                remedy="install the packages that the release names, then apply it again",
-            )
-        if old is None or old == coming:
-            return
-        after = self._platform.predicted(coming)
-        if after not in [dict(policy.pcrs).get(VMM_PCR) for policy in coming.policies]:
-            raise NotReady(
-                f"{coming.channel} {coming.number} was not applied",
-                cause=f"it supports no switch within a boot from what this boot measured, {old.channel} {old.number}",
-                remedy="reboot, then apply it again",
+                remedy="install the packages that the release names, then try again",
             )
 
     def _settle(self, generation: Generation, old: Generation | None) -> None:
         """Measure what was switched to; confirm it if it is trusted and the host's key opens, or go back."""
         try:
             self._measure(generation.platform, old.platform if old else None)
-            self._platform.appraise(generation).require_trusted("see `vmgate measure show`")
+            _require_sound(self._platform.appraise(generation))
             self._keys.make_host_key(generation.platform)
             self._keys.open_host_key(generation.platform)
             self._audit_key.make(generation.platform)
-        except VmgateError:
-            self._update.roll_back()
+        except VmgateError as error:
+            # Only what speaks against the release is remembered against it; a full disk or a mute TPM does not.
+            self._update.roll_back(remember=isinstance(error, (NotTrusted, SealShut)))
             raise
         self._update.confirm()
         self.raise_epoch(generation.platform)
 
     def _measure(self, platform: Release, old: Release | None) -> None:
-        if old == platform:
-            return
-        if self._platform.measured():
+        """Measure a switch within a boot, or, where nothing or only a part was measured yet, the whole."""
+        if old is not None and old != platform and self._platform.measured():
             self._platform.switch(platform)
         else:
             self._platform.enter(platform)
 
-    def _told(self, generation: Generation | None, *, changed: bool) -> dict[str, Json]:
+    def _told(
+        self, generation: Generation | None, *, changed: bool, held_back: tuple[str, ...] = ()
+    ) -> dict[str, Json]:
         releases: list[Json] = [
             {"channel": release.channel, "number": release.number}
             for release in (generation.parsed() if generation else ())
@@ -242,8 +282,18 @@ class Updates:
             "generation": generation.number if generation else 0,
             "state": self.state(),
             "stale": generation.stale if generation else False,
+            "reboot": generation is not None and not self._keys_open(generation),
+            "held_back": [*held_back],
             "releases": releases,
         }
+
+    def _keys_open(self, generation: Generation) -> bool:
+        """Whether this boot is in a state in which the generation's policies open the host's key."""
+        try:
+            self._keys.open_host_key(generation.platform)
+        except VmgateError:
+            return False
+        return True
 
     @contextmanager
     def _recorded(self, event: str, actor: str, **details: str) -> Iterator[None]:
@@ -259,3 +309,9 @@ class Updates:
         generation = self.active()
         told = ", ".join(f"{r.channel} {r.number}" for r in generation.parsed()) if generation else "none"
         audit.append(event, "done", "host", actor, releases=told)
+
+
+def _require_sound(verdict: Verdict) -> None:
+    """Require that nothing speaks against the platform. A VM that still runs from an older release does not."""
+    rest = tuple(finding for finding in verdict.findings if finding.check != "vm-start")
+    replace(verdict, findings=rest).require_trusted("see `vmgate measure show`; a reboot measures all anew")

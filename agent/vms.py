@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from agent.errors import NotFound, NotReady, Refused
-from agent.launch import Launcher
+from agent.launch import Launcher, make_vm_folder
 from agent.paths import HostPaths
 from agent.plan import Plan, VmPlan
 from content import durable
@@ -21,7 +21,7 @@ from documents.errors import DocumentError
 from documents.host_state import Generation
 from documents.verdict import Verdict
 from hypervisor.console import safe_text
-from hypervisor.errors import StartRefused
+from hypervisor.errors import DomainRefused, StartRefused
 from hypervisor.libvirt import Hypervisor
 
 log = logging.getLogger(__name__)
@@ -53,15 +53,17 @@ class Vms:
 
     def define_all(self) -> None:
         """Let libvirt know every VM of the active releases as its definition says."""
-        for vm in self._all():
-            durable.make_directory(self._paths.vm(vm.definition.name).parent, 0o711)
-            durable.make_directory(self._paths.vm(vm.definition.name), 0o711)
-            self._hypervisor.define(vm.xml)
+        for vm in self.all():
+            make_vm_folder(self._paths, vm.definition.name)
+            try:
+                self._hypervisor.define(vm.xml)
+            except DomainRefused as error:
+                log.warning("%s was not defined: %s", vm.definition.name, error)
 
     def list(self) -> dict[str, Json]:
         """All VMs of the active releases."""
         vms: list[Json] = []
-        for vm in self._all():
+        for vm in self.all():
             verdict = self._launcher.last_verdict(vm.definition.name)
             vms.append(
                 {
@@ -147,7 +149,8 @@ class Vms:
             raise NotFound(f"{name} has no verdict", cause="nobody tried to start it", remedy=f"vmgate vm start {name}")
         return {"verdict": verdict.members(), "remedy": way_out(verdict)}
 
-    def _all(self) -> tuple[VmPlan, ...]:
+    def all(self) -> tuple[VmPlan, ...]:
+        """The VMs of the active releases."""
         generation = self._generation()
         return tuple(self._plan.all(generation)) if generation else ()
 
@@ -160,7 +163,7 @@ class Vms:
 
     def _find(self, name: str) -> VmPlan:
         self._require_known(name)
-        return next(vm for vm in self._all() if vm.definition.name == name)
+        return next(vm for vm in self.all() if vm.definition.name == name)
 
 
 def _refused(name: str, verdict: Verdict) -> Refused:
@@ -184,6 +187,8 @@ def way_out(verdict: Verdict) -> str:
         return "a file of the VMM was changed: reinstall its package, or `vmgate update rollback`"
     if {"domain", "lint"} & set(checks):
         return "the domain was edited in libvirt: `vmgate vm start` defines it again from its signed definition"
+    if "vm-start" in checks:
+        return "another VM still runs from a release that is not active any more: stop that VM"
     if "vm-key" in checks:
         return "the TPM did not open the VM's key: reboot, or `vmgate update rollback`"
     if {"policy", "accelerator", "assurance-level"} & set(checks):

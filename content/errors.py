@@ -56,7 +56,7 @@ class StorageFull(ContentError):
     explanation = "The file system, quota or size limit leaves no room. What was there before is unchanged."
 
     def __init__(self, what: str, *, needed: int, cause: str) -> None:
-        super().__init__(what, cause=cause, remedy=f"make room for {needed} bytes, for example with `vmgate image gc`")
+        super().__init__(what, cause=cause, remedy=f"make room for {needed} bytes and try again")
         self.needed = needed
 
 

@@ -62,6 +62,21 @@ class ContentStore:
                 return False
         return stat.S_ISREG(status.st_mode) and status.st_size == length
 
+    def read(self, fsverity: str, length: int) -> bytes:
+        """Read a small file once, and return its bytes only if they are the ones of that digest.
+
+        Raises:
+            DigestMismatch: they are not.
+            Missing: nothing is there.
+            ContentError: it is longer, or cannot be read.
+        """
+        path = self.path(fsverity)
+        data = durable.read_file(path, length)
+        found = digest_bytes(data)
+        if found != fsverity:
+            raise DigestMismatch(f"{path} was not used", expected=fsverity, found=found)
+        return data
+
     def verify(self, fsverity: str, length: int) -> None:
         """Hash the stored bytes as a whole.
 

@@ -34,7 +34,8 @@ def verify_evidence(
 
     Args:
         untrusted_evidence: one Evidence document.
-        releases: the releases that the host should run, one of them a platform's; as the verifier trusts them.
+        releases: the releases that the host should run, one of them a platform's; as the verifier trusts them. Of
+            several of one workload channel the newest counts, and the others explain VMs that still run.
         anchor: root metadata of the repository; None takes the repository's identity from the release.
         ak: TPMT_PUBLIC of the host's attestation key, as enrolled.
         nonce: what the verifier sent, at least 16 bytes.
@@ -55,10 +56,13 @@ def verify_evidence(
             cause=f"{len(platforms)} platform releases were given",
             remedy="give exactly one with --release",
         )
+    workloads = sorted((r for r in parsed if r.authority == "workload"), key=lambda release: release.number)
+    newest = {release.channel: release for release in workloads}
     reference = Reference(
         identity=_identity(anchor, platforms[0]),
         platform=platforms[0],
-        workloads=tuple(release for release in parsed if release.authority == "workload"),
+        workloads=tuple(newest.values()),
+        earlier=tuple(release for release in workloads if release not in newest.values()),
         policy=SecurityPolicy.parse(policy) if policy is not None else NOTHING_ALLOWED,
     )
     claims = claims_from_evidence(Evidence.parse(untrusted_evidence), ak, nonce)

@@ -193,7 +193,8 @@ class Hypervisor:
                 domain = connection.lookupByName(name)
             try:
                 with _translated(f"{name} was not started", StartFailed):
-                    domain.create()
+                    # A memory image that somebody saved is not resumed: nobody signed it.
+                    domain.createWithFlags(libvirt.VIR_DOMAIN_START_FORCE_BOOT)
             except StartFailed as error:
                 raise _start_error(name, error) from error
 
@@ -244,8 +245,8 @@ class Hypervisor:
         root = etree.Element("secret", ephemeral="yes", private="yes")
         etree.SubElement(root, "uuid").text = secret
         etree.SubElement(etree.SubElement(root, "usage", type="vtpm"), "name").text = vm
-        with _translated("the VM's secret was not set"):
-            self._connection().secretDefineXML(etree.tostring(root, encoding="unicode")).setValue(value)
+        with self._own_connection() as connection, _translated("the VM's secret was not set"):
+            connection.secretDefineXML(etree.tostring(root, encoding="unicode")).setValue(value)
 
     def drop_secret(self, secret: str) -> None:
         """Overwrite a secret and let libvirt forget it. One that is not there is as good as dropped.
@@ -253,9 +254,9 @@ class Hypervisor:
         Args:
             secret: its UUID.
         """
-        with _translated("the VM's secret was not dropped"):
+        with self._own_connection() as connection, _translated("the VM's secret was not dropped"):
             try:
-                held = self._connection().secretLookupByUUIDString(secret)
+                held = connection.secretLookupByUUIDString(secret)
                 # Undefining alone leaves the value in libvirtd's memory until something else overwrites it.
                 held.setValue(b"dropped " * 16)
                 held.undefine()
@@ -290,9 +291,9 @@ class Hypervisor:
 
     @contextmanager
     def _own_connection(self) -> Iterator[Any]:
-        """A connection for one call that libvirt answers only after its hook, and so the gate, has been asked.
+        """A connection for a call that waits for libvirt's hook, or that is made while the hook waits.
 
-        The gate uses the held connection meanwhile; two such calls on one connection wait for each other for ever.
+        On one connection such calls wait for each other for ever: libvirt answers only a few of a client at a time.
         """
         connection = self._connect()
         try:

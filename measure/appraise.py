@@ -162,7 +162,8 @@ def _reference(reference: Reference) -> Iterator[Finding]:
     yield _finding("reference", label, "reference values of a platform release", found, good=good)
     artifact = platform.artifact(POLICY)
     yield _compare("reference", POLICY, artifact.fsverity if artifact else "", digest_bytes(reference.policy.encode()))
-    for release in (*reference.workloads, *reference.earlier):
+    # Earlier releases only explain VMs that still run; what they accepted no longer matters.
+    for release in reference.workloads:
         low, high = release.accepts
         good = release.authority == "workload" and low <= platform.number <= high
         subject = f"{release.channel}/{release.number}"

@@ -46,6 +46,8 @@ def _boot() -> str:
 def set_up(root: Path, anchor: Path, settings: Path | None) -> dict[str, Any]:
     """Do what ``vmgate init`` does; returns what was done."""
     paths = HostPaths(root)
+    if settings is None and paths.settings.exists():
+        settings = paths.settings
     settings_bytes = durable.read_file(settings, settings_file.MAX_BYTES) if settings else b""
     trust, parsed = setup.prepare(paths, durable.read_file(anchor, LIMIT), settings_bytes)
     with Tpm.open(parsed.tpm) as tpm:
@@ -86,6 +88,7 @@ def serve(root: Path) -> None:
             signal.signal(number, lambda *_: server.close())
         click.echo(f"vmgate agent: ready, assurance level {host.platform.level}")
         server.serve()
+        host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")
         host.sign_audit()
         durable.remove(paths.socket)

@@ -5,7 +5,8 @@ A release is usable if
 
 1. it is not older than the active one of its channel, nor another document of the same number;
 2. this vmgate is new enough for it;
-3. none of its artifacts is refused by any release offered or active;
+3. none of its artifacts is refused by any release offered or active; an active release may stay, since a revocation
+   must not wait for its publisher, and the host refuses to start what is refused;
 4. it has not failed on this host before.
 
 Of usable releases, offered before active, the platform release counts first; each workload takes its first release
@@ -74,8 +75,9 @@ def resolve(
         current = old.get(channel)
         _require_successor(option, current)
         for candidate in [option] if current is None or current == option else [option, current]:
-            # What is active works here, whatever was remembered.
-            why = _unusable(candidate, banned, () if candidate == current else refused, agent)
+            # What is active works here, whatever was remembered; the gate refuses what of it is refused.
+            kept = candidate == current
+            why = _unusable(candidate, () if kept else banned, () if kept else refused, agent)
             if why is None:
                 options[channel].append(candidate)
             else:

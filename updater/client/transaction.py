@@ -136,6 +136,8 @@ class Update:
         """
         floor = load_floor(self._places.floor, self._anchor)
         offer = refresh(self._places.tuf, self._anchor, source, channels, now=now, floor=floor)
+        # Read again: the look-up took its time, and a floor that rose meanwhile must not sink.
+        floor = load_floor(self._places.floor, self._anchor)
         higher = raised(floor, time=offer.time, root=offer.root)
         if higher != floor:
             save_floor(self._places.floor, higher)
@@ -235,8 +237,12 @@ class Update:
         durable.remove_tree(self._generations.root / str(journal.generation))
         self._next = None
 
-    def roll_back(self) -> Generation | None:
-        """Go back to the previous generation. The releases left are remembered and not offered again on their own.
+    def roll_back(self, *, remember: bool = True) -> Generation | None:
+        """Go back to the previous generation.
+
+        Args:
+            remember: the releases left are bad and not to be offered again on their own; not so where something else
+                than the releases went wrong.
 
         Returns:
             The generation that is active now; nothing after the first update was rolled back unconfirmed.
@@ -263,7 +269,7 @@ class Update:
                 remedy="wait for a corrected release",
             )
         kept = back.releases if back is not None else ()
-        failed = tuple(digest_bytes(release) for release in left.releases if release not in kept)
+        failed = tuple(digest_bytes(release) for release in left.releases if remember and release not in kept)
         following = advance(journal, "roll_back", refused=failed)
         self._write(following)
         self._generations.switch(following.generation)

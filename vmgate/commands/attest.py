@@ -69,11 +69,17 @@ def nonce() -> None:
 
 @command.command("verify")
 @click.argument("file", type=FILE)
-@click.option("--release", "releases", type=FILE, multiple=True, help="A release that the host should run.")
+@click.option(
+    "--release",
+    "releases",
+    type=FILE,
+    multiple=True,
+    help="A release that the host should run; an older workload release explains VMs that still run.",
+)
 @click.option("--ak", type=FILE, help="The host's attestation key, as enrolled (TPMT_PUBLIC).")
 @click.option("--nonce", "nonce_hex", default="", help="The nonce that you sent, hexadecimal.")
 @click.option("--anchor", type=FILE, help="Root metadata of the repository that the host must follow.")
-@click.option("--policy", type=FILE, help="The release's security policy; without it nothing less than L2 passes.")
+@click.option("--policy", type=FILE, help="The release's security policy; without it the answer is no.")
 @click.option("--signing-key", type=FILE, help="P-256 private key, PEM: print the EAR as a signed JWT.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default="json")
 def verify(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vmgate.commands.host import ask, root_option
-from vmgate.output import output_option, show, table
+from vmgate.output import output_option, printable, show, table
 
 
 @click.group("update")
@@ -25,6 +25,10 @@ def _report(result: dict[str, Any], output: str) -> None:
             click.echo(f"{item['channel']}: release {item['number']}")
         if result["changed"]:
             click.echo(f"generation {result['generation']} is {result['state']}")
+        for reason in result["held_back"]:
+            click.echo(f"held back: {printable(reason)}")
+        if result["reboot"]:
+            click.echo("this takes effect at the next boot; until then no VM starts")
 
     show(output, result, draw)
 
@@ -36,7 +40,13 @@ def check(root: Path, output: str) -> None:
     """Look for newer releases; change nothing."""
     result: dict[str, Any] = ask(root, "update/check")
     rows = [[item["channel"], item["active"] or "none", item["offered"]] for item in result["releases"]]
-    show(output, result, lambda: table(["CHANNEL", "ACTIVE", "OFFERED"], rows))
+
+    def draw() -> None:
+        table(["CHANNEL", "ACTIVE", "OFFERED"], rows)
+        for reason in result["held_back"]:
+            click.echo(f"held back: {printable(reason)}")
+
+    show(output, result, draw)
 
 
 @command.command("apply")

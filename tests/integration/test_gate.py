@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate end to end, on a real software TPM, libvirt, QEMU and OVMF: what starts, and what of a host must not change.
+
+The host follows a real repository over HTTP; the guest is booted by emulation. See ``test_gate_domain`` for domains
+that were edited in libvirt and ``test_gate_ways`` for ways around the gate.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import agent as agent_package
+from lab.publisher import Desk
+from lab.refusal import newest, refused_by_agent, refused_by_libvirt, unchanged
+from lab.world import VM_NAME, World, laid_over, living, serving
+
+QEMU = Path("/usr/bin/qemu-system-x86_64")
+
+
+@pytest.fixture(scope="module")
+def world(desk: Desk) -> Iterator[World]:
+    with serving(desk.repository) as url, living("gate", desk, url) as world:
+        world.run("update", "apply")
+        yield world
+
+
+@pytest.fixture(autouse=True)
+def off(world: World) -> Iterator[None]:
+    """Each test finds and leaves the VM off."""
+    yield
+    world.kill_vm()
+
+
+def _pcr(world: World, index: int) -> str:
+    return next(p["value"] for p in world.ask("measure/show")["pcrs"] if (p["bank"], p["pcr"]) == ("sha256", index))
+
+
+def test_a_good_vm_starts_and_the_start_is_measured_and_recorded(world: World) -> None:
+    launch, vmm, count = _pcr(world, 12), _pcr(world, 13), len(world.events())
+    done = world.host.vmgate("vm", "start", VM_NAME)
+    assert (done.exit, done.out) == (0, f"{VM_NAME} started; verdict warning, assurance level L0\n")
+    assert world.events()[count:] == [(12, "vm-start", VM_NAME), (12, "key-drop", VM_NAME)]
+    assert _pcr(world, 12) != launch
+    assert _pcr(world, 13) == vmm
+    assert world.secrets() == "", "the VM's key is gone from libvirt"
+    started, finished = [(r.outcome, dict(r.details)) for r in world.trail() if r.event == "vm-start"][-2:]
+    assert started[0] == "started"
+    assert started[1] == {
+        "verdict": "warning",
+        "level": "L0",
+        "definition": world.stored("definition").name,
+        "release": "workload/1",
+    }
+    assert finished == ("done", {})
+    text = world.host.console_until("vmgate-guest: ready", VM_NAME)
+    assert "vmgate-guest: build=1" in text
+    assert "vmgate-guest: secure-boot=1" in text
+    assert "\x1b" in text, "the firmware moved the cursor"
+    shown = world.run("vm", "console", VM_NAME)
+    assert "vmgate-guest: ready" in shown
+    assert all(character.isprintable() or character in "\n\t" for character in shown)
+
+    world.run("vm", "kill", VM_NAME)
+    assert world.vm_state() == "shut off"
+    assert world.events()[count + 2 :] == [(12, "vm-stop", VM_NAME)]
+    assert newest(world, "vm-stop").outcome == "done"
+
+
+def test_virsh_start_passes_the_same_gate_and_the_firmwares_variables_are_the_signed_ones(world: World) -> None:
+    variables = world.state_folder / "vms" / VM_NAME / "vars.fd"
+    variables.write_bytes(b"what the guest, or somebody else, left there")
+    count, asked = len(world.events()), len(world.trail())
+    # Paused, so that the firmware does not run and the variables stay as QEMU found them.
+    assert world.virsh("start", "--paused", VM_NAME).returncode == 0
+    assert variables.read_bytes() == world.stored("firmware-vars").read_bytes()
+    assert [(r.event, r.outcome) for r in world.trail()[asked:]] == [("vm-start", "started"), ("vm-start", "done")]
+    assert world.events()[count:] == [(12, "vm-start", VM_NAME), (12, "key-drop", VM_NAME)]
+    assert world.secrets() == ""
+    assert world.ask("vm/why", name=VM_NAME)["verdict"]["status"] == "warning"
+    world.kill_vm()
+    assert newest(world, "vm-stop").outcome == "done", "a stop past vmgate is recorded, too"
+
+
+SITE = Path(agent_package.__file__).parents[1]
+COMPONENTS: dict[str, tuple[Callable[[World], Path], str]] = {
+    "repository": (lambda world: world.root / "etc/vmgate/root.json", ""),
+    "vmm/host-files": (lambda _: QEMU, f" {QEMU}"),
+    "vmm/firmware-code": (lambda world: world.stored("firmware-code"), ""),
+    "vmm/firmware-vars": (lambda world: world.stored("firmware-vars"), ""),
+    "vmgate/build": (lambda _: SITE / "agent/paths.py", " /agent/paths.py"),
+    "vmgate/hook": (lambda world: world.libvirt.hook, ""),
+    "vmgate/security-policy": (lambda world: world.stored("security-policy"), ""),
+}
+
+
+def test_all_that_is_measured_is_changed_in_these_tests(world: World) -> None:
+    measured = [subject for pcr, event, subject in world.events() if (pcr, event) == (13, "component")]
+    assert measured == list(COMPONENTS)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_changed_component_of_the_vmm_is_named_and_nothing_starts(world: World, component: str) -> None:
+    find, inside = COMPONENTS[component]
+    path = find(world)
+    with unchanged(world), laid_over(path, path.read_bytes() + b"\n# changed\n", world.folder):
+        failed = refused_by_agent(world)
+        assert failed[0] == ("component-now", f"{component}{inside}")
+        # The policy is needed for other checks, which then cannot be made.
+        assert failed[1:] == ([("could-not-check", VM_NAME)] if component == "vmgate/security-policy" else [])
+
+
+def test_a_refused_start_is_told_the_same_way_everywhere_and_works_once_the_file_is_back(world: World) -> None:
+    with unchanged(world), laid_over(QEMU, QEMU.read_bytes() + b"\n# changed\n", world.folder):
+        done = world.host.vmgate("vm", "start", VM_NAME)
+        assert done.exit == 5
+        assert f"component-now of vmm/host-files {QEMU}" in done.err
+        assert refused_by_libvirt(world, "start", VM_NAME) == [("component-now", f"vmm/host-files {QEMU}")]
+        why = world.run("vm", "why", VM_NAME)
+        assert str(QEMU) in why
+        assert "way out: a file of the VMM was changed" in why
+        assert world.host.vmgate("status").exit == 5
+    world.run("vm", "start", VM_NAME)
+
+
+def _flipped(offset: int) -> Callable[[Path, Path], None]:
+    def change(path: Path, _: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[offset if offset >= 0 else len(data) + offset] ^= 1
+        path.write_bytes(data)
+
+    return change
+
+
+def _flip_middle(path: Path, good: Path) -> None:
+    _flipped(path.stat().st_size // 2)(path, good)
+
+
+def _replace_by_link(path: Path, good: Path) -> None:
+    path.unlink()
+    path.symlink_to(good)
+
+
+def _replace_by_fifo(path: Path, _: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _replace_by_directory(path: Path, _: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE: dict[str, Callable[[Path, Path], None]] = {
+    "first byte": _flipped(0),
+    "middle byte": _flip_middle,
+    "last byte": _flipped(-1),
+    "truncated": lambda path, _: os.truncate(path, path.stat().st_size - 1),
+    "emptied": lambda path, _: os.truncate(path, 0),
+    "extended": lambda path, _: os.truncate(path, path.stat().st_size + 1),
+    "removed": lambda path, _: path.unlink(),
+    "a link to a good copy": _replace_by_link,
+    "a FIFO": _replace_by_fifo,
+    "a folder": _replace_by_directory,
+}
+
+
+@contextmanager
+def _damaged(path: Path, damage: Callable[[Path, Path], None], below: Path) -> Iterator[None]:
+    """Damage a file in place, as an attacker with root would, and put the good one back."""
+    good = below / "good-copy"
+    shutil.copy2(path, good)
+    damage(path, good)
+    try:
+        yield
+    finally:
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        shutil.copy2(good, path)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_disk_image_that_is_not_the_signed_one_is_refused(world: World, damage: str) -> None:
+    with unchanged(world), _damaged(world.stored("image"), DAMAGE[damage], world.folder):
+        assert refused_by_agent(world) == [("image", "disk system")]
+
+
+@pytest.mark.parametrize("damage", ["first byte", "removed", "a link to a good copy", "a FIFO"])
+def test_a_definition_that_is_not_the_signed_one_is_refused(world: World, damage: str) -> None:
+    with unchanged(world), _damaged(world.stored("definition"), DAMAGE[damage], world.folder):
+        assert refused_by_agent(world) == [("definition", f"vm {VM_NAME}")]
+
+
+def test_after_all_this_damage_the_good_files_start(world: World) -> None:
+    assert world.ask("vm/start", name=VM_NAME)["status"] == "warning"

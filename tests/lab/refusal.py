@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every refusal of a VM's start must show: its exit code, its checks, its record, and that nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agent.errors import AgentSaid
+from documents.audit import AuditRecord
+from documents.errors import Exit
+from lab.world import VM_NAME, World
+
+
+@contextmanager
+def unchanged(world: World) -> Iterator[None]:
+    """Require that TPM, measurement log, journal, floor, generation, VM and secrets are after a block as before."""
+    before = world.state()
+    yield
+    assert world.state() == before, f"{world.state()} was {before}"
+
+
+def refused_by_agent(world: World) -> list[tuple[str, str]]:
+    """Try ``vmgate vm start`` and require the gate's refusal; returns check and subject of what failed."""
+    count = len(world.trail())
+    try:
+        world.ask("vm/start", name=VM_NAME)
+    except AgentSaid as error:
+        assert error.status == Exit.REFUSED, error.line()
+        assert error.line().startswith(f"error[AG010]: {VM_NAME} was not started; "), error.line()
+        said = error.line()
+    else:
+        raise AssertionError("the gate let it start")
+    failed = _recorded(world, count, said)
+    assert world.vm_state() == "shut off", world.vm_state()
+    return failed
+
+
+def refused_by_libvirt(world: World, *command: str) -> list[tuple[str, str]]:
+    """Try a command of virsh and require the gate's refusal in its error; returns what failed."""
+    count = len(world.trail())
+    done = world.virsh(*command)
+    assert done.returncode != 0, f"virsh {command} worked"
+    assert f"error[AG010]: {VM_NAME} was not started; " in done.stderr, done.stderr
+    return _recorded(world, count, done.stderr)
+
+
+def _recorded(world: World, count: int, said: str) -> list[tuple[str, str]]:
+    """Require one new record, that of the refusal, which tells the same check as verdict and error."""
+    failed = world.failures()
+    records = world.trail()[count:]
+    refusals = [record for record in records if (record.event, record.outcome) == ("vm-start", "refused")]
+    assert records == refusals and len(records) == 1, records
+    details = dict(refusals[0].details)
+    check, subject = details["check"], details["component"]
+    assert refusals[0].subject == VM_NAME and (check, subject) == failed[0], (refusals, failed)
+    assert f"{check} of {subject}: expected {details['expected']}, found {details['found']}" in said, said
+    return failed
+
+
+def newest(world: World, event: str) -> AuditRecord:
+    """The newest record of an event."""
+    return [record for record in world.trail() if record.event == event][-1]
