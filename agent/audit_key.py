@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 
-from agent.audit import AuditTrail, read_signed_head, signed_head_path
+from agent.audit import AuditTrail, read_signed_head, signed_head_path, verify
+from agent.errors import NotReady
 from agent.paths import HostPaths
 from content import durable
 from content.errors import Missing
@@ -96,6 +97,26 @@ class AuditKey:
 
 def _read_key(paths: HostPaths) -> PurposeKey:
     return PurposeKey.parse(durable.read_file(paths.audit_key, PurposeKey.LIMIT))
+
+
+def verify_host(paths: HostPaths) -> tuple[AuditHead, AuditHead | None]:
+    """The head of a host's trail, verified as a whole, and the newest head that its TPM signed. Needs no TPM.
+
+    Raises:
+        AuditBroken: it is not what was written; a host that was set up has at least one record.
+        NotReady: nobody set this host up.
+    """
+    signed = verify_signed_head(paths)
+    head = verify(paths.audit, signed)
+    if head.sequence == 0 and paths.anchor.exists():
+        raise AuditBroken(
+            "the audit trail was refused",
+            cause=f"{paths.audit} holds no record, and this host was set up",
+            remedy="compare with the off-loaded copy",
+        )
+    if head.sequence == 0:
+        raise NotReady("nothing was verified", cause="this host was not set up", remedy="run `vmgate init`")
+    return head, signed
 
 
 def verify_signed_head(paths: HostPaths) -> AuditHead | None:

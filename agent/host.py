@@ -22,7 +22,7 @@ from agent.updates import Updates
 from agent.vm_keys import VmKeys
 from agent.vms import Vms
 from content.store import ContentStore
-from documents.errors import VmgateError
+from documents.errors import DocumentNewer, VmgateError
 from documents.evidence import Evidence
 from documents.host_state import Generation
 from documents.release import Release
@@ -90,9 +90,15 @@ class Host:
         self._try("the VMs were not defined", self.vms.define_all)
 
     def _try(self, what: str, step: Callable[[], None]) -> None:
-        """Do what the agent can be without: it must come up to say what is wrong."""
+        """Do what the agent can be without: it must come up to say what is wrong.
+
+        Raises:
+            DocumentNewer: the state is a newer vmgate's, which this one must leave alone.
+        """
         try:
             step()
+        except DocumentNewer:
+            raise
         except VmgateError as error:
             log.warning("%s: %s", what, error)
 

@@ -199,10 +199,10 @@ class StateInconsistent(UpdaterError):
 
 
 class CannotServe(UpdaterError):
-    """The repository cannot be served at an address."""
+    """There is no repository to serve, or it cannot be served at an address."""
 
     code = "UP018"
-    explanation = "The web server of `vmgate repo serve` could not listen at its address."
+    explanation = "The folder given to `vmgate repo serve` holds no repository, or it could not listen at its address."
 
 
 class NotConfirmed(UpdaterError):

@@ -21,6 +21,7 @@ COMMANDS = {
     "attest": ("vmgate.commands.attest", "Evidence and its verification."),
     "audit": ("vmgate.commands.audit", "The audit trail of this host."),
     "bundle": ("vmgate.commands.bundle", "Releases as one file for hosts without a network."),
+    "completion": ("vmgate.commands.completion", "Print a shell's completion script."),
     "explain": ("vmgate.commands.explain", "Say more about an error code."),
     "image": ("vmgate.commands.image", "Digests of files and the content store."),
     "init": ("vmgate.commands.init", "Set this host up with a trust anchor."),
@@ -69,7 +70,8 @@ def run(arguments: list[str]) -> int:
     """Run a command and return its exit code."""
     try:
         status = cli.main(arguments, prog_name="vmgate", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.flush()
         return int(status) if isinstance(status, int) else Exit.DONE
     except VmgateError as error:
         return _complain(error)
@@ -80,13 +82,16 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except click.ClickException as error:
-        return _complain(
-            UsageError("the command was not run", cause=error.format_message(), remedy="see `vmgate --help`")
-        )
+        return _complain(_usage(error))
     except BrokenPipeError:
         # The reader went away, as in `vmgate audit list | head`; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
+    except OSError as error:
+        # Each package makes errors of its own from what the system refuses it: this was our own output.
+        return _complain(
+            CommandError("the result was not printed", cause=str(error), remedy="see where standard output goes")
+        )
     except Exception as error:  # the process entry point: no traceback ever reaches a user
         if os.environ.get("VMGATE_TRACEBACK"):
             raise
@@ -97,6 +102,14 @@ def run(arguments: list[str]) -> int:
                 remedy="run it again with VMGATE_TRACEBACK=1 and report what it prints",
             )
         )
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    """One line: where a command is missing, click would print the whole help."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "vmgate"
+    cause = error.format_message().splitlines()[0].rstrip(".")
+    return UsageError("the command was not run", cause=cause, remedy=f"see `{path} --help`")
 
 
 def _complain(error: VmgateError) -> int:

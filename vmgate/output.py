@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How results reach people and programs: a table, JSON or YAML on standard output, progress on standard error.
 
-JSON output is one object with ``api_version``. Text that came from elsewhere is made printable. Rich is loaded only
-when a table is drawn on a terminal.
+JSON output is one object with ``api_version``, in ASCII. Text that came from elsewhere is made printable. Rich is
+loaded only when a table is drawn on a terminal.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def show(output: str, value: dict[str, Any], draw: Callable[[], None], *, versio
         return
     full = {"api_version": API_VERSION, **value} if versioned else value
     if output == "json":
-        click.echo(json.dumps(full, indent=2, sort_keys=True, ensure_ascii=False))
+        click.echo(json.dumps(full, indent=2, sort_keys=True))
     else:
         import yaml  # loaded only where asked for: it costs 20 ms
 
-        click.echo(yaml.safe_dump(full, sort_keys=True, allow_unicode=True), nl=False)
+        click.echo(yaml.safe_dump(full, sort_keys=True), nl=False)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -69,6 +69,11 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 def printable(text: str) -> str:
     """Text in which every control character is visible instead of acting on the terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def say(text: str) -> None:
+    """Print one line of a result."""
+    click.echo(printable(text))
 
 
 def note(text: str) -> None:

@@ -41,7 +41,7 @@ class RepositoryServer(ThreadingHTTPServer):
         report: told about each request, from the threads of the server.
 
     Raises:
-        CannotServe: the address is taken or not allowed.
+        CannotServe: there is no repository, or the address is taken or not allowed.
     """
 
     daemon_threads = True
@@ -49,6 +49,10 @@ class RepositoryServer(ThreadingHTTPServer):
     def __init__(self, repository: Path, host: str = "127.0.0.1", port: int = 0, report: Report | None = None) -> None:
         self.repository = repository.resolve()
         self.report = report
+        if not (self.repository / "metadata").is_dir():
+            raise CannotServe(
+                "the repository is not served", cause=f"{repository} holds none", remedy="name the repository's folder"
+            )
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:

@@ -49,12 +49,9 @@ def list_(root: Path, output: str, event: str, last: int) -> None:
 @output_option
 def verify(root: Path, output: str) -> None:
     """Verify the hash chain from the first record to the head; exit 5 when it is broken."""
-    from agent.audit import verify
-    from agent.audit_key import verify_signed_head
+    from agent.audit_key import verify_host
 
-    paths = HostPaths(root)
-    signed = verify_signed_head(paths)
-    head = verify(paths.audit, signed)
+    head, signed = verify_host(HostPaths(root))
     said = f"signed by the TPM up to record {signed.sequence}" if signed else "no head was signed by the TPM yet"
     show(
         output,

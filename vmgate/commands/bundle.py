@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from vmgate.output import output_option, show, table
+from vmgate.output import output_option, say, show, table
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -28,7 +28,7 @@ def create(repository: Path, bundle: Path, channels: tuple[str, ...], have: tupl
     from updater.repository.export import export_bundle
 
     index = export_bundle(repository.absolute(), channels, bundle.absolute(), have)
-    click.echo(f"{bundle}: {len(index.entries)} files, {index.size} bytes")
+    say(f"{bundle}: {len(index.entries)} files, {index.size} bytes")
 
 
 @command.command("inspect")
@@ -61,5 +61,5 @@ def verify(bundle: Path, anchor: Path, channels: tuple[str, ...], output: str) -
     show(
         output,
         {"releases": found},
-        lambda: click.echo("as signed: " + ", ".join(f"{item['channel']} {item['number']}" for item in found)),
+        lambda: say("as signed: " + ", ".join(f"{item['channel']} {item['number']}" for item in found)),
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from vmgate.errors import UsageError
-from vmgate.output import note, output_option, show, table
+from vmgate.output import note, output_option, say, show, table
 
 F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -29,6 +30,12 @@ def keys_options(function: F) -> F:
 
 def _passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
     if file is None:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "the keys were not opened",
+                cause="there is no terminal to ask for the passphrase",
+                remedy="give --passphrase-file",
+            )
         typed: str = click.prompt("Passphrase of the keys", hide_input=True, confirmation_prompt=confirm, err=True)
         return typed.encode()
     from content.durable import read_file
@@ -82,7 +89,7 @@ def init(
 
     def draw() -> None:
         table(["ROLE", "SIGN", "CURVE", "OFFLINE"], rows)
-        click.echo(f"identity of the repository: sha256:{identity}")
+        say(f"identity of the repository: sha256:{identity}")
 
     show(output, {"identity": identity, "roles": names}, draw)
 
@@ -101,7 +108,7 @@ def key(keys: Path, passphrase_file: Path | None, name: str, output: str) -> Non
     show(
         output,
         {"key": str(made.key), "certificate": str(made.certificate)},
-        lambda: click.echo(f"{made.key} (encrypted), {made.certificate}"),
+        lambda: say(f"{made.key} (encrypted), {made.certificate}"),
     )
 
 
@@ -114,7 +121,7 @@ def sign_image(efi: Path, out: Path, keys: Path, passphrase_file: Path | None) -
     from publisher.signing import ImageKey, sign_image
 
     sign_image(efi, ImageKey.within(keys.absolute()), _passphrase(passphrase_file), out.absolute())
-    click.echo(f"{out} signed")
+    say(f"{out} signed")
 
 
 @command.command("firmware")
@@ -129,7 +136,7 @@ def firmware(template: Path, out: Path, certificate: Path, owner: Any, tool: Pat
 
     keys = SecureBootKeys(platform=certificate, exchange=certificate, database=certificate, owner=owner)
     enrol(template, out.absolute(), keys, tool)
-    click.echo(f"{out} made")
+    say(f"{out} made")
 
 
 @command.command("release")
@@ -144,13 +151,13 @@ def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | 
     made = publish(repository.absolute(), keys.absolute(), _passphrase(passphrase_file), recipe.absolute(), now=_now())
 
     def draw() -> None:
-        click.echo(f"{made.channel} {made.number} published, security epoch {made.epoch}")
+        say(f"{made.channel} {made.number} published, security epoch {made.epoch}")
         table(
             ["ARTIFACT", "KIND", "BYTES", "FSVERITY"], [[a.name, a.kind, a.length, a.fsverity] for a in made.artifacts]
         )
         for policy in (policy for policy in made.policies if policy.epoch == made.epoch):
             origin = "a fresh boot" if policy.entry == "fresh" else f"a switch from {policy.predecessor}"
-            click.echo(f"signed TPM policy for {origin}: PCR 13 = {policy.pcrs[0][1]}")
+            say(f"signed TPM policy for {origin}: PCR 13 = {policy.pcrs[0][1]}")
 
     show(output, {"release": made.members()}, draw)
 
@@ -163,7 +170,7 @@ def refresh(repository: Path, keys: Path, passphrase_file: Path | None) -> None:
     from updater.repository.refresh import refresh
 
     refresh(repository.absolute(), keys.absolute(), _passphrase(passphrase_file), now=_now())
-    click.echo("snapshot and timestamp signed")
+    say("snapshot and timestamp signed")
 
 
 @command.command("verify")
@@ -178,7 +185,7 @@ def verify(repository: Path, output: str) -> None:
     show(
         output,
         {"root": found.root, "channels": channels, "releases": found.releases, "blobs": found.blobs},
-        lambda: click.echo(f"{found.releases} releases and {found.blobs} artifacts are as they were signed"),
+        lambda: say(f"{found.releases} releases and {found.blobs} artifacts are as they were signed"),
     )
 
 
@@ -190,14 +197,8 @@ def serve(repository: Path, host: str, port: int) -> None:
     """Serve the repository over HTTP until interrupted; any web server does the same."""
     from updater.repository.serve import RepositoryServer
 
-    try:
-        server = RepositoryServer(
-            repository.absolute(), host, port, lambda method, path, status: note(f"{status} {method} {path}")
-        )
-    except OSError as error:
-        raise UsageError(
-            "the repository is not served", cause=f"{host}:{port}: {error.strerror}", remedy="choose another --port"
-        ) from error
-    with server:
-        click.echo(f"serving {repository} at {server.url}")
+    with RepositoryServer(
+        repository.absolute(), host, port, lambda method, path, status: note(f"{status} {method} {path}")
+    ) as server:
+        say(f"serving {repository} at {server.url}")
         server.serve_forever()

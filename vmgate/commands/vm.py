@@ -11,7 +11,7 @@ import click
 from documents.errors import Exit
 from vmgate.commands.host import ask, root_option
 from vmgate.errors import LintDenied
-from vmgate.output import output_option, printable, show, table
+from vmgate.output import output_option, say, show, table
 
 
 @click.group("vm")
@@ -50,7 +50,7 @@ def start(name: str, root: Path, output: str) -> None:
     """Start a VM, if the gate allows it."""
     result: dict[str, Any] = ask(root, "vm/start", name=name)
     text = f"{name} started; verdict {result['status']}, assurance level {result['level']}"
-    show(output, result, lambda: click.echo(text))
+    show(output, result, lambda: say(text))
 
 
 @command.command("stop")
@@ -60,7 +60,7 @@ def start(name: str, root: Path, output: str) -> None:
 def stop(name: str, timeout: int, root: Path) -> None:
     """Ask a VM to shut down and wait until it is off."""
     ask(root, "vm/stop", name=name, timeout=str(timeout))
-    click.echo(f"{name} stopped")
+    say(f"{name} stopped")
 
 
 @command.command("kill")
@@ -69,7 +69,7 @@ def stop(name: str, timeout: int, root: Path) -> None:
 def kill(name: str, root: Path) -> None:
     """Switch a VM off at once."""
     ask(root, "vm/kill", name=name)
-    click.echo(f"{name} switched off")
+    say(f"{name} switched off")
 
 
 @command.command("console")
@@ -93,7 +93,7 @@ def why(name: str, root: Path, output: str) -> None:
 
 def draw_verdict(verdict: dict[str, Any], remedy: str) -> None:
     """Print a verdict for people: failures first."""
-    click.echo(f"{printable(verdict['subject'])}: {verdict['status']}, assurance level {verdict['level']}")
+    say(f"{verdict['subject']}: {verdict['status']}, assurance level {verdict['level']}")
     order = {"fail": 0, "warn": 1, "pass": 2}
     rows = [
         [finding["outcome"], finding["check"], finding["subject"], finding["expected"], finding["found"]]
@@ -101,7 +101,7 @@ def draw_verdict(verdict: dict[str, Any], remedy: str) -> None:
     ]
     table(["OUTCOME", "CHECK", "OF", "EXPECTED", "FOUND"], rows)
     if remedy:
-        click.echo(f"way out: {printable(remedy)}")
+        say(f"way out: {remedy}")
 
 
 @command.command("lint")

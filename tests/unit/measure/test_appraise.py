@@ -253,6 +253,13 @@ def test_a_vm_by_another_vms_definition_fails() -> None:
     assert the_failure(judge([*booted(ONE), swapped], reference(ONE, both))).subject == "lab"
 
 
+def test_an_earlier_workload_need_not_accept_the_platform_that_came_after_it() -> None:
+    """Platform 1 came with a new workload release; the old one accepted only an older platform."""
+    old = workload(1, "desk", accepts=(7, 9))
+    verdict = judge(booted(ONE), reference(ONE, workload(2, "desk"), earlier=(old,)))
+    assert not [finding for finding in verdict.failures() if finding.check == "release-accepts"]
+
+
 def test_a_vm_of_the_release_before_is_a_warning_where_that_release_is_named() -> None:
     new = workload(2, "desk")
     events = [*booted(ONE), started("desk", 1)]

@@ -142,7 +142,7 @@ def test_a_release_can_be_entered_from_the_last_two(desk: Desk) -> None:
     for count in range(3):
         (desk.folder / "real-code.fd").write_bytes(b"code %d" % count)
         made.append(desk.release("platform.toml"))
-    assert [sorted(p.predecessor for p in one.policies) for one in made] == [[0], [0, 1], [0, 1, 2], [0, 2, 3]]
+    assert [sorted({p.predecessor for p in one.policies}) for one in made] == [[0], [0, 1], [0, 1, 2], [0, 2, 3]]
     assert len({one.policies[0].pcrs for one in made}) == 4
 
 
@@ -150,7 +150,7 @@ def test_a_raised_epoch_still_opens_what_was_sealed_before(desk: Desk) -> None:
     desk.release("platform.toml")
     desk.change("platform.toml", "epoch = 1", "epoch = 2")
     made = desk.release("platform.toml")
-    assert {(p.entry, p.epoch) for p in made.policies} == {(e, n) for e in ("fresh", "switch") for n in (1, 2)}
+    assert {(p.entry, p.epoch) for p in made.policies} == {(e, n) for e in ("fresh", "switch") for n in (0, 1, 2)}
 
 
 def test_a_workload_release_brings_images_and_vms(desk: Desk) -> None:

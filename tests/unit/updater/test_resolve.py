@@ -94,6 +94,14 @@ def test_refused_bytes_are_refused_whatever_signed_them() -> None:
     assert not resolution.new
 
 
+def test_a_revocation_does_not_wait_for_the_publisher_of_what_it_revokes() -> None:
+    """Site 1 has no successor; platform 2 refuses its image and becomes active all the same: the gate does the rest."""
+    site = _w(1)
+    resolution = _resolve(_p(2, refused=(site.artifacts[0].fsverity,)), site, active=_active(_p(1), site))
+    assert _numbers(resolution) == {"platform": 2, "desktop": 1}
+    assert resolution.held_back == ()
+
+
 def test_what_failed_here_is_not_offered_again_but_its_successor_is() -> None:
     failed = [digest_bytes(_p(2).encode())]
     resolution = _resolve(_p(2), active=_active(_p(1)), refused=failed)

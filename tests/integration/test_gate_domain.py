@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Somebody edits the VM in libvirt, past vmgate: libvirt accepts it, and the gate refuses the start.
+
+Each edit is made to the XML that libvirt itself shows, as ``virsh edit`` would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from lab.publisher import Desk
+from lab.refusal import refused_by_libvirt, unchanged
+from lab.world import VM_NAME, World, living, serving
+
+QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+WRAPPER = Path("/var/lib/libvirt/wrapper")
+"""An emulator of somebody else's; the folder is this mount namespace's own."""
+Edit = Callable[[etree._Element], None]
+
+
+@pytest.fixture(scope="module")
+def world(desk: Desk) -> Iterator[World]:
+    with serving(desk.repository) as url, living("domain", desk, url) as world:
+        world.run("update", "apply")
+        WRAPPER.write_text('#!/bin/sh\nexec /usr/bin/qemu-system-x86_64 "$@"\n')
+        WRAPPER.chmod(0o755)
+        yield world
+
+
+@pytest.fixture(autouse=True)
+def off(world: World) -> Iterator[None]:
+    yield
+    world.kill_vm()
+
+
+def _set(path: str, text: str) -> Edit:
+    def edit(domain: etree._Element) -> None:
+        domain.find(path).text = text
+
+    return edit
+
+
+def _add(parent: str, xml: str) -> Edit:
+    def edit(domain: etree._Element) -> None:
+        (domain if parent == "." else domain.find(parent)).append(etree.fromstring(xml))
+
+    return edit
+
+
+def _remove(path: str) -> Edit:
+    def edit(domain: etree._Element) -> None:
+        element = domain.find(path)
+        element.getparent().remove(element)
+
+    return edit
+
+
+def _attribute(path: str, name: str, value: str) -> Edit:
+    def edit(domain: etree._Element) -> None:
+        domain.find(path).set(name, value)
+
+    return edit
+
+
+def _memory(domain: etree._Element) -> None:
+    domain.find("memory").text = domain.find("currentMemory").text = "393216"
+
+
+SHADOW = (
+    "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/etc/shadow'/>"
+    "<target dev='vdz' bus='virtio'/><readonly/></disk>"
+)
+SHARE = "<filesystem type='mount' accessmode='mapped'><source dir='/etc'/><target dir='etc'/></filesystem>"
+COMMAND_LINE = f"<c:commandline xmlns:c='{QEMU}'><c:arg value='-s'/></c:commandline>"
+
+EDITS: dict[str, tuple[Edit, str]] = {
+    "another emulator": (_set("devices/emulator", str(WRAPPER)), "/domain/devices[1]/emulator[1]"),
+    "less memory": (_memory, "/domain/memory[1]"),
+    "a disk more": (_add("devices", SHADOW), "/domain/devices[1]/disk[2]"),
+    "another image": (_attribute("devices/disk/source", "file", "/etc/hostname"), "/domain/devices[1]/disk[1]/source"),
+    "a writable image": (_remove("devices/disk/readonly"), "/domain/devices[1]/disk[1]/readonly[1]"),
+    "a network card": (_add("devices", "<interface type='user'/>"), "/domain/devices[1]/interface[1]"),
+    "a shared folder": (_add("devices", SHARE), "/domain/devices[1]/filesystem[1]"),
+    "options of QEMU": (_add(".", COMMAND_LINE), f"/domain/{{{QEMU}}}commandline[1]"),
+    "another firmware": (_set("os/loader", "/usr/share/OVMF/OVMF_CODE_4M.fd"), "/domain/os[1]/loader[1]"),
+    "other firmware variables": (_set("os/nvram", "/var/lib/libvirt/qemu/nvram/other.fd"), "/domain/os[1]/nvram[1]"),
+    "a kernel of its own": (_add("os", "<kernel>/vmlinuz</kernel>"), "/domain/os[1]/kernel[1]"),
+    "a TPM in the clear": (_remove("devices/tpm/backend/encryption"), "/domain/devices[1]/tpm[1]/backend[1]/enc"),
+    "no TPM": (_remove("devices/tpm"), "/domain/devices[1]/tpm[1]"),
+    "a reboot past the gate": (_set("on_reboot", "restart"), "/domain/on_reboot[1]"),
+}
+
+
+def _edited(world: World, edit: Edit) -> Path:
+    domain = etree.fromstring(world.virsh("dumpxml", "--inactive", "--security-info", VM_NAME).stdout)
+    edit(domain)
+    path = world.folder / "edited.xml"
+    path.write_bytes(etree.tostring(domain))
+    return path
+
+
+def _define_as_signed(world: World) -> None:
+    """What `vmgate vm start` does first, without the start."""
+    path = world.folder / "signed.xml"
+    path.write_text(world.ask("vm/show", name=VM_NAME)["xml"])
+    world.libvirt.virsh("define", str(path))
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edited_domain_is_refused_and_the_difference_named(world: World, name: str) -> None:
+    edit, where = EDITS[name]
+    _define_as_signed(world)
+    with unchanged(world):
+        world.libvirt.virsh("define", str(_edited(world, edit)))
+        failed = refused_by_libvirt(world, "start", VM_NAME)
+    assert failed[0][0] == "domain"
+    assert any(check == "domain" and subject.startswith(where) for check, subject in failed), failed
+    assert {check for check, _ in failed} <= {"domain", "lint"}
+    assert world.vm_state() == "shut off"
+
+
+def test_a_transient_domain_of_the_same_name_is_refused(world: World) -> None:
+    """`virsh create` leaves libvirt's own definition alone and starts another one."""
+    _define_as_signed(world)
+    with unchanged(world):
+        failed = refused_by_libvirt(world, "create", str(_edited(world, _memory)))
+        assert ("domain", "/domain/memory[1]") in failed
+
+
+def test_vmgate_starts_what_was_signed_whatever_libvirt_had(world: World) -> None:
+    world.libvirt.virsh("define", str(_edited(world, _add("devices", SHADOW))))
+    world.run("vm", "start", VM_NAME)
+    live = world.virsh("dumpxml", VM_NAME).stdout
+    assert "/etc/shadow" not in live
+    assert "/etc/shadow" not in world.virsh("dumpxml", "--inactive", VM_NAME).stdout
