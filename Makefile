@@ -8,7 +8,7 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo env CI="$(CI)" VMGATE_ALLOW_
 
 help:
 	@echo "make demo       the main job, end to end, on real parts (software TPM, QEMU, libvirt of its own)"
-	@echo "make test       what CI runs: lint, types, architecture, unit and integration tests"
+	@echo "make test       what CI runs: lint, types, architecture, unit, attack and integration tests"
 	@echo "make test-long  the same, and what takes longer"
 	@echo "make venv       .venv/bin/vmgate, installed from this checkout"
 	@echo "make clean      remove .venv, caches and all that was built (system packages stay)"

@@ -118,7 +118,9 @@ class Gate:
         try:
             self._store.verify(fsverity, length)
         except DigestMismatch as error:
-            return make_finding(check, subject, "fail", expected, error.found)
+            # What differs may be the length alone, told as "N bytes".
+            found = f"sha256:{error.found}" if len(error.found) == len(fsverity) else error.found
+            return make_finding(check, subject, "fail", expected, found)
         except ContentError as error:
             return make_finding(check, subject, "fail", expected, str(error))
         return make_finding(check, subject, "pass", expected, expected)

@@ -98,6 +98,8 @@ class Vms:
         except (ContentError, DocumentError) as error:
             # The definition is damaged: the gate will refuse it, and say and record so.
             log.warning("%s was not defined anew: %s", name, error)
+        except DomainRefused as error:
+            raise NotReady(f"{name} was not started", cause=error.cause, remedy=_remove(name)) from error
         try:
             self._hypervisor.start(name)
         except StartRefused as error:
@@ -176,6 +178,11 @@ def _refused(name: str, verdict: Verdict) -> Refused:
     )
 
 
+def _remove(name: str) -> str:
+    """How a domain that has a VM's name, but is another, goes; what the VM's own TPM and firmware keep stays."""
+    return f"`virsh undefine {name} --keep-nvram` removes another domain of that name, then `vmgate vm start {name}`"
+
+
 def way_out(verdict: Verdict) -> str:
     """What the administrator can do about a refusal; empty when there was none."""
     checks = [finding.check for finding in verdict.failures()]
@@ -185,6 +192,8 @@ def way_out(verdict: Verdict) -> str:
         return "a stored file is damaged: `vmgate update apply` fetches it again"
     if "component-now" in checks:
         return "a file of the VMM was changed: reinstall its package, or `vmgate update rollback`"
+    if any(finding.subject.startswith("/domain/uuid") for finding in verdict.failures()):
+        return _remove(verdict.subject)
     if {"domain", "lint"} & set(checks):
         return "the domain was edited in libvirt: `vmgate vm start` defines it again from its signed definition"
     if "vm-start" in checks:

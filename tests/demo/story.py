@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -34,7 +35,7 @@ def require(good: bool, what: str) -> None:
 def say(text: str) -> None:
     """Show output, indented."""
     for line in text.rstrip().splitlines():
-        print(f"    {line[:150]}", flush=True)
+        print(f"    {line[:230]}", flush=True)
 
 
 class Story:
@@ -75,7 +76,8 @@ class Story:
         """Run virsh, show it, and require that it works or fails."""
         print(f"  $ virsh {' '.join(arguments)}", flush=True)
         done = self.libvirt.virsh(*arguments, check=False)
-        say(done.stdout + done.stderr)
+        # libvirt puts the whole environment of the hook before what it said.
+        say(done.stdout + re.sub(r"Child process \(.*?\) unexpected", "the hook: unexpected", done.stderr))
         require((done.returncode == 0) == good, f"virsh {arguments[0]} exited {done.returncode}")
         return done.stderr
 

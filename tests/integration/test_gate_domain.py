@@ -14,11 +14,13 @@ from lxml import etree
 
 from lab.publisher import Desk
 from lab.refusal import refused_by_libvirt, unchanged
-from lab.world import VM_NAME, World, living, serving
+from lab.world import VM_NAME, VM_UUID, World, living, serving
 
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 WRAPPER = Path("/var/lib/libvirt/wrapper")
 """An emulator of somebody else's; the folder is this mount namespace's own."""
+SHADOW = Path("/var/lib/libvirt/shadow")
+"""A file of the host's that no guest may read."""
 Edit = Callable[[etree._Element], None]
 
 
@@ -28,6 +30,7 @@ def world(desk: Desk) -> Iterator[World]:
         world.run("update", "apply")
         WRAPPER.write_text('#!/bin/sh\nexec /usr/bin/qemu-system-x86_64 "$@"\n')
         WRAPPER.chmod(0o755)
+        SHADOW.touch(0o600)
         yield world
 
 
@@ -70,8 +73,8 @@ def _memory(domain: etree._Element) -> None:
     domain.find("memory").text = domain.find("currentMemory").text = "393216"
 
 
-SHADOW = (
-    "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/etc/shadow'/>"
+DISK = (
+    f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{SHADOW}'/>"
     "<target dev='vdz' bus='virtio'/><readonly/></disk>"
 )
 SHARE = "<filesystem type='mount' accessmode='mapped'><source dir='/etc'/><target dir='etc'/></filesystem>"
@@ -80,7 +83,7 @@ COMMAND_LINE = f"<c:commandline xmlns:c='{QEMU}'><c:arg value='-s'/></c:commandl
 EDITS: dict[str, tuple[Edit, str]] = {
     "another emulator": (_set("devices/emulator", str(WRAPPER)), "/domain/devices[1]/emulator[1]"),
     "less memory": (_memory, "/domain/memory[1]"),
-    "a disk more": (_add("devices", SHADOW), "/domain/devices[1]/disk[2]"),
+    "a disk more": (_add("devices", DISK), "/domain/devices[1]/disk[2]"),
     "another image": (_attribute("devices/disk/source", "file", "/etc/hostname"), "/domain/devices[1]/disk[1]/source"),
     "a writable image": (_remove("devices/disk/readonly"), "/domain/devices[1]/disk[1]/readonly[1]"),
     "a network card": (_add("devices", "<interface type='user'/>"), "/domain/devices[1]/interface[1]"),
@@ -121,6 +124,7 @@ def test_an_edited_domain_is_refused_and_the_difference_named(world: World, name
     assert any(check == "domain" and subject.startswith(where) for check, subject in failed), failed
     assert {check for check, _ in failed} <= {"domain", "lint"}
     assert world.vm_state() == "shut off"
+    assert (SHADOW.stat().st_uid, SHADOW.stat().st_mode & 0o777) == (0, 0o600), "libvirt handed nothing to QEMU's user"
 
 
 def test_a_transient_domain_of_the_same_name_is_refused(world: World) -> None:
@@ -132,8 +136,53 @@ def test_a_transient_domain_of_the_same_name_is_refused(world: World) -> None:
 
 
 def test_vmgate_starts_what_was_signed_whatever_libvirt_had(world: World) -> None:
-    world.libvirt.virsh("define", str(_edited(world, _add("devices", SHADOW))))
+    world.libvirt.virsh("define", str(_edited(world, _add("devices", DISK))))
     world.run("vm", "start", VM_NAME)
     live = world.virsh("dumpxml", VM_NAME).stdout
-    assert "/etc/shadow" not in live
-    assert "/etc/shadow" not in world.virsh("dumpxml", "--inactive", VM_NAME).stdout
+    assert str(SHADOW) not in live
+    assert str(SHADOW) not in world.virsh("dumpxml", "--inactive", VM_NAME).stdout
+
+
+OTHER_UUID = "99999999-52a1-4e0c-9a3a-6b8c1e0f4d21"
+
+
+def _rename(name: str) -> Edit:
+    def edit(domain: etree._Element) -> None:
+        domain.find("name").text = name
+        domain.find("uuid").text = OTHER_UUID
+        domain.find("os/nvram").text = "/var/lib/libvirt/qemu/nvram/other.fd"
+
+    return edit
+
+
+def test_a_domain_that_no_release_defines_is_refused(world: World) -> None:
+    """A copy of the VM under another name: nobody signed that one."""
+    _define_as_signed(world)
+    with unchanged(world):
+        world.libvirt.virsh("define", str(_edited(world, _rename("goodbye"))))
+        count = len(world.trail())
+        done = world.virsh("start", "goodbye")
+        assert done.returncode != 0
+        assert "error[AG010]: goodbye was not started; definition of goodbye" in done.stderr
+        (record,) = world.trail()[count:]
+        assert (record.event, record.outcome, record.subject) == ("vm-start", "refused", "goodbye")
+        assert dict(record.details)["check"] == "definition"
+        world.libvirt.virsh("undefine", "goodbye", "--nvram")
+    assert world.host.vmgate("vm", "start", "goodbye").exit == 3
+
+
+def test_a_domain_of_our_name_with_another_uuid_is_refused_and_the_way_out_works(world: World) -> None:
+    _define_as_signed(world)
+    edited = _edited(world, _set("uuid", OTHER_UUID))
+    with unchanged(world):
+        world.libvirt.virsh("undefine", VM_NAME, "--keep-nvram")
+        world.libvirt.virsh("define", str(edited))
+        assert ("domain", "/domain/uuid[1]") in refused_by_libvirt(world, "start", VM_NAME)
+        way_out = f"`virsh undefine {VM_NAME} --keep-nvram` removes another domain of that name"
+        assert way_out in world.run("vm", "why", VM_NAME)
+        done = world.host.vmgate("vm", "start", VM_NAME)
+        assert done.exit == 7
+        assert way_out in done.err
+    world.libvirt.virsh("undefine", VM_NAME, "--keep-nvram")
+    world.run("vm", "start", VM_NAME)
+    assert world.virsh("domuuid", VM_NAME).stdout.strip() == VM_UUID

@@ -69,10 +69,10 @@ accelerator = "emulation"
             subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
         )
 
-    def start_agent(self) -> str:
-        """Start the agent and wait until it is ready; returns what it said."""
+    def start_agent(self, *before: str) -> str:
+        """Start the agent, by a program ``before`` it if so asked, and wait until it is ready; returns what it said."""
         self._agent = subprocess.Popen(
-            [str(VMGATE), "agent", "run", "--root", str(self.root)],
+            [*before, str(VMGATE), "agent", "run", "--root", str(self.root)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log.open("a"), text=True,
         )  # fmt: skip
         said = ""
