@@ -183,23 +183,28 @@ def _remove(name: str) -> str:
     return f"`virsh undefine {name} --keep-nvram` removes another domain of that name, then `vmgate vm start {name}`"
 
 
+WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"component-now"}), "a file of the VMM was changed: reinstall its package, or `vmgate update rollback`"),
+    (
+        frozenset({"domain", "lint"}),
+        "the domain was edited in libvirt: `vmgate vm start` defines it again from its signed definition",
+    ),
+    (frozenset({"image", "definition"}), "a stored file is damaged: `vmgate update apply` fetches it again"),
+    (frozenset({"refused-digest"}), "its publisher took it back: a corrected release of the workload"),
+    (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),
+    (frozenset({"vm-key"}), "the TPM did not open the VM's key: reboot, or `vmgate update rollback`"),
+    (
+        frozenset({"policy", "accelerator", "assurance-level"}),
+        "the signed security policy does not allow it: a corrected release of the platform",
+    ),
+)
+"""Checks that fail together, and what the administrator can do; the first row that fits is told."""
+
+
 def way_out(verdict: Verdict) -> str:
     """What the administrator can do about a refusal; empty when there was none."""
-    checks = [finding.check for finding in verdict.failures()]
+    checks = {finding.check for finding in verdict.failures()}
     if not checks:
         return ""
-    if set(checks) <= {"image", "definition"}:
-        return "a stored file is damaged: `vmgate update apply` fetches it again"
-    if "component-now" in checks:
-        return "a file of the VMM was changed: reinstall its package, or `vmgate update rollback`"
-    if any(finding.subject.startswith("/domain/uuid") for finding in verdict.failures()):
-        return _remove(verdict.subject)
-    if {"domain", "lint"} & set(checks):
-        return "the domain was edited in libvirt: `vmgate vm start` defines it again from its signed definition"
-    if "vm-start" in checks:
-        return "another VM still runs from a release that is not active any more: stop that VM"
-    if "vm-key" in checks:
-        return "the TPM did not open the VM's key: reboot, or `vmgate update rollback`"
-    if {"policy", "accelerator", "assurance-level"} & set(checks):
-        return "the signed security policy does not allow it: a corrected release of the platform"
-    return "reboot to measure all anew; if it stays, `vmgate update rollback` or a corrected release"
+    otherwise = "reboot to measure all anew; if it stays, `vmgate update rollback` or a corrected release"
+    return next((text for row, text in WAYS_OUT if row & checks), otherwise)
