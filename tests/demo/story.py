@@ -140,7 +140,7 @@ def first_releases(story: Story) -> str:
     say(story.desk.release(workload))
     print("  $ vmgate repo verify repository")
     say(story.desk.vmgate("repo", "verify", story.desk.repository))
-    return "reference values from packages, wheel and firmware; policies signed"
+    return "from packages, wheel and firmware; policies signed"
 
 
 def set_up_host(story: Story) -> str:
@@ -198,7 +198,7 @@ def gate(story: Story) -> str:
     host.stop_agent()  # type: ignore[union-attr]
     require("AG003" in story.virsh("start", VM_NAME, good=False), "the hook did not say that the agent is away")
     story.start_agent()
-    return "vmgate vm start and virsh start both passed the gate; no agent, no VM"
+    return "vmgate and virsh start both passed the gate; no agent, no VM"
 
 
 def attest(story: Story) -> str:
@@ -224,7 +224,7 @@ def attest(story: Story) -> str:
     status = ear["submods"]["platform"]["ear.status"]
     require(status in ("warning", 32), f"the EAR says {status}")
     _verify(story, secrets.token_hex(32), good=False)
-    return "quote over a fresh nonce verified by a separate process; a replay refused"
+    return "fresh quote verified by a separate process; replay refused"
 
 
 def _verify(story: Story, nonce: str, *, good: bool) -> str:
@@ -276,7 +276,7 @@ def refuse(story: Story) -> str:
     story.virsh("start", VM_NAME, good=False)
     story.libvirt.hook.write_bytes(hook)
     story.libvirt.hook.chmod(0o755)
-    return f"image and {named} VMM components named; without the hook the VM's TPM stays shut"
+    return f"image, {named} components named; without hook the VM's TPM is shut"
 
 
 def _flip(path: Path, offset: int = 4096) -> None:
@@ -353,7 +353,7 @@ def offline_switch(story: Story) -> str:
     story.on_host("vm", "start", VM_NAME)
     host.console_until("vmgate-guest: build=2", VM_NAME)  # type: ignore[union-attr]
     host.console_until("vmgate-guest: ready", VM_NAME)  # type: ignore[union-attr]
-    return "release 2 by bundle; switched within the boot; plain PCR sealing shut, the VM's key opens"
+    return "by bundle, within the boot; plain sealing shut, the VM's key opens"
 
 
 def power_cycle(story: Story) -> str:
@@ -375,7 +375,7 @@ def power_cycle(story: Story) -> str:
     story.on_host("vm", "kill", VM_NAME)
     story.on_host("audit", "verify")
     story.on_host("status")
-    return "measured anew; plain PCR sealing shut, other signer shut, the VM's key opens"
+    return "plain sealing shut, other signer shut, the VM's key opens"
 
 
 def _control(what: str, story: Story) -> bool:
