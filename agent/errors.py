@@ -78,7 +78,10 @@ class SettingsWrong(AgentError):
 
     code = "AG017"
     exit = Exit.USAGE
-    explanation = "The configuration file has an unknown key or a value that is out of its range. Nothing was changed."
+    explanation = (
+        "The configuration file has an unknown key or a value that is out of its range. Nothing was changed. "
+        "Its keys are repository, channels, tpm, libvirt, hook and accelerator."
+    )
 
 
 class AgentSaid(AgentError):

@@ -73,11 +73,16 @@ class Gate:
             vm = self._check(name, untrusted_xml, generation, findings)
         except VmgateError as error:
             # A check that could not be made is a check that failed.
-            findings.append(make_finding("could-not-check", name, "fail", "a whole check", str(error)))
-        verdict = Verdict(
-            subject=name, level=self._platform.level, time=max(0, self._clock()), findings=tuple(findings)
-        )
+            findings.append(make_finding("could-not-check", name, "fail", "a whole check", told(error)))
+        verdict = Verdict(subject=name, level=self._level(), time=max(0, self._clock()), findings=tuple(findings))
         return Judgement(verdict=verdict, plan=None if verdict.status == "contraindicated" else vm)
+
+    def _level(self) -> str:
+        """The assurance level; the lowest where the TPM does not answer."""
+        try:
+            return self._platform.level
+        except VmgateError:
+            return "L0"
 
     def _check(
         self, name: str, untrusted_xml: bytes, generation: Generation | None, findings: list[Finding]
@@ -122,7 +127,7 @@ class Gate:
             found = f"sha256:{error.found}" if len(error.found) == len(fsverity) else error.found
             return make_finding(check, subject, "fail", expected, found)
         except ContentError as error:
-            return make_finding(check, subject, "fail", expected, str(error))
+            return make_finding(check, subject, "fail", expected, told(error))
         return make_finding(check, subject, "pass", expected, expected)
 
 
@@ -179,6 +184,11 @@ def make_finding(
         found=_text(found),
         authority=authority,
     )
+
+
+def told(error: VmgateError) -> str:
+    """An error inside a finding: without its remedy, and without what separates the parts of an error's line."""
+    return f"{error.what}: {error.cause}".replace("; ", ", ")
 
 
 def _text(text: str, limit: int = 500) -> str:

@@ -73,7 +73,8 @@ class Host:
         generation = self.generation()
         if generation is None:
             return
-        self._try("the platform was not measured", lambda: self.platform.enter(generation.platform))
+        if not self.updates.pending():
+            self._try("the platform was not measured", lambda: self.platform.enter(generation.platform))
         self._try("the security epoch was not raised", lambda: self.updates.raise_epoch(generation.platform))
         verdict = self.verdict(generation)
         outcome = "refused" if verdict is None or verdict.status == "contraindicated" else "done"

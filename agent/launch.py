@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.errors import Refused
-from agent.gate import Gate, Judgement, make_finding
+from agent.gate import Gate, Judgement, make_finding, told
 from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.plan import VmPlan
@@ -66,6 +66,8 @@ class Launcher:
         self._secrets = VmSecrets(outside.hypervisor, turn, self._note_drop)
         self.asked: Counter[str] = Counter()
         """How often libvirt asked, by VM, since the agent started."""
+        self.said_no: dict[str, VmgateError] = {}
+        """Why libvirt's last question was answered with no, by VM, since the agent started."""
         self.refused: set[str] = set()
         """Names of VMs whose last start was refused, since the agent started."""
 
@@ -91,7 +93,12 @@ class Launcher:
         """
         with self._turn:
             self.asked[name] += 1
-            self._prepare(name, untrusted_xml, actor)
+            self.said_no.pop(name, None)
+            try:
+                self._prepare(name, untrusted_xml, actor)
+            except VmgateError as error:
+                self.said_no[name] = error
+                raise
 
     def _prepare(self, name: str, untrusted_xml: bytes, actor: str) -> None:
         # Read once: an update may switch meanwhile, and judgement and key must be of one generation.
@@ -127,7 +134,7 @@ class Launcher:
             make_vm_folder(self._paths, vm.definition.name)
             secret = self._keys.open(vm.definition, generation.platform)
         except VmgateError as error:
-            shut = make_finding("vm-key", vm.definition.name, "fail", "opens", str(error))
+            shut = make_finding("vm-key", vm.definition.name, "fail", "opens", told(error))
             return replace(judgement.verdict, findings=(*judgement.verdict.findings, shut)), None, None
         opened = make_finding("vm-key", vm.definition.name, "pass", "opens", "opened by the TPM")
         return replace(judgement.verdict, findings=(*judgement.verdict.findings, opened)), vm, secret

@@ -87,7 +87,13 @@ class Platform:
         self._extend_missing(release)
 
     def can_switch(self, release: Release) -> bool:
-        """Whether the release's publisher signed a policy for a switch from what this boot measured."""
+        """Whether the release's publisher signed a policy for a switch from what this boot measured.
+
+        A switch that was begun is to be finished, whatever it leads to.
+        """
+        event = switch_event(release.channel, release.number, release.reference)
+        if [entry for entry in self._vmm_events() if entry.event == "vmm-switch"][-1:] == [event]:
+            return True
         after = self.predicted(release)
         return any(dict(policy.pcrs).get(VMM_PCR) == after for policy in release.policies)
 

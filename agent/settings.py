@@ -102,5 +102,5 @@ def _channels(untrusted: object, where: str) -> tuple[str, ...]:
 
 def _wrong(where: str, cause: str) -> SettingsWrong:
     return SettingsWrong(
-        f"{where} was not read", cause=cause, remedy="correct it; `vmgate explain AG017` lists the keys"
+        f"{where} was not read", cause=cause, remedy="correct it, `vmgate explain AG017` lists the keys"
     )

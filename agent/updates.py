@@ -110,8 +110,9 @@ class Updates:
         if generation is not None and self.pending():
             previous = self._update.journal.previous
             old = self._generations.load(previous) if previous else None
-            with self._recorded("update-finish", "agent"), self._turn:
-                self._settle(generation, old)
+            if self._in_this_boot(generation, old):
+                with self._recorded("update-finish", "agent"), self._turn:
+                    self._settle(generation, old)
 
     def raise_epoch(self, platform: Release) -> None:
         """After the confirmation, which forbids the way back: shut older security epochs out. Safe to repeat."""
@@ -179,7 +180,11 @@ class Updates:
 
     def _apply(self, source: Source) -> dict[str, Json]:
         if self.pending():
-            raise NotReady("nothing was applied", cause="an update is not confirmed yet", remedy="restart the agent")
+            raise NotReady(
+                "nothing was applied",
+                cause="an update is not confirmed yet",
+                remedy="reboot, or `vmgate update rollback`",
+            )
         candidate = self._update.check(source, self._channels, now=self._outside.clock())
         old = self.active()
         if not candidate.resolution.new:
@@ -190,7 +195,7 @@ class Updates:
             self._update.fetch(candidate, source)
             self._update.verify()
             self._update.stage()
-            self._require_fit(candidate, old)
+            self._require_components(_platform_of(candidate))
         except VmgateError:
             if self._update.journal.state in ON_ITS_WAY:
                 self._update.abandon()
@@ -198,7 +203,8 @@ class Updates:
         with self._turn:
             self._update.switch()
             generation = self.require_active()
-            self._settle(generation, old)
+            if self._in_this_boot(generation, old):
+                self._settle(generation, old)
         self._collect()
         return self._told(generation, changed=True, held_back=candidate.resolution.held_back)
 
@@ -221,19 +227,14 @@ class Updates:
         for release in generation.parsed() if generation else ():
             fetch_artifacts(source, self._store, release.artifacts)
 
-    def _require_fit(self, candidate: Candidate, old: Generation | None) -> None:
-        """Refuse a platform release that this host's VMM is not, or that cannot be switched to within this boot."""
-        releases = map(Release.parse, candidate.resolution.releases)
-        coming = next(release for release in releases if release.authority == "platform")
-        self._require_components(coming)
-        if (old is not None and old.platform == coming) or not self._platform.measured():
-            return
-        if not self._platform.can_switch(coming):
-            raise NotReady(
-                f"{coming.channel} {coming.number} was not applied",
-                cause="its publisher signed no switch to it from what this boot measured",
-                remedy="reboot, then apply it again",
-            )
+    def _in_this_boot(self, generation: Generation, old: Generation | None) -> bool:
+        """Whether a generation can be measured now.
+
+        If nobody signed a switch to it from what this boot measured, it waits for the next boot, which measures nothing
+        but it; until then it is unconfirmed and no VM starts.
+        """
+        same = old is None or old.platform == generation.platform
+        return same or not self._platform.measured() or self._platform.can_switch(generation.platform)
 
     def _require_components(self, release: Release) -> None:
         hook = next((value.fsverity for value in release.reference if value.component == "vmgate/hook"), "")
@@ -309,6 +310,11 @@ class Updates:
         generation = self.active()
         told = ", ".join(f"{r.channel} {r.number}" for r in generation.parsed()) if generation else "none"
         audit.append(event, "done", "host", actor, releases=told)
+
+
+def _platform_of(candidate: Candidate) -> Release:
+    releases = map(Release.parse, candidate.resolution.releases)
+    return next(release for release in releases if release.authority == "platform")
 
 
 def _require_sound(verdict: Verdict) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from agent.errors import NotFound, NotReady, Refused
+from agent.errors import NotFound, NotReady
 from agent.launch import Launcher, make_vm_folder
 from agent.paths import HostPaths
 from agent.plan import Plan, VmPlan
@@ -90,6 +90,7 @@ class Vms:
 
         Raises:
             Refused: the gate said no.
+            VmgateError: the gate could not even say no, for example for want of room for its record.
         """
         self._require_known(name)
         before = self._launcher.asked[name]
@@ -103,9 +104,8 @@ class Vms:
         try:
             self._hypervisor.start(name)
         except StartRefused as error:
-            verdict = self._launcher.last_verdict(name)
-            if self._launcher.asked[name] > before and verdict is not None and verdict.failures():
-                raise _refused(name, verdict) from error
+            if self._launcher.asked[name] > before and name in self._launcher.said_no:
+                raise self._launcher.said_no[name] from error
             raise
         verdict = self._launcher.last_verdict(name)
         if verdict is None or self._launcher.asked[name] == before:
@@ -166,16 +166,6 @@ class Vms:
     def _find(self, name: str) -> VmPlan:
         self._require_known(name)
         return next(vm for vm in self.all() if vm.definition.name == name)
-
-
-def _refused(name: str, verdict: Verdict) -> Refused:
-    failures = verdict.failures()
-    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    return Refused(
-        f"{name} was not started",
-        cause=failures[0].sentence() + more,
-        remedy=f"`vmgate vm why {name}` lists all checks and the way out",
-    )
 
 
 def _remove(name: str) -> str:

@@ -49,7 +49,8 @@ class VmgateError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.what}; {self.cause}; {self.remedy}"
+        # A cause may hold the words of another program: they must not look like a part of their own.
+        return "; ".join(part.replace("; ", ", ") for part in (self.what, self.cause, self.remedy))
 
     def line(self) -> str:
         """The one line that a user sees. Control characters of untrusted origin are made visible."""

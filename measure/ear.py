@@ -19,6 +19,7 @@ from joserfc.jws import JWSRegistry
 
 from documents.canonical import Json
 from documents.verdict import Verdict
+from keys.errors import KeyFileMalformed
 from measure.errors import ResultRefused
 
 PROFILE = "tag:github.com,2023:veraison/ear"
@@ -74,8 +75,17 @@ def ear_claims(verdict: Verdict, *, build: str, lifetime: int, nonce: bytes = b"
 
 
 def sign_ear(claims: dict[str, Any], private_pem: bytes) -> str:
-    """The claims as a JWT, signed with an ECDSA P-256 key (ES256)."""
-    return jwt.encode({"alg": "ES256", "typ": "JWT"}, claims, _key(private_pem), registry=_registry())
+    """The claims as a JWT, signed with an ECDSA P-256 key (ES256).
+
+    Raises:
+        KeyFileMalformed: it is no such private key in PEM, or it is encrypted.
+    """
+    try:
+        return jwt.encode({"alg": "ES256", "typ": "JWT"}, claims, _key(private_pem), registry=_registry())
+    except (JoseError, ValueError, TypeError) as error:
+        raise KeyFileMalformed(
+            "the result was not signed", cause="the key is no P-256 private key in PEM", remedy="name the right file"
+        ) from error
 
 
 def verify_ear(untrusted_token: str | bytes, public_pem: bytes, now: int, nonce: bytes = b"") -> dict[str, Any]:

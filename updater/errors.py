@@ -118,7 +118,7 @@ class Incompatible(UpdaterError):
     exit = Exit.POLICY
     explanation = (
         "No set of the releases that are offered fits: a workload does not accept the platform release, a release "
-        "needs a newer vmgate, names refused bytes, or has failed on this host before."
+        "needs a newer vmgate, names refused bytes, or failed or was rolled back on this host before."
     )
 
 
@@ -214,3 +214,10 @@ class NotConfirmed(UpdaterError):
         "The active generation was switched to, but its health check is not done. Until it is confirmed or rolled back "
         "no other update begins, since there must be a good generation to go back to."
     )
+
+
+class RepositoryExists(UpdaterError):
+    """A repository was to be made where one is."""
+
+    code = "UP020"
+    explanation = "A repository is never written over: its keys and numbers would be lost. Choose another folder."

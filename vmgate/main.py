@@ -77,9 +77,7 @@ def run(arguments: list[str]) -> int:
         return _complain(error)
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.Abort:
-        return _interrupted()
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         return _interrupted()
     except click.ClickException as error:
         return _complain(_usage(error))

@@ -14,7 +14,7 @@ from pathlib import Path
 from lab.host import Result
 from lab.publisher import VMGATE
 
-GUARD = 120
+GUARD = 60
 """Seconds after which a command that does not end is taken for hung."""
 
 _LINE = re.compile(r"error\[([A-Z]{2}[0-9]{3})\]: (.+)")
@@ -72,7 +72,7 @@ def state(*folders: Path, without: tuple[str, ...] = ()) -> Mapping[str, str]:
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             name = str(path.relative_to(folder))
-            if name == "lock" or name.startswith(without):
+            if path.name in ("lock", ".lock") or name.startswith(without):
                 continue
             if path.is_symlink():
                 found[str(path)] = f"-> {path.readlink()}"

@@ -58,6 +58,7 @@ log_outputs = "2:stderr"
 """
 _CLONE_NEWNS = 0x00020000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+_MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,8 +66,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def enter_namespace(folder: Path) -> None:
     """Move this process into a mount namespace with libvirt folders of its own; each call gives it fresh ones.
 
-    Call it from the main thread, before other threads. It cannot be undone; the mounts end with the process. A folder
-    of libvirt's that the machine does not have is made, since something must be mounted on.
+    Call it from the main thread, before other threads. The namespace stays; the mounts end with ``leave_folders`` or
+    with the process. A folder of libvirt's that the machine does not have is made, since something must be mounted on.
 
     Args:
         folder: where the folders lie; QEMU's user must be able to enter it.
@@ -87,6 +88,12 @@ def enter_namespace(folder: Path) -> None:
     for name, text in {"qemu.conf": QEMU_CONF, "libvirtd.conf": LIBVIRTD_CONF, "virtlogd.conf": ""}.items():
         Path("/etc/libvirt", name).write_text(text)
     Path("/etc/libvirt/hooks").mkdir()
+
+
+def leave_folders() -> None:
+    """Take the folders away again, before what they lie on is removed: on a removed folder nothing can be mounted."""
+    for target in (*reversed(FOLDERS), "/run"):
+        _check(_libc.umount2(target.encode(), _MNT_DETACH), f"umount {target}")
 
 
 def _mount(source: str | None, target: str, flags: int) -> None:
@@ -218,3 +225,4 @@ def running(folder: Path) -> Iterator[LibvirtHost]:
         yield host
     finally:
         host.stop()
+        leave_folders()

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+
+import pytest
 
 from agent.errors import AgentSaid
 from documents.audit import AuditRecord
@@ -13,24 +16,23 @@ from lab.world import VM_NAME, World
 
 
 @contextmanager
-def unchanged(world: World) -> Iterator[None]:
-    """Require that TPM, measurement log, journal, floor, generation, VM and secrets are after a block as before."""
-    before = world.state()
+def unchanged(world: World, *besides: str) -> Iterator[None]:
+    """Require that a block leaves all of ``lab.world.State`` as it was, but for the attributes ``besides``."""
+    before = asdict(world.state())
     yield
-    assert world.state() == before, f"{world.state()} was {before}"
+    after = asdict(world.state())
+    changed = [name for name in before if name not in besides and before[name] != after[name]]
+    assert not changed, {name: (before[name], after[name]) for name in changed}
 
 
 def refused_by_agent(world: World) -> list[tuple[str, str]]:
     """Try ``vmgate vm start`` and require the gate's refusal; returns check and subject of what failed."""
     count = len(world.trail())
-    try:
+    with pytest.raises(AgentSaid) as refusal:
         world.ask("vm/start", name=VM_NAME)
-    except AgentSaid as error:
-        assert error.status == Exit.REFUSED, error.line()
-        assert error.line().startswith(f"error[AG010]: {VM_NAME} was not started; "), error.line()
-        said = error.line()
-    else:
-        raise AssertionError("the gate let it start")
+    said = refusal.value.line()
+    assert refusal.value.status == Exit.REFUSED, said
+    assert said.startswith(f"error[AG010]: {VM_NAME} was not started; "), said
     failed = _recorded(world, count, said)
     assert world.vm_state() == "shut off", world.vm_state()
     return failed
@@ -50,10 +52,12 @@ def _recorded(world: World, count: int, said: str) -> list[tuple[str, str]]:
     failed = world.failures()
     records = world.trail()[count:]
     refusals = [record for record in records if (record.event, record.outcome) == ("vm-start", "refused")]
-    assert records == refusals and len(records) == 1, records
+    assert len(records) == 1, records
+    assert records == refusals
     details = dict(refusals[0].details)
     check, subject = details["check"], details["component"]
-    assert refusals[0].subject == VM_NAME and (check, subject) == failed[0], (refusals, failed)
+    assert refusals[0].subject == VM_NAME
+    assert (check, subject) == failed[0], refusals
     assert f"{check} of {subject}: expected {details['expected']}, found {details['found']}" in said, said
     return failed
 

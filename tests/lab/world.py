@@ -73,14 +73,16 @@ class State:
     Attributes:
         pcrs: PCR 12 and 13 of the TPM, all banks, as the agent reads them.
         measured: the measurement log of this boot.
-        files: journal, floor and active generation, byte by byte.
+        journal, floor, generation: of the update, byte by byte.
         vm: the VM's state in libvirt.
         secrets: UUIDs of the secrets that libvirt holds.
     """
 
     pcrs: str
     measured: bytes
-    files: tuple[bytes, ...]
+    journal: bytes
+    floor: bytes
+    generation: bytes
     vm: str
     secrets: str
 
@@ -133,12 +135,12 @@ class World:
     def state(self) -> State:
         """What a refusal must leave as it was."""
         measured = b"".join(path.read_bytes() for path in sorted((self.root / "run/vmgate/measurements").iterdir()))
-        names = ("journal", "floor", "generations/current/generation.json")
-        files = tuple(path.read_bytes() if (path := self.state_folder / n).exists() else b"" for n in names)
         return State(
             pcrs=json.dumps(self.ask("measure/show")["pcrs"]),
             measured=measured,
-            files=files,
+            journal=(self.state_folder / "journal").read_bytes(),
+            floor=(self.state_folder / "floor").read_bytes(),
+            generation=(self.state_folder / "generations/current/generation.json").read_bytes(),
             vm=self.vm_state(),
             secrets=self.secrets(),
         )

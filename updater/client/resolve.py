@@ -124,7 +124,7 @@ def _unusable(option: _Option, banned: Collection[str], refused: Collection[str]
         if artifact.fsverity in banned:
             return f"{artifact.name} is refused by its publisher"
     if digest_bytes(option.data) in refused:
-        return "has failed on this host before"
+        return "failed or was rolled back on this host before"
     return None
 
 

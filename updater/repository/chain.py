@@ -78,6 +78,8 @@ def load_chain(repository: Path) -> Chain:
         delegations = targets.signed.delegations
         for name in (delegations.roles or {}) if delegations else {}:
             releases[name] = _load_listed(repository, Targets, name, listed[f"{name}.json"], targets.signed)
+    except Missing as error:
+        raise damaged(error.cause) from error
     except (RepositoryError, ValueError, KeyError) as error:
         raise damaged(f"{type(error).__name__}: {error}") from error
     return Chain(roots=roots, timestamp=timestamp, snapshot=snapshot, targets=targets, releases=releases)
@@ -145,10 +147,7 @@ def _load_roots(repository: Path) -> tuple[Held[Root], ...]:
 
 def _load_listed(repository: Path, kind: type[S], name: str, listed: MetaFile, delegator: Root | Targets) -> Held[S]:
     limit = LIMITS.snapshot if name == "snapshot" else LIMITS.targets
-    try:
-        held = _load(repository, kind, name, listed.version, limit, listed)
-    except Missing as error:
-        raise damaged(error.cause) from error
+    held = _load(repository, kind, name, listed.version, limit, listed)
     delegator.verify_delegate(name, held.metadata.signed_bytes, held.metadata.signatures)
     if held.signed.version != listed.version:
         raise damaged(f"{held.name} says that it is version {held.signed.version}")

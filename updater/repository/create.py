@@ -16,7 +16,7 @@ from content import durable
 from keys.files import create_key
 from keys.roles import key_names, releases_role, role
 from keys.signers import require_signing
-from updater.errors import RepositoryDamaged
+from updater.errors import RepositoryExists
 from updater.formats import METADATA, metadata_name
 from updater.repository.chain import FOLDER_MODE, meta_of, sign, write
 from updater.repository.periods import PERIODS, Periods, expiry
@@ -43,7 +43,7 @@ def create(
         The bytes of the first root: the trust anchor of hosts.
 
     Raises:
-        RepositoryDamaged: there is a repository already.
+        RepositoryExists: there is a repository already.
         KeysError: a key file is there already, or the passphrase is empty.
         ContentError: it could not be written.
         ValueError: names of channels are malformed or repeated, or there are none.
@@ -52,7 +52,7 @@ def create(
     if not roles or len(set(roles)) != len(roles):
         raise ValueError("channels must be distinct and at least one")
     if (repository / METADATA).exists():
-        raise RepositoryDamaged(
+        raise RepositoryExists(
             "no repository was made", cause=f"{repository} has one already", remedy="choose another folder"
         )
     require_signing()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from content import durable, locks
+from content import durable
 from content.errors import storage
 from content.fsverity import verify_file
 from documents.bundle import BundleEntry, BundleIndex
@@ -15,7 +15,7 @@ from updater.bundle import encode_head
 from updater.errors import NoSuchChannel
 from updater.formats import blob_name, release_target, target_name
 from updater.repository.chain import FILE_MODE, Chain, load_chain
-from updater.repository.refresh import LOCK
+from updater.repository.refresh import locked
 from updater.repository.release import channel_role
 from updater.repository.verify import read_target
 
@@ -37,7 +37,7 @@ def export_bundle(repository: Path, channels: Sequence[str], path: Path, have: C
         RepositoryDamaged: the repository is not consistent.
         ContentError: busy, damaged, or it could not be read or written.
     """
-    with locks.exclusive(repository / LOCK, wait=True):
+    with locked(repository, wait=True):
         chain = load_chain(repository)
         names = _metadata_names(chain, channels)
         artifacts: dict[str, int] = {}

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tuf.api.metadata import MetaFile
 
 from content import locks
 from keys.signers import open_role
-from updater.formats import metadata_name
-from updater.repository.chain import Chain, load_chain, meta_of, require_signers, sign, write
+from updater.formats import METADATA, metadata_name
+from updater.repository.chain import Chain, damaged, load_chain, meta_of, require_signers, sign, write
 from updater.repository.periods import PERIODS, Periods, expiry
 
 LOCK = ".lock"
@@ -32,8 +33,22 @@ def refresh(repository: Path, keys: Path, passphrase: bytes, *, now: int, period
         KeysError: a key does not open.
         ContentError: busy, or it could not be read or written.
     """
-    with locks.exclusive(repository / LOCK, wait=False):
+    with locked(repository, wait=False):
         Refresher(keys, passphrase, load_chain(repository)).write(repository, {}, now, periods)
+
+
+@contextmanager
+def locked(repository: Path, *, wait: bool) -> Iterator[None]:
+    """Be the only one who writes a repository; where there is none, nothing is left behind.
+
+    Raises:
+        RepositoryDamaged: there is none.
+        ContentError: busy, and ``wait`` is false.
+    """
+    if not (repository / METADATA).is_dir():
+        raise damaged(f"{repository} holds no metadata")
+    with locks.exclusive(repository / LOCK, wait=wait):
+        yield
 
 
 class Refresher:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tuf.api.metadata import TargetFile, Targets
 
-from content import locks
 from content.fsverity import digest_file
 from content.store import ContentStore
 from documents.release import Release
@@ -22,7 +21,7 @@ from updater.errors import NoSuchChannel, ReleaseRefused
 from updater.formats import BLOBS, metadata_name, release_target, target_name
 from updater.repository.chain import Chain, Held, load_chain, meta_of, require_signers, sign, write
 from updater.repository.periods import PERIODS, Periods, expiry
-from updater.repository.refresh import LOCK, Refresher
+from updater.repository.refresh import Refresher, locked
 
 _NUMBER = re.compile(r"releases/[^/]+/([0-9]+)\.json")
 
@@ -58,7 +57,7 @@ def publish(
     """
     release = Release.parse(release_bytes)
     require_signing()
-    with locks.exclusive(repository / LOCK, wait=False):
+    with locked(repository, wait=False):
         chain = load_chain(repository)
         held = channel_role(chain, release.channel)
         _require_newer(held.signed, release)

@@ -11,7 +11,7 @@ from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import TargetFile
 
 from content import durable
-from content.errors import Missing
+from content.errors import Missing, NotInStore
 from content.store import ContentStore
 from documents.release import Release
 from updater.errors import MetadataExpired
@@ -47,10 +47,9 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
         now: seconds since 1970 UTC.
 
     Raises:
-        RepositoryDamaged: metadata or a release is missing, damaged or does not belong there.
+        RepositoryDamaged: something is missing, or metadata or a release is damaged or does not belong there.
         MetadataExpired: a role's metadata is out of date.
         DigestMismatch: an artifact is damaged.
-        NotInStore: an artifact is missing.
         ContentError: it cannot be read.
     """
     chain = load_chain(repository)
@@ -62,7 +61,10 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
     artifacts = {(a.fsverity, a.length) for data in releases for a in Release.parse(data).artifacts}
     store = ContentStore(repository / BLOBS)
     for fsverity, length in sorted(artifacts):
-        store.verify(fsverity, length)
+        try:
+            store.verify(fsverity, length)
+        except NotInStore as error:
+            raise damaged(error.cause) from error
     return Inventory(
         root=chain.root.signed.version,
         channels=tuple((name, last_number(held.signed)) for name, held in chain.releases.items()),

@@ -42,7 +42,7 @@ def command(code: str, output: str) -> None:
     known = {error.code: error.explanation for error in _errors(VmgateError)} | HOOK | _lint_rules()
     if code.upper() not in known:
         raise UnknownCode(
-            f"{code[:40]} was not found", cause="nothing prints it", remedy="copy the code from the error"
+            f"the code {code[:40]!r} was not found", cause="nothing prints it", remedy="copy the code from the error"
         )
     show(output, {"code": code.upper(), "text": known[code.upper()]}, lambda: click.echo(known[code.upper()]))
 

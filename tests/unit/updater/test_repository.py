@@ -14,7 +14,7 @@ from content.errors import Busy, ContentError, DigestMismatch, Missing, NotInSto
 from documents.errors import DocumentError
 from keys.errors import KeyExists, PassphraseWrong
 from lab.publishing import DAY, NOW, PASSPHRASE, Publisher, platform, workload
-from updater.errors import MetadataExpired, NoSuchChannel, ReleaseRefused, RepositoryDamaged
+from updater.errors import MetadataExpired, NoSuchChannel, ReleaseRefused, RepositoryDamaged, RepositoryExists
 from updater.repository.chain import load_chain
 from updater.repository.create import create
 from updater.repository.export import export_bundle
@@ -73,7 +73,7 @@ def test_a_new_repository_is_what_the_architecture_says(publisher: Publisher) ->
 
 def test_a_repository_and_keys_are_never_overwritten(publisher: Publisher, tmp_path: Path) -> None:
     before = _tree(publisher.repository)
-    with pytest.raises(RepositoryDamaged, match="has one already"):
+    with pytest.raises(RepositoryExists, match="has one already"):
         create(publisher.repository, tmp_path / "k", PASSPHRASE, ("platform",), now=NOW)
     with pytest.raises(KeyExists):
         create(tmp_path / "r", publisher.keys, PASSPHRASE, ("platform",), now=NOW)

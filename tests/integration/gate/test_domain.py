@@ -6,15 +6,14 @@ Each edit is made to the XML that libvirt itself shows, as ``virsh edit`` would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from lxml import etree
 
-from lab.publisher import Desk
 from lab.refusal import refused_by_libvirt, unchanged
-from lab.world import VM_NAME, VM_UUID, World, living, serving
+from lab.world import VM_NAME, VM_UUID, World
 
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 WRAPPER = Path("/var/lib/libvirt/wrapper")
@@ -24,20 +23,12 @@ SHADOW = Path("/var/lib/libvirt/shadow")
 Edit = Callable[[etree._Element], None]
 
 
-@pytest.fixture(scope="module")
-def world(desk: Desk) -> Iterator[World]:
-    with serving(desk.repository) as url, living("domain", desk, url) as world:
-        world.run("update", "apply")
-        WRAPPER.write_text('#!/bin/sh\nexec /usr/bin/qemu-system-x86_64 "$@"\n')
-        WRAPPER.chmod(0o755)
-        SHADOW.touch(0o600)
-        yield world
-
-
 @pytest.fixture(autouse=True)
-def off(world: World) -> Iterator[None]:
-    yield
-    world.kill_vm()
+def files(world: World) -> None:
+    """In the folders of the mount namespace that the world entered."""
+    WRAPPER.write_text('#!/bin/sh\nexec /usr/bin/qemu-system-x86_64 "$@"\n')
+    WRAPPER.chmod(0o755)
+    SHADOW.touch(0o600)
 
 
 def _set(path: str, text: str) -> Edit:
