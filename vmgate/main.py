@@ -85,21 +85,10 @@ def run(arguments: list[str]) -> int:
         # The reader went away, as in `vmgate audit list | head`; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
-    except OSError as error:
-        # Each package makes errors of its own from what the system refuses it: this was our own output.
-        return _complain(
-            CommandError("the result was not printed", cause=str(error), remedy="see where standard output goes")
-        )
     except Exception as error:  # the process entry point: no traceback ever reaches a user
         if os.environ.get("VMGATE_TRACEBACK"):
             raise
-        return _complain(
-            CommandError(
-                "the command failed",
-                cause=f"{type(error).__name__}: {error}".splitlines()[0][:300],
-                remedy="run it again with VMGATE_TRACEBACK=1 and report what it prints",
-            )
-        )
+        return _complain(_unforeseen(error))
 
 
 def _usage(error: click.ClickException) -> UsageError:
@@ -108,6 +97,17 @@ def _usage(error: click.ClickException) -> UsageError:
     path = context.command_path if context is not None else "vmgate"
     cause = error.format_message().splitlines()[0].rstrip(".")
     return UsageError("the command was not run", cause=cause, remedy=f"see `{path} --help`")
+
+
+def _unforeseen(error: Exception) -> CommandError:
+    if isinstance(error, OSError):
+        # Each package makes errors of its own from what the system refuses it: this was our own output.
+        return CommandError("the result was not printed", cause=str(error), remedy="see where standard output goes")
+    return CommandError(
+        "the command failed",
+        cause=f"{type(error).__name__}: {error}".splitlines()[0][:300],
+        remedy="run it again with VMGATE_TRACEBACK=1 and report what it prints",
+    )
 
 
 def _complain(error: VmgateError) -> int:

@@ -359,7 +359,7 @@ def test_an_unknown_setting_keeps_the_agent_away(bench: Bench) -> None:
 def test_an_edited_audit_trail_is_refused(bench: Bench, edit: Callable[[list[bytes]], list[bytes]]) -> None:
     host = bench.off()
     assert host.vmgate("audit", "verify").exit == 0
-    with edited(bench.var / "audit/trail.jsonl", lambda _: b"".join(edit(data.splitlines(keepends=True)))):
+    with edited(bench.var / "audit/trail.jsonl", lambda data: b"".join(edit(data.splitlines(keepends=True)))):
         before = command.state(bench.var)
         refused(host.vmgate("audit", "verify"), 5)
         refused(bench.agent(), 5)

@@ -105,7 +105,10 @@ def test_a_revocation_does_not_wait_for_the_publisher_of_what_it_revokes() -> No
 def test_what_failed_here_is_not_offered_again_but_its_successor_is() -> None:
     failed = [digest_bytes(_p(2).encode())]
     resolution = _resolve(_p(2), active=_active(_p(1)), refused=failed)
-    assert (resolution.new, resolution.held_back) == (False, ("platform 2: failed or was rolled back on this host before",))
+    assert (resolution.new, resolution.held_back) == (
+        False,
+        ("platform 2: failed or was rolled back on this host before",),
+    )
     assert _resolve(_p(3), active=_active(_p(1)), refused=failed).new
     # An active release is never counted against itself.
     assert not _resolve(_p(2), active=_active(_p(2)), refused=failed).held_back
