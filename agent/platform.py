@@ -25,7 +25,7 @@ from measure.appraise import Claims, Reference, appraise
 from measure.cel import CelRecord
 from measure.log import MeasurementLog
 from measure.pcr import LAUNCH_PCR, VMM_PCR
-from measure.predict import switch_event, vmm_pcr_fresh, vmm_pcr_switch
+from measure.predict import events_of, switch_event, vmm_pcr_switch
 from measure.tpm import Tpm
 
 KERNEL_COMMAND_LINE = Path("/proc/cmdline")
@@ -78,35 +78,30 @@ class Platform:
         self._extend_missing(release)
         self._measure_host()
 
-    def switch(self, release: Release) -> None:
-        """Measure the VMM of another release within the boot: the switch first, then the components."""
-        event = switch_event(release.channel, release.number, release.reference)
-        switches = [entry for entry in self._vmm_events() if entry.event == "vmm-switch"]
-        if switches[-1:] != [event]:
-            self._log.extend(VMM_PCR, event)
-        self._extend_missing(release)
+    def change(self, release: Release) -> None:
+        """Measure the VMM of a release that became active: after another one as a switch, and then the components."""
+        if not self._begun(release):
+            self._log.extend(VMM_PCR, switch_event(release.channel, release.number, release.reference))
+        self.enter(release)
 
-    def can_switch(self, release: Release) -> bool:
-        """Whether the release's publisher signed a policy for a switch from what this boot measured.
+    def can_change(self, release: Release) -> bool:
+        """Whether this boot may be brought into a release's state.
 
-        A switch that was begun is to be finished, whatever it leads to.
+        So it is if nothing was measured yet, if the change was begun, or if its publisher signed the switch to it from
+        what this boot measured.
         """
-        event = switch_event(release.channel, release.number, release.reference)
-        if [entry for entry in self._vmm_events() if entry.event == "vmm-switch"][-1:] == [event]:
-            return True
-        after = self.predicted(release)
-        return any(dict(policy.pcrs).get(VMM_PCR) == after for policy in release.policies)
-
-    def predicted(self, release: Release) -> str:
-        """The VMM PCR (SHA-256, hexadecimal) after a switch to a release from what this boot measured."""
         now = self._tpm.read_pcrs("sha256", (VMM_PCR,))[VMM_PCR].hex()
-        if not self.measured():
-            return vmm_pcr_fresh(release.reference)
-        return vmm_pcr_switch(now, release.channel, release.number, release.reference)
+        after = vmm_pcr_switch(now, release.channel, release.number, release.reference)
+        signed = any(dict(policy.pcrs).get(VMM_PCR) == after for policy in release.policies)
+        return signed or self._begun(release)
 
-    def measured(self) -> bool:
-        """Whether the VMM has been measured in this boot."""
-        return bool(self._vmm_events())
+    def _begun(self, release: Release) -> bool:
+        """Whether all that this boot measured last is a beginning of the release, or a switch to it."""
+        events = self._vmm_events()
+        switches = [event for event in events if event.event == "vmm-switch"]
+        if switches:
+            return switches[-1] == switch_event(release.channel, release.number, release.reference)
+        return events == list(events_of(release.reference))[: len(events)]
 
     def _vmm_events(self) -> list[MeasuredEvent]:
         return [record.content for record in self._log.records() if record.pcr == VMM_PCR]

@@ -150,7 +150,7 @@ class Updates:
                 self._require_components(self._generations.load(previous).platform)
             with self._turn:
                 generation = self._update.roll_back()
-                if generation is not None and self._platform.can_switch(generation.platform):
+                if generation is not None and self._platform.can_change(generation.platform):
                     self._measure(generation.platform, left.platform)
             return self._told(generation, changed=True)
 
@@ -233,8 +233,8 @@ class Updates:
         If nobody signed a switch to it from what this boot measured, it waits for the next boot, which measures nothing
         but it; until then it is unconfirmed and no VM starts.
         """
-        same = old is None or old.platform == generation.platform
-        return same or not self._platform.measured() or self._platform.can_switch(generation.platform)
+        same = old is not None and old.platform == generation.platform
+        return same or self._platform.can_change(generation.platform)
 
     def _require_components(self, release: Release) -> None:
         hook = next((value.fsverity for value in release.reference if value.component == "vmgate/hook"), "")
@@ -265,11 +265,9 @@ class Updates:
         self.raise_epoch(generation.platform)
 
     def _measure(self, platform: Release, old: Release | None) -> None:
-        """Measure a switch within a boot, or, where nothing or only a part was measured yet, the whole."""
-        if old is not None and old != platform and self._platform.measured():
-            self._platform.switch(platform)
-        else:
-            self._platform.enter(platform)
+        """Measure a platform that changed; one that did not was measured before."""
+        if platform != old:
+            self._platform.change(platform)
 
     def _told(
         self, generation: Generation | None, *, changed: bool, held_back: tuple[str, ...] = ()
