@@ -82,13 +82,19 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _complain(_usage(error))
     except BrokenPipeError:
-        # The reader went away, as in `vmgate audit list | head`; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away, as in `vmgate audit list | head`.
+        _give_up_output()
         return Exit.FAILED
     except Exception as error:  # the process entry point: no traceback ever reaches a user
         if os.environ.get("VMGATE_TRACEBACK"):
             raise
         return _complain(_unforeseen(error))
+
+
+def _give_up_output() -> None:
+    """Keep the interpreter from trying, and complaining, once more at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: click.ClickException) -> UsageError:
@@ -102,6 +108,7 @@ def _usage(error: click.ClickException) -> UsageError:
 def _unforeseen(error: Exception) -> CommandError:
     if isinstance(error, OSError):
         # Each package makes errors of its own from what the system refuses it: this was our own output.
+        _give_up_output()
         return CommandError("the result was not printed", cause=str(error), remedy="see where standard output goes")
     return CommandError(
         "the command failed",
