@@ -29,6 +29,7 @@ FOLDERS = (
     "/var/lib/swtpm-localca",
 )
 PRIVATE = "/var/lib/libvirt/.vmgate-private"
+KVM = Path("/dev/kvm")
 START_GUARD = 60.0
 STOP_GUARD = 30.0
 
@@ -82,6 +83,8 @@ def enter_namespace(folder: Path) -> None:
         source.mkdir(parents=True, exist_ok=True)
         source.chmod(0o755)
         _mount(str(source), target, _MS_BIND)
+    if KVM.exists():
+        _open_kvm()
     Path(PRIVATE).touch()
     # swtpm_setup runs as this user and keeps its local CA there.
     shutil.chown("/var/lib/swtpm-localca", "tss", "root")
@@ -90,9 +93,20 @@ def enter_namespace(folder: Path) -> None:
     Path("/etc/libvirt/hooks").mkdir()
 
 
+def _open_kvm() -> None:
+    """Let QEMU's user open /dev/kvm, whatever group the machine gave it.
+
+    libvirt itself may open it. If QEMU may not, what libvirt learnt about QEMU never fits, and it asks anew each time.
+    """
+    node = Path("/run/kvm")
+    os.mknod(node, stat.S_IFCHR, KVM.stat().st_rdev)
+    node.chmod(0o666)
+    _mount(str(node), str(KVM), _MS_BIND)
+
+
 def leave_folders() -> None:
     """Take the folders away again, before what they lie on is removed: on a removed folder nothing can be mounted."""
-    for target in (*reversed(FOLDERS), "/run"):
+    for target in (*([str(KVM)] if KVM.exists() else []), *reversed(FOLDERS), "/run"):
         _check(_libc.umount2(target.encode(), _MNT_DETACH), f"umount {target}")
 
 
