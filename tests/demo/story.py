@@ -21,7 +21,7 @@ from pathlib import Path
 import agent as agent_package
 from lab.host import Host, Result
 from lab.libvirt_host import LibvirtHost
-from lab.publisher import VM_NAME, VMGATE, Desk
+from lab.publisher import HIDE, VM_NAME, VMGATE, Desk
 
 GATE_LINE = "error[AG010]"
 
@@ -114,11 +114,11 @@ def keys_and_repository(story: Story) -> str:
     """Step 1."""
     print("  $ vmgate repo init repository --keys keys --anchor root.json      (as the publisher)")
     say(story.desk.init())
-    seen = subprocess.run(
-        ["unshare", "-m", "sh", "-ec", f"mount -t tmpfs tmpfs {story.folder}/host; ls {story.folder}/host"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    require(seen == "", "the publisher sees the host")
+    canary = story.folder / "host/canary"
+    canary.touch()
+    seen = story.desk.isolated("find", canary.parent, *HIDE, "-mindepth", "1")
+    canary.unlink()
+    require(seen == "", f"the publisher sees the host: {seen[:200]}")
     for path in story.desk.keys.glob("*.pem"):
         require("ENCRYPTED" in path.read_text().splitlines()[0], f"{path} is not encrypted")
     return f"{len(list(story.desk.keys.glob('*.pem')))} keys, all encrypted; root 2 of 3"

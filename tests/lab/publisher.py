@@ -46,19 +46,23 @@ class Desk:
         self._passphrase.write_text(PASSPHRASE + "\n")
 
     def vmgate(self, *arguments: str | Path) -> str:
-        """Run the publisher's command in a mount namespace that hides the host; returns what it printed."""
+        """Run the publisher's command where the host cannot be seen; returns what it printed."""
+        return self.isolated(VMGATE, *arguments)
+
+    def isolated(self, *program: str | Path) -> str:
+        """Run a program in a mount namespace that hides the host; returns what it printed."""
         lines = ["mount --make-rprivate /", f"mount -t tmpfs tmpfs {self._hidden}"]
         lines += [f"[ ! -d {place} ] || mount -t tmpfs tmpfs {place}" for place in HIDE]
         lines += [f"[ ! -e {program} ] || mount --bind /dev/null {program}" for program in HIDDEN_PROGRAMS]
         lines += ['exec "$@"']
         self._hidden.mkdir(parents=True, exist_ok=True)
-        command = ["unshare", "-m", "sh", "-ec", "\n".join(lines), "sh", str(VMGATE), *map(str, arguments)]
+        command = ["unshare", "-m", "sh", "-ec", "\n".join(lines), "sh", *map(str, program)]
         environment = {"PATH": os.environ["PATH"], "VMGATE_PASSPHRASE_FILE": str(self._passphrase), "HOME": "/nowhere"}
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=600
         )
         if done.returncode:
-            raise RuntimeError(f"vmgate {' '.join(map(str, arguments))} exited {done.returncode}: {done.stderr}")
+            raise RuntimeError(f"{' '.join(map(str, program))} exited {done.returncode}: {done.stderr}")
         return done.stdout
 
     def init(self) -> str:
