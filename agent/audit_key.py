@@ -18,8 +18,8 @@ from documents.audit import AuditBroken, AuditHead, SignedHead
 from documents.host_state import PurposeKey
 from documents.release import Release
 from measure.errors import QuoteRefused, SealShut
-from measure.pcr import VMM_PCR
-from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref
+from measure.guard import read_state, told
+from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref, state_of
 from measure.quote import verify_certified_key
 from measure.structures import parse_signature, refused, verify_signature
 from measure.templates import PURPOSE_ATTRIBUTES
@@ -73,26 +73,19 @@ class AuditKey:
         """
         key = _read_key(self._paths)
         head = self._audit.head
-        found = self._tpm.read_pcrs("sha256", (VMM_PCR,))[VMM_PCR].hex()
-        for policy in release.policies:
-            if policy.epoch == PURPOSE_EPOCH and dict(policy.pcrs).get(VMM_PCR) == found:
-                signature = self._tpm.sign(
-                    key.public,
-                    key.private,
-                    SignedHead.message(head),
-                    key=key.key,
-                    channel=key.channel,
-                    policy=policy,
-                )
-                signed = SignedHead(head=head, signature=signature)
-                durable.write_file(signed_head_path(self._paths.audit), signed.encode())
-                return
-        raise SealShut(
-            "the audit trail's head was not signed",
-            cause=f"no policy of the release is for PCR {VMM_PCR} = {found}",
-            remedy="reboot to measure all anew",
-            term="state",
+        state = read_state(self._tpm, release.policies)
+        policies = state_of(release.policies, PURPOSE_EPOCH, state)
+        if not policies:
+            raise SealShut(
+                "the audit trail's head was not signed",
+                cause=f"no policy of the release is for {told(state)}",
+                remedy="reboot to measure all anew",
+                term="state",
+            )
+        signature = self._tpm.sign(
+            key.public, key.private, SignedHead.message(head), key=key.key, channel=key.channel, policy=policies[0]
         )
+        durable.write_file(signed_head_path(self._paths.audit), SignedHead(head=head, signature=signature).encode())
 
 
 def _read_key(paths: HostPaths) -> PurposeKey:

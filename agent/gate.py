@@ -74,15 +74,10 @@ class Gate:
         except VmgateError as error:
             # A check that could not be made is a check that failed.
             findings.append(make_finding("could-not-check", name, "fail", "a whole check", told(error)))
-        verdict = Verdict(subject=name, level=self._level(), time=max(0, self._clock()), findings=tuple(findings))
+        # The platform's appraisal found the level; without one it is the lowest.
+        level = next((finding.found for finding in findings if finding.check == "assurance-level"), "L0")
+        verdict = Verdict(subject=name, level=level, time=max(0, self._clock()), findings=tuple(findings))
         return Judgement(verdict=verdict, plan=None if verdict.status == "contraindicated" else vm)
-
-    def _level(self) -> str:
-        """The assurance level; the lowest where the TPM does not answer."""
-        try:
-            return self._platform.level
-        except VmgateError:
-            return "L0"
 
     def _check(
         self, name: str, untrusted_xml: bytes, generation: Generation | None, findings: list[Finding]

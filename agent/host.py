@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.audit_key import AuditKey
+from agent.boot_logs import BootLogs
 from agent.components import Components
 from agent.gate import Gate
 from agent.launch import Launcher
@@ -28,7 +29,7 @@ from documents.host_state import Generation
 from documents.release import Release
 from documents.verdict import Verdict
 from measure.log import MeasurementLog
-from measure.pcr import LAUNCH_PCR, VMM_PCR
+from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +43,8 @@ class Host:
         self.store = ContentStore(paths.store)
         components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook))
         self.log = MeasurementLog.open(paths.measurements, outside.tpm)
-        self.platform = Platform(
-            outside.tpm, self.log, components, self.store, outside.anchor.identity, paths.settings, outside.clock,
-            self._earlier,
-        )  # fmt: skip
+        self.before = BootLogs(settings.tpm)
+        self.platform = Platform(outside, self.log, self.before, components, self.store, self._earlier)
         self.keys = VmKeys(paths, outside.tpm)
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
         plan = Plan(paths, self.store, settings.accelerator)
@@ -63,7 +62,7 @@ class Host:
         return self.updates.active()
 
     def start(self) -> None:
-        """Bring the host up: finish or undo a cut update, measure the VMM, define the VMs.
+        """Finish or undo a cut update, and measure and judge the VMM. libvirt need not run yet, and better does not.
 
         Whatever fails here is recorded and leaves the gate closed; the agent still answers why.
         """
@@ -80,18 +79,26 @@ class Host:
         outcome = "refused" if verdict is None or verdict.status == "contraindicated" else "done"
         self.outside.audit.append(
             "platform-appraisal", outcome, "platform", "agent",
-            verdict=verdict.status if verdict else "none", level=self.platform.level,
+            verdict=verdict.status if verdict else "none",
+            level=verdict.level if verdict else self.platform.least_level,
         )  # fmt: skip
         self.sign_audit()
-        self.define_vms()
-        self._try("what an earlier agent left was not cleared up", lambda: self.launcher.begin(self.vms.all()))
 
-    def define_vms(self) -> None:
+    def take_over(self) -> bool:
+        """Let libvirt know the VMs and clear up what an earlier agent left; returns whether libvirt took it all.
+
+        The gate must be answering by now: libvirt may be starting VMs on its own, and until it has it answers nobody.
+        """
+        defined = self.define_vms()
+        left = "what an earlier agent left was not cleared up"
+        return self._try(left, lambda: self.launcher.begin(self.vms.all())) and defined
+
+    def define_vms(self) -> bool:
         """Let libvirt know the VMs of the active releases; each that fails is told, and the others go on."""
-        self._try("the VMs were not defined", self.vms.define_all)
+        return self._try("the VMs were not defined", self.vms.define_all)
 
-    def _try(self, what: str, step: Callable[[], None]) -> None:
-        """Do what the agent can be without: it must come up to say what is wrong.
+    def _try(self, what: str, step: Callable[[], None]) -> bool:
+        """Do what the agent can be without: it must come up to say what is wrong. Returns whether it was done.
 
         Raises:
             DocumentNewer: the state is a newer vmgate's, which this one must leave alone.
@@ -102,6 +109,8 @@ class Host:
             raise
         except VmgateError as error:
             log.warning("%s: %s", what, error)
+            return False
+        return True
 
     def sign_audit(self) -> None:
         """Sign the head of the audit trail; outside approved states there is nothing to sign it with."""
@@ -121,11 +130,23 @@ class Host:
             log.warning("the platform was not appraised: %s", error)
             return None
 
+    def level(self) -> str:
+        """The assurance level as far as this host knows it."""
+        generation = self.generation()
+        verdict = self.verdict(generation) if generation else None
+        return verdict.level if verdict else self.platform.least_level
+
     def evidence(self, nonce: bytes) -> Evidence:
-        """A quote over a verifier's nonce, and the logs that explain it."""
-        tpm = self.outside.tpm
+        """A quote over a verifier's nonce, and the logs that explain it.
+
+        What ran before vmgate is told only where the platform release says what that should be.
+        """
+        tpm, generation = self.outside.tpm, self.generation()
+        boot_log = self.before.boot() if generation and generation.platform.of_kind("host-image") else b""
+        pcrs = (*(BOOT_PCRS if boot_log else ()), LAUNCH_PCR, VMM_PCR)
         # Under the lock that extends hold: quote and log must be of one moment.
         with tpm.lock:
-            attest, signature = tpm.quote(nonce, {"sha256": (LAUNCH_PCR, VMM_PCR)})
+            attest, signature = tpm.quote(nonce, {"sha256": pcrs})
             ak, cel = tpm.create_ak(), self.log.encode()
-        return Evidence(attest=attest, signature=signature, ak=ak, boot_log=b"", ima=b"", cel=cel)
+        ima = self.before.ima() if boot_log else b""
+        return Evidence(attest=attest, signature=signature, ak=ak, boot_log=boot_log, ima=ima, cel=cel)

@@ -24,8 +24,8 @@ class HostPaths:
 
     @property
     def anchor(self) -> Path:
-        """The trust anchor: TUF root metadata as given to ``init``."""
-        return self.root / "etc/vmgate/root.json"
+        """The trust anchor: TUF root metadata as given to ``init``. State, so that ``/etc`` can be read-only."""
+        return self.state / "root.json"
 
     @property
     def state(self) -> Path:

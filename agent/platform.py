@@ -7,70 +7,69 @@ is found by looking again (``recheck``), which extends nothing. This module does
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from agent.boot_logs import BootLogs
 from agent.components import Component, Components
+from agent.outside import Outside
 from content import durable
 from content.errors import ContentError
 from content.fsverity import digest_bytes, digest_file
 from content.store import ContentStore
 from documents.event import MeasuredEvent
 from documents.host_files import ABSENT
+from documents.host_image import HostImage
 from documents.host_state import Generation
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
-from measure.appraise import Claims, Reference, appraise
+from measure.appraise import COMMAND_LINE, LOCAL_FILES, Claims, Reference, appraise, local_reference
+from measure.boot import Booted, explain
 from measure.cel import CelRecord
+from measure.errors import LogRefused
 from measure.log import MeasurementLog
-from measure.pcr import LAUNCH_PCR, VMM_PCR
+from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, switch_event, vmm_pcr_switch
-from measure.tpm import Tpm
 
 KERNEL_COMMAND_LINE = Path("/proc/cmdline")
-LIBVIRTD = Path("/usr/sbin/libvirtd")
-QEMU_CONF = Path("/etc/libvirt/qemu.conf")
-"""How libvirt isolates QEMU: its user, sVirt, seccomp."""
 
 
 class Platform:
     """Measures and appraises the platform.
 
     Args:
-        tpm: the host's TPM.
+        outside: of this host.
         log: vmgate's measurement log of this boot.
+        before: the logs of what ran before vmgate.
         components: finds what the VMM is made of.
-        store: holds the security policy.
-        identity: fs-verity digest of the trust anchor.
-        settings: path of the host's settings, measured as host-local.
-        clock: gives seconds since 1970 UTC.
+        store: holds the security policy and the host image.
         earlier: gives the workload releases that were active before and whose VMs may still run.
     """
 
     def __init__(
         self,
-        tpm: Tpm,
+        outside: Outside,
         log: MeasurementLog,
+        before: BootLogs,
         components: Components,
         store: ContentStore,
-        identity: str,
-        settings: Path,
-        clock: Callable[[], int],
         earlier: Callable[[], tuple[Release, ...]],
     ) -> None:
-        self._tpm = tpm
+        self._tpm = outside.tpm
+        self._identity = outside.anchor.identity
+        self._settings = outside.paths.settings
+        self._clock = outside.clock
         self._log = log
+        self._before = before
         self._components = components
         self._store = store
-        self._identity = identity
-        self._settings = settings
-        self._clock = clock
         self._earlier = earlier
+        self._image: tuple[str, HostImage] | None = None
 
     @property
-    def level(self) -> str:
-        """Assurance level. L2 needs a root that was verified before it ran, which nothing here shows yet."""
+    def least_level(self) -> str:
+        """The assurance level of a host that nothing more is known of. Only an appraisal can find L2."""
         return "L0" if self._tpm.software() else "L1"
 
     def enter(self, release: Release) -> None:
@@ -90,9 +89,10 @@ class Platform:
         So it is if nothing was measured yet, if the change was begun, or if its publisher signed the switch to it from
         what this boot measured.
         """
-        now = self._tpm.read_pcrs("sha256", (VMM_PCR,))[VMM_PCR].hex()
-        after = vmm_pcr_switch(now, release.channel, release.number, release.reference)
-        signed = any(dict(policy.pcrs).get(VMM_PCR) == after for policy in release.policies)
+        wanted = {index for policy in release.policies for index, _ in policy.pcrs} | {VMM_PCR}
+        state = {index: value.hex() for index, value in self._tpm.read_pcrs("sha256", wanted).items()}
+        state[VMM_PCR] = vmm_pcr_switch(state[VMM_PCR], release.channel, release.number, release.reference)
+        signed = any(dict(policy.pcrs).items() <= state.items() for policy in release.policies)
         return signed or self._begun(release)
 
     def _begun(self, release: Release) -> bool:
@@ -118,14 +118,15 @@ class Platform:
     def _measure_host(self) -> None:
         """Extend what is local to this host, once a boot."""
         logged = {record.content.subject for record in self._log.records() if record.content.event == "host"}
-        for subject, digest in (
-            ("host/libvirtd", _digest(LIBVIRTD)),
-            ("host/kernel-command-line", digest_bytes(durable.read_file(KERNEL_COMMAND_LINE, 100_000))),
-            ("host/qemu.conf", _digest(QEMU_CONF)),
-            ("host/settings", _digest(self._settings)),
-        ):
+        for subject, digest in self._local().items():
             if subject not in logged:
                 self.note("host", subject, digest)
+
+    def _local(self) -> dict[str, str]:
+        """Digests of what is local to this host, as it is now, by the subject of its event."""
+        paths = {subject: Path(path) for subject, path in LOCAL_FILES.items()} | {"host/settings": self._settings}
+        command_line = digest_bytes(durable.read_file(KERNEL_COMMAND_LINE, 100_000))
+        return {COMMAND_LINE: command_line} | {subject: _digest(path) for subject, path in paths.items()}
 
     def note(self, event: str, subject: str, fsverity: str) -> None:
         """Extend one event into the launch PCR."""
@@ -144,22 +145,55 @@ class Platform:
         (artifact,) = release.of_kind("security-policy")
         return SecurityPolicy.parse(self._store.read(artifact.fsverity, artifact.length))
 
+    def image(self, release: Release) -> HostImage | None:
+        """What hosts of a platform release boot; None where it does not say.
+
+        Raises:
+            ContentError: it is not in the store as it was signed.
+        """
+        artifact = next(iter(release.of_kind("host-image")), None)
+        if artifact is None:
+            return None
+        if self._image is None or self._image[0] != artifact.fsverity:
+            # Kept, because it has megabytes and is asked for at each start.
+            image = HostImage.parse(self._store.read(artifact.fsverity, artifact.length))
+            self._image = (artifact.fsverity, image)
+        return self._image[1]
+
     def appraise(self, generation: Generation) -> Verdict:
         """Judge this boot's measurements by the active releases."""
+        platform = generation.platform
+        image = self.image(platform)
         # Under the lock that extends hold: values and log must be of one moment.
         with self._tpm.lock:
-            pcrs = self._tpm.read_pcrs("sha256", (LAUNCH_PCR, VMM_PCR))
+            pcrs = self._tpm.read_pcrs("sha256", (*BOOT_PCRS, LAUNCH_PCR, VMM_PCR) if image else (LAUNCH_PCR, VMM_PCR))
             records = self._log.records()
-        claims = Claims(level=self.level, records=records, pcrs=pcrs)
-        platform = generation.platform
+        claims = Claims(
+            chip=not self._tpm.software(),
+            records=records,
+            pcrs={index: pcrs[index] for index in (LAUNCH_PCR, VMM_PCR)},
+            boot=self._booted(pcrs) if image else None,
+        )
         reference = Reference(
             identity=self._identity,
             platform=platform,
             workloads=generation.workloads,
             policy=self.policy(platform),
             earlier=tuple(release for release in self._earlier() if release not in generation.workloads),
+            image=image,
         )
         return appraise(claims, reference, self._clock())
+
+    def _booted(self, pcrs: Mapping[int, bytes]) -> Booted | None:
+        """What ran before vmgate; None where the logs do not explain the PCRs, which the appraisal will say."""
+        try:
+            return explain(
+                self._before.boot(),
+                self._before.ima(),
+                lambda values: all(values.get(index) == pcrs[index] for index in BOOT_PCRS),
+            )
+        except LogRefused:
+            return None
 
     def recheck(self, release: Release) -> tuple[Finding, ...]:
         """Digest every component again and compare; extends nothing."""
@@ -167,6 +201,11 @@ class Platform:
         findings: list[Finding] = []
         for component in self._components.find(release):
             findings.extend(_compare(component, expected[component.name]))
+        wanted, found = local_reference(self.image(release)), self._local()
+        findings.extend(
+            _finding(subject, "pass" if found[subject] == digest else "fail", digest, found[subject])
+            for subject, digest in wanted.items()
+        )
         return tuple(findings)
 
 

@@ -149,7 +149,7 @@ class Service:
             "platform": verdict.status if verdict else "not appraised",
             "update": host.updates.state() if generation else "no release yet: run `vmgate update apply`",
             "audit": f"{host.outside.audit.head.sequence} records",
-            "level": host.platform.level,
+            "level": verdict.level if verdict else host.platform.least_level,
             "releases": releases,
             "refused": refused,
         }

@@ -79,10 +79,10 @@ def write(
 ) -> tuple[str, ...]:
     """Do it; returns what was done, for people."""
     audit.append("host-init", "started", "host", "command init", repository=anchor.identity)
-    durable.write_file(paths.settings, settings_bytes, 0o644)
     hook = Path(settings.hook)
     durable.make_directory(hook.parent, 0o755)
-    durable.write_file(hook, hook_bytes(), 0o755)
+    _write_new(paths.settings, settings_bytes, 0o644)
+    _write_new(hook, hook_bytes(), 0o755)
     ak = tpm.create_ak()
     durable.make_directory(paths.ak.parent)
     durable.write_file(paths.ak, ak, 0o644)
@@ -95,6 +95,16 @@ def write(
         f"libvirt hook: {hook}, sha256:{digest_bytes(hook_bytes())}; libvirtd reads it when it starts next",
         "libvirt domains that no release defines are refused from now on",
     )
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file unless it holds just that: on a verified root it is there, and nothing can be written."""
+    try:
+        if durable.read_file(path, MAX_HOOK) == data:
+            return
+    except Missing:
+        pass
+    durable.write_file(path, data, mode)
 
 
 def make_directories(paths: HostPaths) -> None:

@@ -16,6 +16,7 @@ from documents.definition import VmDefinition
 from documents.host_state import SealedKey, WrappedVmKey
 from documents.release import Release
 from measure import guard
+from measure.pcr import SECURE_BOOT_PCR
 from measure.tpm import Tpm
 
 
@@ -40,7 +41,9 @@ class VmKeys:
         if self.ready():
             return
         durable.make_directory(self._paths.sealed_key.parent)
-        _, sealed = guard.create(self._tpm, release.channel, release.epoch, release.policy_keys[0], os.urandom)
+        _, sealed = guard.create(
+            self._tpm, release.channel, release.epoch, release.policy_keys[0], os.urandom, _local_pcrs(release)
+        )
         durable.write_file(self._paths.sealed_key, sealed.encode())
 
     def open_host_key(self, release: Release) -> bytes:
@@ -69,6 +72,7 @@ class VmKeys:
                 epoch=release.epoch,
                 key=release.policy_keys[0],
                 counter=self._tpm.counter() + 1,
+                local_pcrs=_local_pcrs(release),
             )
             durable.write_file(self._paths.sealed_key, sealed.encode())
         if self._tpm.counter() >= sealed.counter:
@@ -91,3 +95,8 @@ class VmKeys:
             wrapped = guard.wrap(host_key, definition.uuid, os.urandom(guard.KEY_SIZE), os.urandom)
             durable.write_file(path, wrapped.encode())
         return guard.unwrap(host_key, wrapped, definition.uuid).hex()
+
+
+def _local_pcrs(release: Release) -> tuple[int, ...]:
+    """Where a release judges Secure Boot, its keys and what they let run must stay as they are."""
+    return (SECURE_BOOT_PCR,) if release.of_kind("host-image") else ()

@@ -173,7 +173,16 @@ def _remove(name: str) -> str:
     return f"`virsh undefine {name} --keep-nvram` removes another domain of that name, then `vmgate vm start {name}`"
 
 
+BEFORE = frozenset(
+    {
+        "boot-log", "secure-boot", "secure-boot-variable", "secure-boot-authority", "boot-application", "boot-section",
+        "boot-phase", "firmware", "ima-list", "ima-file", "ima-violation", "start-order", "host-local",
+    }
+)  # fmt: skip
+"""Checks of what ran before vmgate or beside it."""
+
 WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
+    (BEFORE, "this boot is not the one that was signed: reboot into the signed image; if it stays, install it again"),
     (frozenset({"component-now"}), "a file of the VMM was changed: reinstall its package, or `vmgate update rollback`"),
     (
         frozenset({"domain", "lint"}),

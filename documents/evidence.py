@@ -14,6 +14,10 @@ from documents.canonical import Json
 from documents.document import Document
 from documents.fields import Fields, encode_bytes
 
+BOOT_LOG_LIMIT = 4_000_000
+IMA_LIMIT = 32_000_000
+"""Most bytes of the logs of what ran before vmgate."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence(Document):
@@ -45,8 +49,8 @@ class Evidence(Document):
             attest=fields.take_bytes("attest", 2_000),
             signature=fields.take_bytes("signature", 1_000),
             ak=fields.take_bytes("ak", 1_000),
-            boot_log=fields.take_bytes("boot_log", 4_000_000),
-            ima=fields.take_bytes("ima", 32_000_000),
+            boot_log=fields.take_bytes("boot_log", BOOT_LOG_LIMIT),
+            ima=fields.take_bytes("ima", IMA_LIMIT),
             cel=fields.take_bytes("cel", 8_000_000),
         )
 

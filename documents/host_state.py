@@ -173,6 +173,7 @@ class SealedKey(Document):
         epoch: security epoch in the policyRef.
         counter: highest value of the host's NV counter at which it opens.
         key: the policy key whose policies open it.
+        local_pcrs: further PCRs whose values of then it needs, in ascending order; 7 where Secure Boot is judged.
     """
 
     TYPE: ClassVar[str] = "vmgate.sealed-key"
@@ -184,18 +185,23 @@ class SealedKey(Document):
     epoch: int
     counter: int
     key: PolicyKey
+    local_pcrs: tuple[int, ...]
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """See ``Document.read``."""
-        return cls(
+        sealed = cls(
             public=fields.take_bytes("public", 2_000),
             private=fields.take_bytes("private", 2_000),
             channel=fields.take_name("channel"),
             epoch=fields.take_int("epoch", 1, MAX_NUMBER),
             counter=fields.take_int("counter", 0, 2**62),
             key=PolicyKey.read(fields.take("key")),
+            local_pcrs=fields.take_ints("local_pcrs", 0, 23, 24),
         )
+        if list(sealed.local_pcrs) != sorted(sealed.local_pcrs):
+            raise fields.wrong("local_pcrs", "is not in ascending order")
+        return sealed
 
     def members(self) -> dict[str, Json]:
         """See ``Document.members``."""
@@ -206,6 +212,7 @@ class SealedKey(Document):
             "epoch": self.epoch,
             "counter": self.counter,
             "key": self.key.members(),
+            "local_pcrs": list(self.local_pcrs),
         }
 
 

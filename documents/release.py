@@ -25,6 +25,7 @@ KINDS = (
     "firmware-vars",
     "hook",
     "host-files",
+    "host-image",
     "image",
     "security-policy",
     "vmgate-build",
@@ -224,7 +225,7 @@ class Release(Document):
             artifacts=fields.take_list("artifacts", Artifact.read, 10_000),
             reference=fields.take_list("reference", ReferenceValue.read, 64),
             policy_keys=fields.take_list("policy_keys", PolicyKey.read, 4),
-            policies=fields.take_list("policies", SignedPolicy.read, 64),
+            policies=fields.take_list("policies", SignedPolicy.read, 256),
             refused=fields.take_texts("refused", COORDINATE, 1_000, 64),
         )
         release._require_consistent(fields)

@@ -7,9 +7,10 @@ same function that the host's own gate uses. This module does not fetch releases
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 from documents.evidence import Evidence
+from documents.host_image import HostImage
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Verdict
@@ -20,27 +21,36 @@ from measure.appraise import Reference, appraise, claims_from_evidence
 NOTHING_ALLOWED = SecurityPolicy(allow=(), max_vcpus=1, max_memory_mib=64)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a host is compared with, as bytes, all of it as the verifier trusts it.
+
+    Attributes:
+        releases: the releases that the host should run, one of them a platform's. Of several of one workload channel
+            the newest counts, and the others explain VMs that still run.
+        anchor: root metadata of the repository; None takes the repository's identity from the release.
+        policy: the platform release's security policy; None stands for one that allows nothing.
+        image: the platform release's host image; needed where it has one.
+    """
+
+    releases: tuple[bytes, ...]
+    anchor: bytes | None
+    policy: bytes | None
+    image: bytes | None = None
+
+
 def verify_evidence(
-    untrusted_evidence: bytes,
-    *,
-    releases: Iterable[bytes],
-    anchor: bytes | None,
-    ak: bytes,
-    nonce: bytes,
-    policy: bytes | None,
-    time: int,
+    untrusted_evidence: bytes, expected: Expected, *, ak: bytes, nonce: bytes, time: int, chip: bool = False
 ) -> Verdict:
     """Judge evidence.
 
     Args:
         untrusted_evidence: one Evidence document.
-        releases: the releases that the host should run, one of them a platform's; as the verifier trusts them. Of
-            several of one workload channel the newest counts, and the others explain VMs that still run.
-        anchor: root metadata of the repository; None takes the repository's identity from the release.
+        expected: what it is compared with.
         ak: TPMT_PUBLIC of the host's attestation key, as enrolled.
         nonce: what the verifier sent, at least 16 bytes.
-        policy: the platform release's security policy; None stands for one that allows nothing.
         time: seconds since 1970 UTC.
+        chip: whether the enrolment showed the key to be a TPM chip's.
 
     Raises:
         VerifierUnready: not exactly one platform release.
@@ -48,7 +58,7 @@ def verify_evidence(
         LogRefused: the logs do not explain the quote.
         DocumentError: malformed evidence or release.
     """
-    parsed = [Release.parse(release) for release in releases]
+    parsed = [Release.parse(release) for release in expected.releases]
     platforms = [release for release in parsed if release.authority == "platform"]
     if len(platforms) != 1:
         raise VerifierUnready(
@@ -59,13 +69,14 @@ def verify_evidence(
     workloads = sorted((r for r in parsed if r.authority == "workload"), key=lambda release: release.number)
     newest = {release.channel: release for release in workloads}
     reference = Reference(
-        identity=_identity(anchor, platforms[0]),
+        identity=_identity(expected.anchor, platforms[0]),
         platform=platforms[0],
         workloads=tuple(newest.values()),
         earlier=tuple(release for release in workloads if release not in newest.values()),
-        policy=SecurityPolicy.parse(policy) if policy is not None else NOTHING_ALLOWED,
+        policy=SecurityPolicy.parse(expected.policy) if expected.policy is not None else NOTHING_ALLOWED,
+        image=HostImage.parse(expected.image) if expected.image is not None else None,
     )
-    claims = claims_from_evidence(Evidence.parse(untrusted_evidence), ak, nonce)
+    claims = claims_from_evidence(Evidence.parse(untrusted_evidence), ak, nonce, chip=chip)
     return appraise(claims, reference, time)
 
 

@@ -4,34 +4,41 @@
 All checks, by the numbers that the code carries. Each gives a finding; a check that cannot be made fails.
   0. claims from evidence: the quote is the expected key's, answers the nonce, covers PCR 12 and 13 of the SHA-256 bank,
      and its digest is that of the replayed logs (``claims_from_evidence``, which raises);
-  1. assurance level: L0 and L1 only where the platform's policy allows them by name;
-  2. reference: one platform release with reference values, its own security policy, workload releases that accept it;
+  1. assurance level: L0 and L1 only where the platform's policy allows them by name. L2 is a chip whose host booted
+     what the release's host image says (10);
+  2. reference: one platform release with reference values, its own security policy and, where it names one, its own
+     host image; workload releases that accept it;
   3. log: there is one, and PCR 12 and 13 are what it replays to;
   4. switches within the boot: the last one names this release, and PCR 13 is a value that its publisher signed;
   5. repository: the host's trust anchor is the expected one;
   6. components: each of the release's, in its order, with its digest; none missing, none besides, none refused;
   7. events: none that has no business in its PCR;
   8. VMs that were started: each by a definition of an accepted workload release, none refused;
-  9. host-local things: recorded; until a site or local authority approves a baseline, no more than a warning.
+  9. host-local things: those that the host image names as it names them; the others recorded and, until a site or
+     local authority approves a baseline, no more than a warning;
+ 10. what ran before vmgate, where the release has a host image (``measure.boot``).
 
-Left to the caller: that releases were verified (TUF), that the key is the host's, that the nonce is fresh, and the
-level, which the quote does not prove. What ran before vmgate is not judged here.
+Left to the caller: that releases were verified (TUF), that the key is the host's, that the nonce is fresh, and whether
+the TPM is a chip, which the quote does not prove.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from content.fsverity import digest_bytes
 from documents.event import MeasuredEvent
 from documents.evidence import Evidence
+from documents.host_image import HostImage
 from documents.release import ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
+from measure.boot import Booted, boot_findings, explain
 from measure.cel import CelRecord, parse_log, replay
 from measure.errors import LogRefused, PolicyRefused
-from measure.pcr import LAUNCH_PCR, VMM_PCR
+from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.policy import verify_signed_policy
 from measure.predict import reference_digest
 from measure.quote import verify_quote
@@ -41,6 +48,18 @@ REPOSITORY = "repository"
 """The component whose digest is that of the first root metadata of the host's trust anchor."""
 
 POLICY = "vmgate/security-policy"
+IMAGE = "host/image"
+LOCAL_FILES: Mapping[str, str] = MappingProxyType(
+    {
+        "host/libvirtd": "/usr/sbin/libvirtd",
+        "host/qemu.conf": "/etc/libvirt/qemu.conf",
+        "host/settings": "/etc/vmgate/vmgate.toml",
+    }
+)
+"""Files that a host measures as its own, by the subject of their events. ``qemu.conf`` says how libvirt isolates QEMU:
+its user, sVirt, seccomp."""
+
+COMMAND_LINE = "host/kernel-command-line"
 ALLOWANCE = {"L0": "AllowSoftwareTpm", "L1": "AllowSelfMeasured"}
 NOTHING = "nothing"
 
@@ -50,14 +69,16 @@ class Claims:
     """What a host claims, as far as its TPM vouches for it.
 
     Attributes:
-        level: assurance level, as the caller knows it.
+        chip: whether the TPM is a chip and no program, as the caller knows.
         records: the measurement log.
         pcrs: values of PCR 12 and 13 (SHA-256 bank), read from the own TPM or proven by a quote.
+        boot: what ran before vmgate; None where no log explains PCR 0 to 11.
     """
 
-    level: str
+    chip: bool
     records: tuple[CelRecord, ...]
     pcrs: Mapping[int, bytes]
+    boot: Booted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +91,7 @@ class Reference:
         workloads: the workload releases that are active.
         policy: the platform release's security policy.
         earlier: workload releases that were active before in this boot and whose VMs may still run.
+        image: the platform release's host image; None where it has none.
     """
 
     identity: str
@@ -77,28 +99,21 @@ class Reference:
     workloads: tuple[Release, ...]
     policy: SecurityPolicy
     earlier: tuple[Release, ...] = ()
+    image: HostImage | None = None
 
 
-def claims_from_evidence(
-    evidence: Evidence,
-    ak: bytes,
-    nonce: bytes,
-    *,
-    level: str = "L0",
-    boot_pcrs: Mapping[int, bytes] | None = None,
-) -> Claims:
+def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> Claims:
     """Verify evidence and return what it proves.
 
     Args:
         evidence: as the host sent it.
         ak: TPMT_PUBLIC of the attestation key that the host is known by.
         nonce: what the host was asked with.
-        level: what is known about the host from elsewhere. A quote does not tell a chip from a program.
-        boot_pcrs: replayed values (SHA-256 bank) of further PCRs that the quote selects, from boot log and IMA list.
+        chip: what is known about the host from elsewhere. A quote does not tell a chip from a program.
 
     Raises:
         QuoteRefused: see ``measure.quote``; or another key, or PCR 12 or 13 is not covered, or the logs do not add up.
-        LogRefused: the log is malformed.
+        LogRefused: a log is malformed, or no boot log explains the PCRs that the quote covers.
     """
     # 0.
     if evidence.ak != ak:
@@ -110,9 +125,19 @@ def claims_from_evidence(
     records = parse_log(evidence.cel)
     logged = {alg: replay(records, alg) for alg in (records[0].digests if records else ("sha256",))}
     values = {alg: dict(pcrs) for alg, pcrs in logged.items() if alg != "sha1"}
-    values["sha256"] = {**(boot_pcrs or {}), **values.get("sha256", {})}
-    quote.verify_values(values)
-    return Claims(level=level, records=records, pcrs={pcr: values["sha256"][pcr] for pcr in (LAUNCH_PCR, VMM_PCR)})
+    own = values.setdefault("sha256", {})
+    boot = None
+    if evidence.boot_log:
+        # A log that the quote does not cover is refused like one that it contradicts.
+        covered = all(quote.selects("sha256", pcr) for pcr in BOOT_PCRS)
+        boot = explain(
+            evidence.boot_log,
+            evidence.ima,
+            lambda before: covered and quote.fits({**values, "sha256": {**before, **own}}),
+        )
+    else:
+        quote.verify_values(values)
+    return Claims(chip=chip, records=records, pcrs={pcr: own[pcr] for pcr in (LAUNCH_PCR, VMM_PCR)}, boot=boot)
 
 
 def appraise(claims: Claims, reference: Reference, time: int, subject: str = "platform") -> Verdict:
@@ -124,12 +149,19 @@ def appraise(claims: Claims, reference: Reference, time: int, subject: str = "pl
         time: seconds since 1970 UTC, for the verdict.
         subject: whom the verdict is about.
     """
-    return Verdict(subject=subject, level=claims.level, time=time, findings=tuple(findings(claims, reference)))
+    before = tuple(boot_findings(claims.boot, reference.image)) if reference.image else ()
+    level = _level(claims, before)
+    found = (_allowed(level, reference.policy), *_findings(claims, reference), *before)
+    return Verdict(subject=subject, level=level, time=time, findings=found)
 
 
-def findings(claims: Claims, reference: Reference) -> Iterator[Finding]:
-    """The findings of ``appraise``, for a caller that has further checks of its own."""
-    yield _level(claims.level, reference.policy)
+def _level(claims: Claims, before: tuple[Finding, ...]) -> str:
+    if not claims.chip:
+        return "L0"
+    return "L2" if before and all(finding.outcome != "fail" for finding in before) else "L1"
+
+
+def _findings(claims: Claims, reference: Reference) -> Iterator[Finding]:
     yield from _reference(reference)
     yield from _log(claims)
     events = [entry.content for entry in claims.records if entry.pcr == VMM_PCR]
@@ -140,10 +172,10 @@ def findings(claims: Claims, reference: Reference) -> Iterator[Finding]:
     yield from _components(current, reference)
     yield from _unknown(claims.records)
     yield from _launches(claims.records, reference)
-    yield from _local(claims.records)
+    yield from _local(claims.records, reference.image)
 
 
-def _level(level: str, policy: SecurityPolicy) -> Finding:
+def _allowed(level: str, policy: SecurityPolicy) -> Finding:
     # 1.
     if level == "L2":
         return Finding(check="assurance-level", subject="platform", outcome="pass", expected="L2", found="L2")
@@ -162,6 +194,11 @@ def _reference(reference: Reference) -> Iterator[Finding]:
     yield _finding("reference", label, "reference values of a platform release", found, good=good)
     artifact = platform.artifact(POLICY)
     yield _compare("reference", POLICY, artifact.fsverity if artifact else "", digest_bytes(reference.policy.encode()))
+    wanted, given = platform.artifact(IMAGE), reference.image
+    if wanted or given:
+        yield _compare(
+            "reference", IMAGE, wanted.fsverity if wanted else "", digest_bytes(given.encode()) if given else ""
+        )
     # Earlier releases only explain VMs that still run; what they accepted no longer matters.
     for release in reference.workloads:
         low, high = release.accepts
@@ -191,13 +228,15 @@ def _switch(switch: MeasuredEvent, claims: Claims, platform: Release) -> Iterato
     yield _finding("vmm-switch", label, label, switch.subject, good=switch.subject == label)
     yield _compare("vmm-switch", f"{label}/reference", reference_digest(platform.reference), switch.fsverity)
     found = claims.pcrs.get(VMM_PCR, b"").hex()
+    state = {**(claims.boot.pcrs if claims.boot else {}), **claims.pcrs}
     good = False
     for policy in platform.policies:
         try:
             verify_signed_policy(policy, platform.policy_keys, platform.channel)
         except PolicyRefused:
             continue
-        good = good or (policy.entry == "switch" and policy.pcrs == ((VMM_PCR, found),))
+        fits = all(state.get(index, b"").hex() == value for index, value in policy.pcrs)
+        good = good or (policy.entry == "switch" and VMM_PCR in dict(policy.pcrs) and fits)
     expected = "a switch that the release's publisher signed, or a reboot"
     yield _finding("vmm-switch", f"pcr/{VMM_PCR}", expected, found or NOTHING, good=good)
 
@@ -267,10 +306,17 @@ def _launches(records: Iterable[CelRecord], reference: Reference) -> Iterator[Fi
         yield Finding(check="vm-start", subject=name, outcome=outcome, expected=expected[:500], found=found)
 
 
-def _local(records: Iterable[CelRecord]) -> Iterator[Finding]:
+def _local(records: Iterable[CelRecord], image: HostImage | None) -> Iterator[Finding]:
     # 9.
     events = (entry.content for entry in records if entry.pcr == LAUNCH_PCR and entry.content.event == "host")
-    for subject, digest in dict.fromkeys((event.subject, event.fsverity) for event in events):
+    expected = local_reference(image)
+    found = dict.fromkeys((event.subject, event.fsverity) for event in events)
+    for subject in expected.keys() - {name for name, _ in found}:
+        yield _compare("host-local", subject, expected[subject], "")
+    for subject, digest in found:
+        if subject in expected:
+            yield _compare("host-local", subject, expected[subject], digest)
+            continue
         yield Finding(
             check="host-local",
             subject=subject,
@@ -279,6 +325,15 @@ def _local(records: Iterable[CelRecord]) -> Iterator[Finding]:
             found=digest,
             authority="none",
         )
+
+
+def local_reference(image: HostImage | None) -> dict[str, str]:
+    """Digests of host-local things that the image's publisher vouches for, by the subject of their events."""
+    if image is None:
+        return {}
+    files = {entry.path: entry.fsverity for entry in image.files}
+    named = {subject: files[path] for subject, path in LOCAL_FILES.items() if path in files}
+    return {COMMAND_LINE: digest_bytes(image.command_line.encode() + b"\n"), **named}
 
 
 def _definitions(name: str, releases: Iterable[Release]) -> set[str]:

@@ -34,7 +34,12 @@ AFFIRMING, WARNING, CONTRAINDICATED = 2, 32, 96
 """The trustworthiness claims that we make (AR4SI section 2.3.2): the mildest of each tier."""
 
 _VALUES = {"pass": AFFIRMING, "warn": WARNING, "fail": CONTRAINDICATED}
-_CONFIGURATION = frozenset({"assurance-level", "event", "host-local", "reference", "release-accepts"})
+_CONFIGURATION = frozenset(
+    {
+        "assurance-level", "event", "host-local", "reference", "release-accepts", "secure-boot",
+        "secure-boot-variable", "start-order",
+    }
+)  # fmt: skip
 """Checks about how the host is set up; all others are about what runs on it."""
 
 _STATUS = ("affirming", "warning", "contraindicated")

@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from documents.host_state import SealedKey, WrappedVmKey
 from documents.release import PolicyKey, SignedPolicy
 from measure.errors import KeyRefused, SealShut
-from measure.pcr import VMM_PCR
-from measure.policy import seal_policy
+from measure.policy import seal_policy, state_of
 
 KEY_SIZE = 32
 """Bytes of the host's key and of a VM's."""
@@ -46,15 +45,18 @@ class SealingTpm(Protocol):
         """Seal a secret: TPM2B_PUBLIC, TPM2B_PRIVATE."""
         ...
 
-    def unseal(self, sealed: SealedKey, policy: SignedPolicy, local_pcrs: Collection[int] = ()) -> bytes:
+    def unseal(self, sealed: SealedKey, policy: SignedPolicy) -> bytes:
         """Open it under a signed policy."""
         ...
 
 
-def create(tpm: SealingTpm, channel: str, epoch: int, key: PolicyKey, random: Random) -> tuple[bytes, SealedKey]:
-    """Make a host's key and seal it for a channel's epoch, up to the counter's present value."""
+def create(
+    tpm: SealingTpm, channel: str, epoch: int, key: PolicyKey, random: Random, local_pcrs: Collection[int] = ()
+) -> tuple[bytes, SealedKey]:
+    """Make a host's key and seal it for a channel's epoch, up to the counter's present value. See ``seal``."""
     kek = random(KEY_SIZE)
-    return kek, seal(tpm, kek, channel=channel, epoch=epoch, key=key, counter=tpm.counter())
+    counter = tpm.counter()
+    return kek, seal(tpm, kek, channel=channel, epoch=epoch, key=key, counter=counter, local_pcrs=local_pcrs)
 
 
 def seal(
@@ -65,7 +67,7 @@ def seal(
     epoch: int,
     key: PolicyKey,
     counter: int,
-    local_pcrs: Mapping[int, str] | None = None,
+    local_pcrs: Collection[int] = (),
 ) -> SealedKey:
     """Seal the host's key (again).
 
@@ -77,44 +79,60 @@ def seal(
         key: the policy key whose policies open it.
         counter: highest value of the host's counter at which it opens. A key for a raised epoch gets one more than
             the present value, is made durable, and only then ``shut_older`` is called.
-        local_pcrs: further PCRs and their SHA-256 values in hexadecimal, such as 7 where Secure Boot is on.
+        local_pcrs: further PCRs that it needs as they are now, such as 7 where the host's own Secure Boot is judged.
     """
     if len(kek) != KEY_SIZE:
         raise ValueError(f"the host's key has {KEY_SIZE} bytes")
-    public, private = tpm.seal(kek, seal_policy(key, channel, epoch, counter, local_pcrs))
-    return SealedKey(public=public, private=private, channel=channel, epoch=epoch, counter=counter, key=key)
+    values = tpm.read_pcrs("sha256", local_pcrs) if local_pcrs else {}
+    local = {index: value.hex() for index, value in values.items()}
+    public, private = tpm.seal(kek, seal_policy(key, channel, epoch, counter, local))
+    return SealedKey(
+        public=public,
+        private=private,
+        channel=channel,
+        epoch=epoch,
+        counter=counter,
+        key=key,
+        local_pcrs=tuple(sorted(local)),
+    )
 
 
-def unseal(
-    tpm: SealingTpm, sealed: SealedKey, policies: Iterable[SignedPolicy], local_pcrs: Collection[int] = ()
-) -> bytes:
+def unseal(tpm: SealingTpm, sealed: SealedKey, policies: Iterable[SignedPolicy]) -> bytes:
     """Open the host's key with the signed policy for the state that the host is in.
 
     Args:
         tpm: the host's.
         sealed: as it was stored.
         policies: of the active platform release.
-        local_pcrs: as ``seal`` had them.
 
     Raises:
-        SealShut: no policy is for the key's epoch and the present VMM PCR, or the TPM did not open it with any.
+        SealShut: no policy is for the key's epoch and the present PCRs, or the TPM did not open it with any.
         NotForThisTpm: sealed by another TPM.
     """
-    found = tpm.read_pcrs("sha256", [VMM_PCR])[VMM_PCR].hex()
+    policies = tuple(policies)
+    state = read_state(tpm, policies)
     shut = SealShut(
         "the host's key was not opened",
-        cause=f"no policy of the release is for epoch {sealed.epoch} and PCR {VMM_PCR} = {found}",
+        cause=f"no policy of the release is for epoch {sealed.epoch} and {told(state)}",
         remedy="reboot to measure all anew; `vmgate measure show` tells what differs",
         term="state",
     )
-    for policy in policies:
-        if policy.epoch != sealed.epoch or dict(policy.pcrs).get(VMM_PCR) != found:
-            continue
+    for policy in state_of(policies, sealed.epoch, state):
         try:
-            return tpm.unseal(sealed, policy, local_pcrs)
+            return tpm.unseal(sealed, policy)
         except SealShut as error:
             shut = error
     raise shut
+
+
+def read_state(tpm: SealingTpm, policies: Iterable[SignedPolicy]) -> dict[int, bytes]:
+    """The present values (SHA-256 bank) of the PCRs that policies are about."""
+    return tpm.read_pcrs("sha256", sorted({index for policy in policies for index, _ in policy.pcrs}))
+
+
+def told(state: Mapping[int, bytes]) -> str:
+    """A state for people."""
+    return ", ".join(f"PCR {index} = {value.hex()}" for index, value in state.items()) or "no PCR"
 
 
 def shut_older(tpm: SealingTpm, sealed: SealedKey) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,9 +32,12 @@ _WHAT: Final = "IMA list"
 _ORIGINAL: Final = "ima"
 _ORIGINAL_NAME: Final = 256
 _BY_SIZE: Final = MappingProxyType({digest_size(alg): alg for alg in ALGORITHMS})
+_FILE_DIGESTS: Final = MappingProxyType({alg.encode(): digest_size(alg) for alg in ("md5", *ALGORITHMS)})
 _LONGEST_TEMPLATE: Final = 128
 _TEMPLATES_KEPT: Final = 32  # a list uses two or three, 100,000 times
+_FILE_FIELDS: Final = MappingProxyType({"ima-ng": 2, "ima-sig": 3})
 _TEMPLATE: Final = re.compile(rb"[a-z0-9][a-z0-9|_-]*")
+_U32: Final = struct.Struct("<I").unpack_from
 _NUMBER: Final = re.compile(rb"[0-9]{1,10}")
 
 
@@ -57,6 +61,21 @@ class ImaEntry(NamedTuple):
     def violation(self) -> bool:
         """Whether the kernel could not vouch for what it measured."""
         return not any(self.digest)
+
+
+class ImaFile(NamedTuple):
+    """The file that an entry is about. A tuple for the same reason.
+
+    Attributes:
+        name: its path as the kernel saw it, one character a byte (Latin-1); another word such as ``boot_aggregate``
+            where the kernel measured something else.
+        alg: hash of the digest, such as ``sha256``.
+        digest: of the whole file.
+    """
+
+    name: str
+    alg: str
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +122,34 @@ def replay(log: ImaList, algs: Iterable[str] = tuple(ALGORITHMS)) -> dict[str, d
             digest = ones if entry.violation else hashed(entry.data).digest()
             values[entry.pcr] = hashed(values.get(entry.pcr, zero) + digest).digest()
     return pcrs
+
+
+def file_of(entry: ImaEntry) -> ImaFile:
+    """The file of an entry of template ``ima-ng`` or ``ima-sig``. A violation's is what the list's writer chose.
+
+    The template's name is covered by no digest. In all of the kernel's own templates, the first apart, these two fields
+    come first, so another name cannot make them say something else.
+
+    Raises:
+        LogRefused: another template, fields that are not in its form, or a hash that is not known here.
+    """
+    data = entry.data
+    fields = _FILE_FIELDS.get(entry.template)
+    try:
+        # Each field is a length of four bytes and as many bytes; the last one must end with the data.
+        name_at = 4 + _U32(data)[0]
+        end = name_at + 4 + _U32(data, name_at)[0]
+        name = data[name_at + 4 : end]
+        if fields == 3:
+            end += 4 + _U32(data, end)[0]
+    except struct.error as error:
+        raise refused(_WHAT, "the fields of an entry are cut off") from error
+    if fields is None or end != len(data) or not name or name.find(b"\0") != len(name) - 1:
+        raise refused(_WHAT, f"an entry of template {entry.template} does not name a file in its form")
+    alg, _, digest = data[4:name_at].partition(b":\0")
+    if _FILE_DIGESTS.get(alg) != len(digest):
+        raise refused(_WHAT, "the digest of a file is of a hash that is not known, or not of its size")
+    return ImaFile(name[:-1].decode("latin-1"), alg.decode("ascii"), digest)
 
 
 def _entry(pcr: int, template: str, digest: bytes, data: bytes, alg: str) -> ImaEntry:

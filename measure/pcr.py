@@ -17,6 +17,16 @@ VMM_PCR = 13
 LAUNCH_PCR = 12
 """Everything host-local, and each launch, stop and key drop; judged by events, never sealed against."""
 
+BOOT_PCRS = tuple(range(12))
+"""What firmware, kernel image and kernel extend before vmgate runs: 0 to 7 and 9 in the boot log, 10 in the IMA list,
+11 in the boot log and by systemd; 8 by boot loaders that we do not use."""
+
+SECURE_BOOT_PCR = 7
+"""Whether Secure Boot is on, its keys, and which of them vouched for what ran (PC Client PFP 1.06, 3.3.4.8)."""
+
+KERNEL_IMAGE_PCR = 11
+"""The sections of a unified kernel image, and the phases of the boot (systemd-stub(7), systemd-pcrphase.service(8))."""
+
 PCRS = 24
 
 ALGORITHMS: Mapping[str, int] = MappingProxyType({"sha1": 0x0004, "sha256": 0x000B, "sha384": 0x000C, "sha512": 0x000D})

@@ -148,5 +148,21 @@ def verify_signed_policy(policy: SignedPolicy, keys: Iterable[PolicyKey], channe
     )
 
 
+def state_of(policies: Iterable[SignedPolicy], epoch: int, pcrs: Mapping[int, bytes]) -> tuple[SignedPolicy, ...]:
+    """The policies that are for a state: for this epoch, and with all of their PCRs at these values.
+
+    Args:
+        policies: to choose from; their signatures are not looked at.
+        epoch: security epoch, or ``PURPOSE_EPOCH``.
+        pcrs: values of the SHA-256 bank by index. A policy about another PCR is for no known state.
+    """
+    state = {index: value.hex() for index, value in pcrs.items()}
+    return tuple(
+        policy
+        for policy in policies
+        if policy.epoch == epoch and policy.pcrs and all(state.get(index) == value for index, value in policy.pcrs)
+    )
+
+
 def _extend(previous: bytes, code: int, arguments: bytes) -> bytes:
     return hashlib.sha256(previous + struct.pack(">I", code) + arguments).digest()

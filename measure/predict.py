@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a release will measure to, and the TPM policies for that state: computed before any host has run it.
 
-Everything comes from the release's reference values. Nothing is read from a host. This module keeps no key; whoever
-calls ``sign_policies`` brings a signer that sees only digests computed here.
+Everything comes from the release's reference values and its host image. Nothing is read from a host. This module keeps
+no key; whoever calls ``sign_policies`` brings a signer that sees only digests computed here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Protocol
 from content.fsverity import digest_bytes
 from documents.canonical import encode
 from documents.event import MeasuredEvent
+from documents.host_image import HostImage
 from documents.release import PolicyKey, ReferenceValue, Release, SignedPolicy
-from measure.pcr import VMM_PCR, extend, measure, reset_value
+from measure.boot import pcr11
+from measure.pcr import KERNEL_IMAGE_PCR, VMM_PCR, extend, measure, reset_value
 from measure.policy import pcr_policy, policy_ref, verify_signed_policy
 
 
@@ -33,11 +35,27 @@ class PolicySigner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """One state that a host can be in with a release: how it came there, and its VMM PCR (SHA-256, hexadecimal)."""
+    """One state that a host can be in with a release. PCR values are SHA-256, hexadecimal.
+
+    Attributes:
+        entry: how it came there: ``fresh`` boot, or ``switch`` within a boot.
+        predecessor: the release switched from; 0 for a fresh boot.
+        vmm_pcr: PCR 13.
+        phase: of the boot; one of the host image's, "" where the release has none.
+        boot_pcr: PCR 11: the host image in that phase; "" where the release has none.
+    """
 
     entry: str
     predecessor: int
     vmm_pcr: str
+    phase: str = ""
+    boot_pcr: str = ""
+
+    @property
+    def pcrs(self) -> tuple[tuple[int, str], ...]:
+        """What a policy for this state asks for: (index, value) in ascending order."""
+        boot = ((KERNEL_IMAGE_PCR, self.boot_pcr),) if self.boot_pcr else ()
+        return (*boot, (VMM_PCR, self.vmm_pcr))
 
 
 def events_of(reference: Iterable[ReferenceValue]) -> tuple[MeasuredEvent, ...]:
@@ -73,22 +91,36 @@ def vmm_pcr_switch(previous: str, channel: str, number: int, reference: Iterable
 
 
 def predictions(
-    channel: str, number: int, reference: tuple[ReferenceValue, ...], predecessors: Iterable[Release]
+    channel: str,
+    number: int,
+    reference: tuple[ReferenceValue, ...],
+    predecessors: Iterable[Release],
+    image: HostImage | None = None,
 ) -> tuple[Prediction, ...]:
     """The states of a release: fresh, then switched to from a fresh boot of each predecessor, oldest first.
+
+    With a host image each of them once for each of its phases. A host cannot switch between images without a reboot, so
+    only predecessors with the same image count, and without an image those that have none.
 
     Raises:
         ValueError: no reference values, or a predecessor of another channel or not older: a bug of the caller.
     """
     if not reference:
         raise ValueError("a state without reference values cannot be predicted")
-    states = [Prediction(entry="fresh", predecessor=0, vmm_pcr=vmm_pcr_fresh(reference))]
+    ways = [("fresh", 0, vmm_pcr_fresh(reference))]
+    images = [digest_bytes(image.encode())] if image else []
     for old in sorted(predecessors, key=lambda release: release.number):
         if old.channel != channel or old.number >= number or not old.reference:
             raise ValueError(f"{old.channel}/{old.number} is no predecessor of {channel}/{number}")
-        value = vmm_pcr_switch(vmm_pcr_fresh(old.reference), channel, number, reference)
-        states.append(Prediction(entry="switch", predecessor=old.number, vmm_pcr=value))
-    return tuple(states)
+        if [artifact.fsverity for artifact in old.of_kind("host-image")] == images:
+            value = vmm_pcr_switch(vmm_pcr_fresh(old.reference), channel, number, reference)
+            ways.append(("switch", old.number, value))
+    boots = [(phase, pcr11(image, phase)) for phase in image.phases] if image else [("", "")]
+    return tuple(
+        Prediction(entry=entry, predecessor=predecessor, vmm_pcr=value, phase=phase, boot_pcr=boot)
+        for entry, predecessor, value in ways
+        for phase, boot in boots
+    )
 
 
 def sign_policies(
@@ -99,6 +131,7 @@ def sign_policies(
     predecessors: Iterable[Release],
     signer: PolicySigner,
     epochs: Iterable[int],
+    image: HostImage | None = None,
 ) -> tuple[SignedPolicy, ...]:
     """The signed policies of a release: each predicted state, for each epoch that a host may come from.
 
@@ -109,6 +142,7 @@ def sign_policies(
         predecessors: releases from which a live switch is supported.
         signer: asked only for digests computed here.
         epochs: the release's own epoch, and the one before where the release raises it.
+        image: the release's host image; its PCR 11 then stands beside the VMM PCR in each policy.
 
     Raises:
         PolicyRefused: the signer's signature does not verify with its own key.
@@ -118,12 +152,15 @@ def sign_policies(
     if not wanted:
         raise ValueError("a policy is signed for an epoch")
     policies = []
-    for state in predictions(channel, number, reference, predecessors):
+    for state in predictions(channel, number, reference, predecessors, image):
         for epoch in wanted:
-            pcrs = ((VMM_PCR, state.vmm_pcr),)
-            signature = signer.sign(pcr_policy(dict(pcrs)), policy_ref(channel, epoch))
+            signature = signer.sign(pcr_policy(dict(state.pcrs)), policy_ref(channel, epoch))
             policy = SignedPolicy(
-                entry=state.entry, predecessor=state.predecessor, epoch=epoch, pcrs=pcrs, signature=signature
+                entry=state.entry,
+                predecessor=state.predecessor,
+                epoch=epoch,
+                pcrs=state.pcrs,
+                signature=signature,
             )
             verify_signed_policy(policy, (signer.public(),), channel)
             policies.append(policy)

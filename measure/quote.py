@@ -82,14 +82,22 @@ class Quote:
         Raises:
             QuoteRefused: one that was selected is missing, or the digest is another.
         """
+        if not self.fits(values):
+            raise refused("the logs do not add up to the quoted PCR values")
+
+    def fits(self, values: Mapping[str, Mapping[int, bytes]]) -> bool:
+        """Whether these values, by bank and index, give the quote's digest: for who has several logs to try.
+
+        Raises:
+            QuoteRefused: one that was selected is missing.
+        """
         message = b""
         for alg, indexes in self.selection:
             for index in indexes:
                 if index not in values.get(alg, {}):
                     raise refused(f"it covers PCR {index} of bank {alg}, for which there is no log")
                 message += values[alg][index]
-        if not hmac.compare_digest(hashlib.new(self.hash, message).digest(), self.pcr_digest):
-            raise refused("the logs do not add up to the quoted PCR values")
+        return hmac.compare_digest(hashlib.new(self.hash, message).digest(), self.pcr_digest)
 
 
 def verify_quote(untrusted_attest: bytes, untrusted_signature: bytes, ak_public: bytes, nonce: bytes) -> Quote:

@@ -202,13 +202,12 @@ class Tpm:
         """Seal up to 128 bytes under a policy: TPM2B_PUBLIC and TPM2B_PRIVATE. The secret crosses the bus encrypted."""
         return self._create(templates.sealed_public(auth_policy), secret)
 
-    def unseal(self, sealed: SealedKey, policy: SignedPolicy, local_pcrs: Collection[int] = ()) -> bytes:
+    def unseal(self, sealed: SealedKey, policy: SignedPolicy) -> bytes:
         """Open the host's sealed key under a signed policy.
 
         Args:
             sealed: as ``seal`` made it.
             policy: for the state that the host is in.
-            local_pcrs: the further PCRs it was sealed to; see ``measure.policy.seal_policy``.
 
         Raises:
             SealShut: a term of the policy is not met.
@@ -217,8 +216,8 @@ class Tpm:
 
         def use(session: Any, key: Any) -> bytes:
             self._esys.policy_command_code(session, UNSEAL)
-            if local_pcrs:
-                self._esys.policy_pcr(session, b"", f"sha256:{','.join(map(str, sorted(local_pcrs)))}")
+            if sealed.local_pcrs:
+                self._esys.policy_pcr(session, b"", f"sha256:{','.join(map(str, sealed.local_pcrs))}")
             with self._persistent(templates.COUNTER_INDEX) as index:
                 self._esys.policy_nv(index, index, session, counter_operand(sealed.counter), tss.TPM2_EO.UNSIGNED_LE)
             return bytes(self._esys.unseal(key, session1=session))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +35,8 @@ from keys.anchor import LIMIT, TrustAnchor
 from measure.tpm import Tpm
 
 SITE = Path(__file__).resolve().parent.parent
+LIBVIRT_SECONDS = 5
+"""Between attempts to tell libvirt of the VMs while it does not answer."""
 
 
 def _clock() -> int:
@@ -86,9 +90,35 @@ def serve(root: Path) -> None:
         server = Server(paths.socket, Service(host).handlers(), os.getuid())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.close())
-        click.echo(f"vmgate agent: ready, assurance level {host.platform.level}")
-        server.serve()
+        serving = threading.Thread(target=server.serve, daemon=True)
+        serving.start()
+        # Now libvirtd may start: the platform is measured, and whatever it starts by itself meets the gate.
+        tell_service_manager("READY=1")
+        done = host.take_over()
+        click.echo(f"vmgate agent: ready, assurance level {host.level()}")
+        while serving.is_alive():
+            serving.join(None if done else LIBVIRT_SECONDS)
+            done = done or (serving.is_alive() and host.take_over())
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")
         host.sign_audit()
         durable.remove(paths.socket)
+
+
+def tell_service_manager(state: str) -> None:
+    """Tell systemd how far the agent is (sd_notify(3)); nothing where no service manager listens.
+
+    Raises:
+        NotReady: the one that listens cannot be told, and would end the agent as too slow.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+            # A leading @ stands for the abstract name space (unix(7)).
+            line.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    except OSError as error:
+        raise NotReady(
+            "the service manager was not told", cause=f"{address}: {error.strerror or error}", remedy="look at the unit"
+        ) from error

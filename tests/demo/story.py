@@ -295,7 +295,7 @@ def _refuse_components(story: Story) -> int:
     require(host is not None, "there is no host yet")
     site = Path(agent_package.__file__).parent
     changed = {
-        "repository": host.root / "etc/vmgate/root.json",  # type: ignore[union-attr]
+        "repository": host.root / "var/lib/vmgate/root.json",  # type: ignore[union-attr]
         "vmm/host-files": Path("/usr/bin/qemu-system-x86_64"),
         "vmm/firmware-code": story.stored("firmware-code"),
         "vmm/firmware-vars": story.stored("firmware-vars"),

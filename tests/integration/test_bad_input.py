@@ -391,7 +391,7 @@ def test_another_publisher_is_refused(bench: Bench, tmp_path: Path) -> None:
     refusal = refused(command.run("bundle", "verify", bench.bundle, "--anchor", tmp_path / "root.json"), 5)
     assert refusal.code == "UP006"
     bench.off()
-    with edited(bench.etc / "root.json", lambda _: (tmp_path / "root.json").read_bytes()):
+    with edited(bench.var / "root.json", lambda _: (tmp_path / "root.json").read_bytes()):
         # The client keeps the roots that it was given; it starts from the anchor again each time.
         host, before = bench.on(), bench.state("tuf")
         assert refused(host.vmgate("update", "apply"), 5).code == "UP006"

@@ -55,7 +55,7 @@ def test_what_is_logged_is_what_the_tpm_holds(logs: Path, tpm: Tpm) -> None:
     log = measured(logs, tpm)
     assert in_step(log, tpm)
     assert parse_log(log.path.read_bytes()) == log.records() == parse_log(log.encode())
-    claims = Claims(level="L0", records=log.records(), pcrs=tpm.read_pcrs("sha256", (12, 13)))
+    claims = Claims(chip=False, records=log.records(), pcrs=tpm.read_pcrs("sha256", (12, 13)))
     appraise(claims, reference(ONE), 1).require_trusted("nothing")
 
 
@@ -186,5 +186,5 @@ def test_a_live_switch_is_appraised_with_the_tpms_own_values(logs: Path, tpm: Tp
     two = platform(2, predecessors=(ONE,))
     for pcr, event in [*switched(two), launch("key-drop", "desk", "0" * 64)]:
         log.extend(pcr, event)
-    claims = Claims(level="L0", records=log.records(), pcrs=tpm.read_pcrs("sha256", (12, 13)))
+    claims = Claims(chip=False, records=log.records(), pcrs=tpm.read_pcrs("sha256", (12, 13)))
     appraise(claims, reference(two), 1).require_trusted("nothing")

@@ -24,6 +24,7 @@ from documents.event import EVENTS, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
 from documents.host_files import HostFile, HostFiles
+from documents.host_image import VARIABLES, HostImage, ImageFile
 from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, SealedKey, UpdateJournal, WrappedVmKey
 from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
@@ -147,6 +148,27 @@ def host_files(draw: st.DrawFn) -> HostFiles:
     )
 
 
+@st.composite
+def host_images(draw: st.DrawFn) -> HostImage:
+    """A host image that is consistent in itself."""
+    root_hash = draw(DIGESTS)
+    names = [".linux", ".cmdline", ".initrd", *draw(distinct(_joined(".", LOWER + "_", 14, LOWER), 2))]
+    phases = st.lists(st.sampled_from(("enter-initrd", "sysinit", "ready")), unique=True).map(":".join)
+    return HostImage(
+        boot_application=draw(DIGESTS),
+        sections=tuple((name, draw(DIGESTS)) for name in dict.fromkeys(draw(st.permutations(names)))),
+        command_line=f"{draw(st.sampled_from(('', 'quiet ')))}roothash={root_hash}",
+        phases=draw(distinct(phases, 3, 1)),
+        variables=tuple((name, draw(DIGESTS)) for name in VARIABLES),
+        authority=draw(DIGESTS),
+        root_hash=root_hash,
+        firmware=draw(distinct(DIGESTS, 2)),
+        files=tuple(
+            ImageFile(path=path, fsverity=draw(DIGESTS), sha256=draw(DIGESTS)) for path in draw(distinct(PATHS, 3, 1))
+        ),
+    )
+
+
 DISKS = st.builds(Disk, name=NAMES, image=DIGESTS, length=st.integers(1, MAX_LENGTH), disk_class=st.just("readonly"))
 DEFINITIONS = st.builds(
     VmDefinition,
@@ -210,7 +232,14 @@ FLOORS = st.builds(
     releases=st.dictionaries(NAMES, NUMBERS, max_size=3).map(lambda found: tuple(sorted(found.items()))),
 )
 SEALED_KEYS = st.builds(
-    SealedKey, public=BLOBS, private=BLOBS, channel=NAMES, epoch=NUMBERS, counter=st.integers(0, 2**62), key=POLICY_KEYS
+    SealedKey,
+    public=BLOBS,
+    private=BLOBS,
+    channel=NAMES,
+    epoch=NUMBERS,
+    counter=st.integers(0, 2**62),
+    key=POLICY_KEYS,
+    local_pcrs=st.sets(st.integers(0, 23), max_size=3).map(lambda found: tuple(sorted(found))),
 )
 PURPOSE_KEYS = st.builds(
     PurposeKey,
@@ -254,6 +283,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Floor: FLOORS,
     Generation: generations(),
     HostFiles: host_files(),
+    HostImage: host_images(),
     MeasuredEvent: EVENT_DOCUMENTS,
     Release: releases(),
     Request: REQUESTS,

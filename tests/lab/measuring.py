@@ -17,9 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from content.fsverity import digest_bytes
 from documents.event import MeasuredEvent
+from documents.host_image import HostImage
 from documents.release import Artifact, PolicyKey, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
-from measure.appraise import Claims, Reference
+from lab.boot_logs import Machine
+from measure.appraise import LOCAL_FILES, Claims, Reference
+from measure.boot import explain
 from measure.cel import CelRecord, record, replay
 from measure.pcr import LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, sign_policies, switch_event
@@ -64,8 +67,9 @@ def platform(
     epoch: int = 1,
     epochs: Iterable[int] = (1,),
     refused: tuple[str, ...] = (),
+    image: HostImage | None = None,
 ) -> Release:
-    """A platform release; its VMM differs from that of every other number."""
+    """A platform release; its VMM differs from that of every other number. With an image, its hosts boot that."""
     found = {name: digest(f"{name} {number if name.startswith('vmm/') else 0}") for name in COMPONENTS}
     found["vmgate/security-policy"] = digest_bytes(POLICY.encode())
     reference = (
@@ -73,6 +77,9 @@ def platform(
         *(ReferenceValue(component=name, fsverity=value) for name, value in found.items()),
     )
     kinds = ("host-files", "firmware-code", "firmware-vars", "vmgate-build", "hook", "security-policy")
+    delivered = list(zip(found.items(), kinds, strict=True))
+    if image:
+        delivered.append((("host/image", digest_bytes(image.encode())), "host-image"))
     return Release(
         channel=CHANNEL,
         authority="platform",
@@ -81,10 +88,7 @@ def platform(
         minimum_agent="0.1.0",
         import_days=30,
         accepts=(0, 0),
-        artifacts=tuple(
-            Artifact(name=name, kind=kind, fsverity=value, length=1)
-            for (name, value), kind in zip(found.items(), kinds, strict=True)
-        ),
+        artifacts=tuple(Artifact(name=name, kind=kind, fsverity=value, length=1) for (name, value), kind in delivered),
         reference=reference,
         policy_keys=(PUBLISHER.public(),),
         policies=sign_policies(
@@ -94,6 +98,7 @@ def platform(
             predecessors=predecessors,
             signer=signer,
             epochs=epochs,
+            image=image,
         ),
         refused=refused,
     )
@@ -159,7 +164,17 @@ def logged(events: Iterable[tuple[int, MeasuredEvent]]) -> tuple[CelRecord, ...]
     return tuple(record(number, pcr, event, BANKS) for number, (pcr, event) in enumerate(events))
 
 
-def claims(events: Iterable[tuple[int, MeasuredEvent]], level: str = "L0") -> Claims:
-    """What an honest host claims that measured these events."""
+def local(machine: Machine) -> list[tuple[int, MeasuredEvent]]:
+    """What a host measures of its own that booted this machine's root."""
+    found = {"host/kernel-command-line": dict(machine.sections)[".cmdline"] + b"\n"}
+    found |= {subject: machine.files[path] for subject, path in LOCAL_FILES.items() if path in machine.files}
+    return [launch("host", subject, digest_bytes(content)) for subject, content in found.items()]
+
+
+def claims(
+    events: Iterable[tuple[int, MeasuredEvent]], *, chip: bool = False, machine: Machine | None = None
+) -> Claims:
+    """What an honest host claims that measured these events, and booted this machine."""
     records = logged(events)
-    return Claims(level=level, records=records, pcrs=replay(records, "sha256"))
+    before = explain(machine.boot_log(), machine.ima_list(), machine.matches()) if machine else None
+    return Claims(chip=chip, records=records, pcrs=replay(records, "sha256"), boot=before)

@@ -103,8 +103,11 @@ class Desk:
         shutil.rmtree(work)
         return target
 
-    def write_platform(self, *, firmware_vars: str, max_memory_mib: int, epoch: int = 1) -> Path:
-        """The recipe of a platform release."""
+    def write_platform(
+        self, *, firmware_vars: str, max_memory_mib: int, epoch: int = 1, packages: Path | None = None, more: str = ""
+    ) -> Path:
+        """The recipe of a platform release; the VMM comes from ``packages``, and ``more`` ends the recipe."""
+        debs = packages or self._cache / "debs"
         (wheel,) = (self._cache / "wheel").glob("vmgate-*.whl")
         recipe = self.folder / "platform.toml"
         recipe.write_text(
@@ -114,7 +117,7 @@ channel = "platform"
 epoch = {epoch}
 minimum_agent = "0.1.0"
 import_days = 30
-packages = [{", ".join(f'"{self._cache}/debs/{name}_*.deb"' for name in VMM_PACKAGES)}]
+packages = [{", ".join(f'"{debs}/{name}_*.deb"' for name in VMM_PACKAGES)}]
 firmware_code = "ovmf/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 firmware_vars = "{firmware_vars}"
 wheel = "{wheel}"
@@ -123,7 +126,7 @@ wheel = "{wheel}"
 allow = ["AllowEmulation", "AllowSoftwareTpm"]
 max_vcpus = 2
 max_memory_mib = {max_memory_mib}
-"""
+{more}"""
         )
         return recipe
 

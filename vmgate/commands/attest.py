@@ -80,15 +80,24 @@ def nonce() -> None:
 @click.option("--nonce", "nonce_hex", default="", help="The nonce that you sent, hexadecimal.")
 @click.option("--anchor", type=FILE, help="Root metadata of the repository that the host must follow.")
 @click.option("--policy", type=FILE, help="The release's security policy; without it the answer is no.")
+@click.option("--host-image", type=FILE, help="The release's host image, where it has one.")
+@click.option(
+    "--chip",
+    is_flag=True,
+    help="The enrolment showed the key to be a TPM chip's; without this the TPM counts as software (L0).",
+)
 @click.option("--signing-key", type=FILE, help="P-256 private key, PEM: print the EAR as a signed JWT.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default="json")
 def verify(
+    *,
     file: Path,
     releases: tuple[Path, ...],
     ak: Path | None,
     nonce_hex: str,
     anchor: Path | None,
     policy: Path | None,
+    host_image: Path | None,
+    chip: bool,
     signing_key: Path | None,
     output: str,
 ) -> None:
@@ -97,10 +106,11 @@ def verify(
 
     from content.durable import read_file
     from documents.evidence import Evidence
+    from documents.host_image import HostImage
     from documents.release import Release
     from documents.security_policy import SecurityPolicy
     from fleet.errors import VerifierUnready
-    from fleet.verifier import verify_evidence
+    from fleet.verifier import Expected, verify_evidence
     from measure.ear import ear_claims, sign_ear
 
     if ak is None or not nonce_hex or not releases:
@@ -109,13 +119,18 @@ def verify(
         )
     now = int(time.time())
     nonce_bytes = _nonce(nonce_hex)
+    expected = Expected(
+        releases=tuple(read_file(path, Release.LIMIT) for path in releases),
+        anchor=read_file(anchor, 512_000) if anchor else None,
+        policy=read_file(policy, SecurityPolicy.LIMIT) if policy else None,
+        image=read_file(host_image, HostImage.LIMIT) if host_image else None,
+    )
     verdict = verify_evidence(
         read_file(file, Evidence.LIMIT),
-        releases=[read_file(path, Release.LIMIT) for path in releases],
-        anchor=read_file(anchor, 512_000) if anchor else None,
+        expected,
         ak=read_file(ak, MAX_KEY),
+        chip=chip,
         nonce=nonce_bytes,
-        policy=read_file(policy, SecurityPolicy.LIMIT) if policy else None,
         time=now,
     )
     claims = ear_claims(verdict, build=version("vmgate"), lifetime=RESULT_SECONDS, nonce=nonce_bytes)

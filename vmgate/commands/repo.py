@@ -157,7 +157,8 @@ def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | 
         )
         for policy in (policy for policy in made.policies if policy.epoch == made.epoch):
             origin = "a fresh boot" if policy.entry == "fresh" else f"a switch from {policy.predecessor}"
-            say(f"signed TPM policy for {origin}: PCR 13 = {policy.pcrs[0][1]}")
+            values = ", ".join(f"PCR {index} = {value}" for index, value in policy.pcrs)
+            say(f"signed TPM policy for {origin}: {values}")
 
     show(output, {"release": made.members()}, draw)
 

@@ -74,7 +74,7 @@ def test_virsh_start_passes_the_same_gate_and_the_firmwares_variables_are_the_si
 
 SITE = Path(agent_package.__file__).parents[1]
 COMPONENTS: dict[str, tuple[Callable[[World], Path], str]] = {
-    "repository": (lambda world: world.root / "etc/vmgate/root.json", ""),
+    "repository": (lambda world: world.state_folder / "root.json", ""),
     "vmm/host-files": (lambda _: QEMU, f" {QEMU}"),
     "vmm/firmware-code": (lambda world: world.stored("firmware-code"), ""),
     "vmm/firmware-vars": (lambda world: world.stored("firmware-vars"), ""),

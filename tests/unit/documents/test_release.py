@@ -106,6 +106,13 @@ def test_policies(changes: dict[str, Any], why: str) -> None:
     refused(PLATFORM, why, policies=[{**FRESH.members(), **changes}])
 
 
+def test_policies_for_every_way_in_phase_and_epoch_find_room() -> None:
+    policies = tuple(dataclasses.replace(FRESH, epoch=epoch) for epoch in range(257))
+    full = dataclasses.replace(PLATFORM, policies=policies[:256])
+    assert Release.parse(full.encode()) == full
+    refused(PLATFORM, "member 'policies'", policies=[policy.members() for policy in policies])
+
+
 @pytest.mark.parametrize(
     ("member", "value"),
     [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from documents.event import MeasuredEvent
 from documents.evidence import Evidence
 from documents.release import Release
 from documents.verdict import Finding, NotTrusted, Verdict
+from lab.boot_logs import IMAGE, IPL, MACHINE, Machine
+from lab.boot_logs import event as boot_event
 from lab.documents import damaged
 from lab.measuring import (
     IDENTITY,
@@ -23,6 +26,7 @@ from lab.measuring import (
     claims,
     digest,
     launch,
+    local,
     logged,
     platform,
     reference,
@@ -40,12 +44,18 @@ from measure.pcr import LAUNCH_PCR, VMM_PCR
 ONE = platform(1)
 TWO = platform(2, predecessors=(ONE,))
 DESK = workload(1, "desk")
+IMAGED = platform(1, image=IMAGE)
+WITH_IMAGE = reference(IMAGED, DESK, image=IMAGE)
+VERIFIED = [*booted(IMAGED), *local(MACHINE)]
 NONCE = b"a nonce of at least sixteen bytes"
 Events = list[tuple[int, MeasuredEvent]]
 
 
-def judge(events: Events, against: Reference | None = None, level: str = "L0") -> Verdict:
-    return appraise(claims(events, level), against or reference(ONE, DESK), 1_800_000_000)
+def judge(
+    events: Events, against: Reference | None = None, *, chip: bool = False, machine: Machine | None = None
+) -> Verdict:
+    found = claims(events, chip=chip, machine=machine)
+    return appraise(found, against or reference(ONE, DESK), 1_800_000_000)
 
 
 def the_failure(verdict: Verdict) -> Finding:
@@ -73,20 +83,20 @@ def test_a_good_host_is_trusted_with_the_warning_of_its_level() -> None:
 
 
 def test_only_l2_affirms() -> None:
-    assert judge(booted(ONE), level="L2").status == "affirming"
+    """A chip, and a host that booted what its release says; each half alone is less."""
+    verdict = judge(VERIFIED, WITH_IMAGE, chip=True, machine=MACHINE)
+    assert (verdict.level, verdict.status) == ("L2", "affirming")
+    assert (judge(VERIFIED, WITH_IMAGE, machine=MACHINE).level, judge(booted(ONE), chip=True).level) == ("L0", "L1")
 
 
 @pytest.mark.parametrize(("level", "allow"), [("L0", "AllowSoftwareTpm"), ("L1", "AllowSelfMeasured")])
 def test_a_level_below_l2_needs_its_name_in_the_policy(level: str, allow: str) -> None:
     for allowed in ((), (allow,), ("AllowEmulation",)):
         policy = replace(POLICY, allow=allowed)
-        verdict = judge(booted(ONE), reference(ONE, policy=policy), level)
+        verdict = judge(booted(ONE), reference(ONE, policy=policy), chip=level == "L1")
         (finding,) = [finding for finding in verdict.findings if finding.check == "assurance-level"]
         assert finding.outcome == ("warn" if allow in allowed else "fail")
-
-
-def test_an_unknown_level_fails() -> None:
-    assert ("assurance-level", "platform") in failed_checks(judge(booted(ONE), level="L9"))
+        assert verdict.level == level
 
 
 def test_a_policy_that_is_not_the_releases_fails() -> None:
@@ -282,11 +292,43 @@ def test_a_workload_that_does_not_accept_the_platform_fails() -> None:
     assert (failure.check, failure.expected, failure.found) == ("release-accepts", "platform releases 2 to 3", "1")
 
 
-def test_host_local_things_are_a_warning() -> None:
-    verdict = judge([*booted(ONE), launch("host", "host/libvirtd", digest("libvirtd"))], level="L2")
-    (finding,) = [finding for finding in verdict.findings if finding.check == "host-local"]
-    assert (finding.outcome, finding.authority) == ("warn", "none")
-    assert verdict.status == "warning"
+def test_host_local_things_that_nobody_vouches_for_are_a_warning() -> None:
+    settings = launch("host", "host/settings", digest("settings"))
+    verdict = judge([*VERIFIED, settings], WITH_IMAGE, chip=True, machine=MACHINE)
+    (finding,) = [finding for finding in verdict.findings if finding.outcome == "warn"]
+    assert (finding.check, finding.subject, finding.authority) == ("host-local", "host/settings", "none")
+    assert (verdict.level, verdict.status) == ("L2", "warning")
+
+
+def test_host_local_things_that_the_image_vouches_for_must_be_as_it_says() -> None:
+    for at, (pcr, event) in enumerate(VERIFIED):
+        if event.event == "host":
+            changed = [*VERIFIED[:at], (pcr, replace(event, fsverity=digest("changed"))), *VERIFIED[at + 1 :]]
+            without = [*VERIFIED[:at], *VERIFIED[at + 1 :]]
+            for events in (changed, without):
+                failure = the_failure(judge(events, WITH_IMAGE, chip=True, machine=MACHINE))
+                assert (failure.check, failure.subject) == ("host-local", event.subject)
+
+
+def test_a_host_that_booted_something_else_is_no_l2_and_not_trusted() -> None:
+    for changed in (replace(MACHINE, secure_boot=b"\0"), replace(MACHINE, application=digest("another")), None):
+        verdict = judge(VERIFIED, WITH_IMAGE, chip=True, machine=changed)
+        assert (verdict.level, verdict.status) == ("L1", "contraindicated")
+
+
+def test_a_host_image_that_is_missing_or_is_not_the_releases_fails() -> None:
+    other = replace(MACHINE, application=digest("another")).image()
+    for against in (reference(IMAGED), reference(IMAGED, image=other), reference(ONE, image=IMAGE)):
+        assert ("reference", "host/image") in failed_checks(judge(VERIFIED, against, chip=True, machine=MACHINE))
+
+
+def test_a_switch_counts_in_the_boot_of_the_image_it_was_signed_for() -> None:
+    two = platform(2, predecessors=(IMAGED,), image=IMAGE)
+    events = [*booted(IMAGED), *local(MACHINE), *switched(two)]
+    against = reference(two, DESK, image=IMAGE)
+    assert judge(events, against, chip=True, machine=MACHINE).status == "affirming"
+    late = replace(MACHINE, phase="sysinit:ready:shutdown")
+    assert ("vmm-switch", "pcr/13") in failed_checks(judge(events, against, chip=True, machine=late))
 
 
 def test_a_host_that_runs_long_has_few_findings() -> None:
@@ -327,23 +369,55 @@ def test_good_evidence_is_judged_like_the_host_judges_itself() -> None:
     assert appraise(proven, reference(ONE, DESK), 7) == appraise(claims(events), reference(ONE, DESK), 7)
 
 
-def test_other_banks_and_firmware_pcrs_count_where_the_quote_selects_them() -> None:
+def test_other_banks_count_where_the_quote_selects_them() -> None:
     records = logged(booted(ONE))
-    values = {
-        "sha256": {7: b"\x07" * 32, **replay(records, "sha256")},
-        "sha384": replay(records, "sha384"),
-    }
-    message = attest(NONCE, values)
-    sample = evidence(booted(ONE), attest=message, signature=EccAk().sign(message))
-    assert claims_from_evidence(sample, EccAk().public, NONCE, boot_pcrs={7: b"\x07" * 32}).records == records
-    for boot_pcrs in (None, {7: b"\x08" * 32}):
-        with pytest.raises(QuoteRefused):
-            claims_from_evidence(sample, EccAk().public, NONCE, boot_pcrs=boot_pcrs)
+    good = {bank: replay(records, bank) for bank in ("sha256", "sha384")}
+    bad = {**good, "sha384": {**good["sha384"], VMM_PCR: bytes(48)}}
+    for values in (good, bad):
+        message = attest(NONCE, values)
+        sample = evidence(booted(ONE), attest=message, signature=EccAk().sign(message))
+        if values is good:
+            assert claims_from_evidence(sample, EccAk().public, NONCE).records == records
+        else:
+            with pytest.raises(QuoteRefused):
+                claims_from_evidence(sample, EccAk().public, NONCE)
+
+
+def whole_evidence(machine: Machine, told: Machine | None = None, pcrs: Iterable[int] = range(12)) -> Evidence:
+    """Evidence of a host with a host image. ``told``: the machine whose logs it sends."""
+    told = told or machine
+    values = {**{index: machine.pcrs()[index] for index in pcrs}, **replay(logged(VERIFIED), "sha256")}
+    message = attest(NONCE, {"sha256": values})
+    signature = EccAk().sign(message)
+    return evidence(VERIFIED, attest=message, signature=signature, boot_log=told.boot_log(), ima=told.ima_list())
+
+
+def test_evidence_tells_what_ran_before_vmgate() -> None:
+    proven = claims_from_evidence(whole_evidence(MACHINE), EccAk().public, NONCE, chip=True)
+    assert proven == claims(VERIFIED, chip=True, machine=MACHINE)
+    assert appraise(proven, WITH_IMAGE, 7).status == "affirming"
+
+
+def test_a_boot_log_that_the_quote_contradicts_or_does_not_cover_is_refused() -> None:
+    attacker = replace(MACHINE, secure_boot=b"\0", application=digest("rootkit"))
+    samples = [whole_evidence(attacker, told=MACHINE), whole_evidence(MACHINE, told=attacker)]
+    samples += [whole_evidence(MACHINE, pcrs=set(range(12)) - {left_out}) for left_out in range(12)]
+    samples += [evidence(VERIFIED, boot_log=MACHINE.boot_log(), ima=MACHINE.ima_list())]
+    for sample in samples:
+        with pytest.raises((QuoteRefused, LogRefused)):
+            claims_from_evidence(sample, EccAk().public, NONCE)
+
+
+def test_a_quote_of_boot_pcrs_without_their_log_is_refused() -> None:
+    with pytest.raises(QuoteRefused):
+        claims_from_evidence(replace(whole_evidence(MACHINE), boot_log=b""), EccAk().public, NONCE)
 
 
 def test_a_boot_log_cannot_speak_for_our_pcrs() -> None:
-    honest, fake = evidence(booted(ONE)), replay(logged(booted(TWO)), "sha256")
-    assert claims_from_evidence(honest, EccAk().public, NONCE, boot_pcrs=fake) == claims(booted(ONE))
+    liar = replace(MACHINE, more=(boot_event(VMM_PCR, IPL, b"what vmgate did not measure"),))
+    sample = replace(whole_evidence(MACHINE), boot_log=liar.boot_log())
+    proven = claims_from_evidence(sample, EccAk().public, NONCE)
+    assert proven.pcrs == claims(VERIFIED).pcrs
 
 
 def test_evidence_of_another_host_nonce_log_or_selection_is_refused() -> None:

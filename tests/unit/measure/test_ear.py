@@ -13,7 +13,8 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from documents.verdict import Verdict
-from lab.measuring import booted, claims, digest, launch, platform, reference
+from lab.boot_logs import IMAGE, MACHINE
+from lab.measuring import booted, claims, digest, launch, local, platform, reference
 from measure.appraise import appraise
 from measure.ear import ear_claims, sign_ear, verify_ear
 from measure.errors import ResultRefused
@@ -34,9 +35,15 @@ def pem(seed: int) -> tuple[bytes, bytes]:
 PRIVATE, PUBLIC = pem(7)
 
 
+RELEASE = platform(1, image=IMAGE)
+
+
 def verdict(level: str = "L0", *, good: bool = True) -> Verdict:
-    events = booted(platform(1)) if good else booted(platform(2))
-    return appraise(claims(events, level), reference(platform(1)), NOW)
+    events = booted(RELEASE) if good else booted(platform(2))
+    if level == "L2":
+        found = claims([*events, *local(MACHINE)], chip=True, machine=MACHINE)
+        return appraise(found, reference(RELEASE, image=IMAGE), NOW)
+    return appraise(claims(events, chip=level == "L1"), reference(platform(1)), NOW)
 
 
 def result(found: Verdict, nonce: bytes = NONCE) -> dict[str, object]:
@@ -70,8 +77,8 @@ def test_the_status_is_never_better_than_the_vector(level: str, good: bool) -> N
 def test_what_is_wrong_shows_in_its_place() -> None:
     executables = result(verdict(good=False))["submods"]["platform"]["ear.trustworthiness-vector"]  # type: ignore[index]
     assert executables["executables"] == 96
-    local = [*booted(platform(1)), launch("host", "host/libvirtd", digest("libvirtd"))]
-    found = appraise(claims(local, "L2"), reference(platform(1)), NOW)
+    events = [*booted(RELEASE), *local(MACHINE), launch("host", "host/settings", digest("settings"))]
+    found = appraise(claims(events, chip=True, machine=MACHINE), reference(RELEASE, image=IMAGE), NOW)
     vector = result(found)["submods"]["platform"]["ear.trustworthiness-vector"]  # type: ignore[index]
     assert vector == {"configuration": 32, "executables": 2, "hardware": 2, "instance-identity": 2}
 

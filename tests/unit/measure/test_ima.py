@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lab import event_logs as write
 from measure import ima
 from measure.errors import LogRefused
-from measure.ima import ImaEntry, parse_ima, replay
+from measure.ima import ImaEntry, ImaFile, file_of, parse_ima, replay
 
 FILE = hashlib.sha256(b"a file").digest()
 NAMED = b"sha256:\0" + FILE
@@ -109,6 +109,76 @@ def test_the_policy_may_name_another_pcr() -> None:
 def test_a_binary_template_with_fields_that_nobody_knows_is_read() -> None:
     data = write.ima_data(b"future", b"field")
     assert parse_ima(write.ima_binary(10, b"from-the-future", data)).entries[0].data == data
+
+
+# Which file an entry is about
+
+
+def entry(template: bytes, *fields: bytes) -> ImaEntry:
+    return parse_ima(write.ima_binary(10, template, write.ima_data(*fields))).entries[0]
+
+
+@pytest.mark.parametrize("rest", [(b"ima-ng",), (b"ima-sig", b""), (b"ima-sig", b"\3\2sig")])
+def test_an_entry_names_its_file(rest: tuple[bytes, ...]) -> None:
+    template, *signature = rest
+    found = file_of(entry(template, NAMED, PATH + b"\0", *signature))
+    assert found == ImaFile(PATH.decode(), "sha256", FILE)
+    assert file_of(entry(template, b"sha1:\0" + b"d" * 20, b"/a b\xff\n\0", *signature)) == (
+        ImaFile("/a b\xff\n", "sha1", b"d" * 20)
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "fields"),
+    [
+        (b"ima-ngv2", (b"verity:" + NAMED, PATH + b"\0")),
+        (b"ima-buf", (NAMED, b"kexec-cmdline\0", b"quiet")),
+        (b"ima-modsig", (NAMED, PATH + b"\0", b"", NAMED, b"\1")),
+        (b"n-ng|d-ng", (PATH + b"\0", NAMED)),
+        (b"ima-ng", (PATH + b"\0", NAMED)),
+        (b"ima-ng", (NAMED, PATH)),
+        (b"ima-ng", (NAMED, b"")),
+        (b"ima-ng", (NAMED, PATH + b"\0\0")),
+        (b"ima-ng", (NAMED, b"/usr\0" + PATH + b"\0")),
+        (b"ima-ng", (NAMED, PATH + b"\0", b"")),
+        (b"ima-ng", (NAMED,)),
+        (b"ima-ng", ()),
+        (b"ima-sig", (NAMED, PATH + b"\0")),
+        (b"ima-sig", (NAMED, PATH + b"\0", b"", b"")),
+        (b"ima-ng", (b"sha256:\0" + FILE[:-1], PATH + b"\0")),
+        (b"ima-ng", (b"sha256:\0" + FILE + b"x", PATH + b"\0")),
+        (b"ima-ng", (b"sha256:" + FILE, PATH + b"\0")),
+        (b"ima-ng", (b"md4:\0" + FILE, PATH + b"\0")),
+        (b"ima-ng", (b"verity:sha256:\0" + FILE, PATH + b"\0")),
+        (b"ima-ng", (b"", PATH + b"\0")),
+    ],
+)
+def test_an_entry_that_names_no_file_in_its_form_is_refused(template: bytes, fields: tuple[bytes, ...]) -> None:
+    with pytest.raises(LogRefused):
+        file_of(entry(template, *fields))
+
+
+@pytest.mark.parametrize("template", ["ima-ng", "ima-sig"])
+def test_a_cut_or_forged_length_names_no_file(template: str) -> None:
+    fields = (NAMED, PATH + b"\0", *((b"sig",) if template == "ima-sig" else ()))
+    data = write.ima_data(*fields)
+    assert file_of(ImaEntry(10, template, b"d" * 20, data)).name == PATH.decode()
+    lengths = [sum(4 + len(field) for field in fields[:number]) for number in range(len(fields))]
+    forged = [data[:at] + value + data[at + 4 :] for at in lengths for value in (bytes(4), b"\xff" * 4, b"\0\0\0\x80")]
+    for untrusted in (*(data[:length] for length in range(len(data))), data + b"\0", *forged):
+        with pytest.raises(LogRefused):
+            file_of(ImaEntry(10, template, b"d" * 20, untrusted))
+
+
+@given(st.sampled_from(["ima-ng", "ima-sig", "ima"]), st.binary(max_size=120))
+def test_noise_names_no_file(template: str, noise: bytes) -> None:
+    for untrusted in (noise, write.ima_data(NAMED, noise), write.ima_data(noise, PATH + b"\0", noise)):
+        try:
+            found = file_of(ImaEntry(10, template, b"d" * 20, untrusted))
+        except LogRefused:
+            continue
+        fields = (found.alg.encode() + b":\0" + found.digest, found.name.encode("latin-1") + b"\0")
+        assert untrusted.startswith(write.ima_data(*fields))
 
 
 # What is refused

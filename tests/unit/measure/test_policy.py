@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lab.measuring import CHANNEL, PUBLISHER, Signer, platform
 from measure.errors import PolicyRefused
-from measure.policy import authorize_policy, pcr_policy, policy_ref, seal_policy, verify_signed_policy
+from measure.policy import authorize_policy, pcr_policy, policy_ref, seal_policy, state_of, verify_signed_policy
 
 
 def test_a_policy_of_the_publisher_verifies() -> None:
@@ -72,3 +72,21 @@ def test_nonsense_is_a_bug() -> None:
         pcr_policy({24: "00" * 32})
     with pytest.raises(ValueError, match="32 bytes"):
         pcr_policy({13: "00"})
+
+
+def test_a_state_has_the_policies_of_its_epoch_and_of_all_its_pcrs() -> None:
+    base = platform(1).policies[0]
+    boot, vmm = (11, "11" * 32), base.pcrs[0]
+    both = replace(base, pcrs=(boot, vmm))
+    other = replace(base, pcrs=((11, "22" * 32), vmm))
+    later = replace(both, epoch=2)
+    nothing = replace(base, pcrs=())
+    policies = (base, both, other, later, nothing)
+    state = {11: bytes.fromhex(boot[1]), 13: bytes.fromhex(vmm[1])}
+    assert state_of(policies, 1, state) == (base, both)
+    assert state_of(policies, 2, state) == (later,)
+    assert state_of(policies, 3, state) == ()
+    assert state_of(policies, 1, {13: state[13]}) == (base,)
+    assert state_of(policies, 1, {11: state[11]}) == ()
+    assert state_of(policies, 1, {**state, 13: bytes(32)}) == ()
+    assert state_of(policies, 1, {}) == ()

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from lab.boot_logs import IMAGE, MACHINE
 from lab.measuring import CHANNEL, PUBLISHER, Signer, booted, logged, platform, switched
 from measure.cel import replay
 from measure.errors import PolicyRefused
-from measure.pcr import VMM_PCR
+from measure.pcr import KERNEL_IMAGE_PCR, VMM_PCR
 from measure.policy import EMPTY, policy_ref
-from measure.predict import predictions, reference_digest, sign_policies, vmm_pcr_fresh, vmm_pcr_switch
+from measure.predict import Prediction, predictions, reference_digest, sign_policies, vmm_pcr_fresh, vmm_pcr_switch
 
 
 def test_a_fresh_boot_and_a_switch_are_what_hosts_replay() -> None:
@@ -36,6 +37,43 @@ def test_policies_cover_each_way_in_and_each_epoch() -> None:
         ("switch", 2, 2),
     ]
     assert len({policy.pcrs for policy in three.policies}) == 3
+
+
+def test_a_release_with_a_host_image_has_a_policy_for_each_phase() -> None:
+    one = platform(1, image=IMAGE)
+    two = platform(2, predecessors=(one,), image=IMAGE, epoch=2, epochs=(1, 2))
+    fresh = vmm_pcr_fresh(two.reference)
+    live = vmm_pcr_switch(vmm_pcr_fresh(one.reference), CHANNEL, 2, two.reference)
+    boots = {phase: replace(MACHINE, phase=phase).pcrs()[11].hex() for phase in IMAGE.phases}
+    assert predictions(CHANNEL, 2, two.reference, (one,), IMAGE) == tuple(
+        Prediction(entry=entry, predecessor=predecessor, vmm_pcr=value, phase=phase, boot_pcr=boots[phase])
+        for entry, predecessor, value in (("fresh", 0, fresh), ("switch", 1, live))
+        for phase in ("sysinit", "sysinit:ready")
+    )
+    expected = [
+        (epoch, ((KERNEL_IMAGE_PCR, boots[phase]), (VMM_PCR, value)))
+        for value in (fresh, live)
+        for phase in IMAGE.phases
+        for epoch in (1, 2)
+    ]
+    assert [(policy.epoch, policy.pcrs) for policy in two.policies] == expected
+
+
+def test_a_release_without_a_host_image_asks_for_the_vmm_alone() -> None:
+    (fresh,) = predictions(CHANNEL, 1, platform(1).reference, ())
+    assert (fresh.phase, fresh.boot_pcr) == ("", "")
+    assert fresh.pcrs == ((VMM_PCR, fresh.vmm_pcr),)
+
+
+def test_a_host_switches_only_between_releases_of_one_image() -> None:
+    other = replace(IMAGE, command_line=IMAGE.command_line + " debug")
+    without, same, another = platform(1), platform(2, image=IMAGE), platform(3, image=other)
+    twice = replace(same, number=4, artifacts=(*same.artifacts, replace(same.artifacts[-1], name="host/second")))
+    old = (without, same, another, twice)
+    values = platform(5).reference
+    for image, expected in ((IMAGE, {0, 2}), (other, {0, 3}), (None, {0, 1})):
+        found = predictions(CHANNEL, 5, values, old, image)
+        assert {state.predecessor for state in found} == expected
 
 
 def test_the_order_of_components_matters() -> None:

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host boots: the reference for everything that runs before vmgate, from the firmware to the verified root.
+
+The publisher makes it from the kernel image and the root file system that it signs. Boot log and IMA list of a host
+are compared with it; it is no component of the VMM PCR. This module does not read images and does not compare.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from documents.canonical import Json
+from documents.document import Document
+from documents.fields import HEX_SHA256, Fields
+
+IMAGE_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[!-.0-~]+)+")
+"""Absolute, printable ASCII without spaces: systemd's units have backslashes, and one program is named ``[``."""
+
+SECTION = re.compile(r"\.[a-z0-9_]{1,15}")
+PHASES = re.compile(r"([a-z-]{1,20}(:[a-z-]{1,20}){0,7})?")
+"""Words that systemd-pcrphase extended so far, joined by colons; empty before the first."""
+
+COMMAND_LINE = re.compile(r"[ -~]+")
+VARIABLES = ("KEK", "PK", "db", "dbx")
+"""The UEFI variables that say whose programs Secure Boot lets run (UEFI 2.10, section 32.6), sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFile:
+    """One regular file of the root.
+
+    Attributes:
+        path: absolute.
+        fsverity: fs-verity digest, as vmgate measures files.
+        sha256: SHA-256 of the whole file, as the kernel's IMA records it.
+    """
+
+    path: str
+    fsverity: str
+    sha256: str
+
+    @classmethod
+    def read(cls, untrusted: Json) -> ImageFile:
+        """Read one entry."""
+        fields = Fields(untrusted, "image file")
+        entry = cls(
+            path=fields.take_text("path", IMAGE_PATH, 255),
+            fsverity=fields.take_digest("fsverity"),
+            sha256=fields.take_digest("sha256"),
+        )
+        fields.finish()
+        return entry
+
+    def members(self) -> dict[str, Json]:
+        """The members, for encoding."""
+        return {"path": self.path, "fsverity": self.fsverity, "sha256": self.sha256}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostImage(Document):
+    """A unified kernel image and the root that it starts. Digests are SHA-256, 64 hexadecimal characters.
+
+    Attributes:
+        boot_application: Authenticode digest of the kernel image, as firmware measures it into PCR 4.
+        sections: (name, digest of the content) of its PE sections in the order in which the stub measures them into
+            PCR 11, such as ``.linux``, ``.osrel``, ``.cmdline``, ``.initrd``.
+        command_line: what ``.cmdline`` holds, without the end of line.
+        phases: the boot phases in which the host's keys open, in the order of the boot, such as ``sysinit:ready``.
+        variables: (name, digest of the data) of each of ``VARIABLES``; SecureBoot itself must be on.
+        authority: digest of the EFI_SIGNATURE_DATA in db that vouches for the kernel image's signer.
+        root_hash: dm-verity root hash, which the command line must name as ``roothash=``.
+        firmware: accepted values of PCR 0; empty where no publisher vouches for any firmware.
+        files: what the root can execute, map or load, and its ``/etc``; sorted by path.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.host-image"
+    LIMIT: ClassVar[int] = 16_000_000
+
+    boot_application: str
+    sections: tuple[tuple[str, str], ...]
+    command_line: str
+    phases: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...]
+    authority: str
+    root_hash: str
+    firmware: tuple[str, ...]
+    files: tuple[ImageFile, ...]
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+        image = cls(
+            boot_application=fields.take_digest("boot_application"),
+            sections=fields.take_list("sections", _read_section, 32),
+            command_line=fields.take_text("command_line", COMMAND_LINE, 4_000),
+            phases=fields.take_list("phases", lambda untrusted: _read_phase(untrusted, fields), 16),
+            variables=fields.take_list("variables", _read_variable, len(VARIABLES)),
+            authority=fields.take_digest("authority"),
+            root_hash=fields.take_digest("root_hash"),
+            firmware=fields.take_texts("firmware", HEX_SHA256, 100, 64),
+            files=fields.take_list("files", ImageFile.read, 50_000),
+        )
+        image._require_consistent(fields)
+        return image
+
+    def _require_consistent(self, fields: Fields) -> None:
+        fields.require_distinct("sections", [name for name, _ in self.sections])
+        fields.require_distinct("phases", self.phases)
+        if not self.phases:
+            raise fields.wrong("phases", "is empty, so that no key would ever open")
+        if not {".linux", ".cmdline", ".initrd"} <= {name for name, _ in self.sections}:
+            raise fields.wrong("sections", "lacks the kernel, its command line or its initrd")
+        if tuple(name for name, _ in self.variables) != VARIABLES:
+            raise fields.wrong("variables", "does not name KEK, PK, db and dbx, in that order")
+        hashes = [word for word in self.command_line.split() if word.startswith("roothash=")]
+        if hashes != [f"roothash={self.root_hash}"]:
+            raise fields.wrong("command_line", "does not name the root hash, once")
+        paths = [entry.path for entry in self.files]
+        if not paths or paths != sorted(set(paths)):
+            raise fields.wrong("files", "is empty or not sorted by path")
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {
+            "boot_application": self.boot_application,
+            "sections": [{"name": name, "sha256": digest} for name, digest in self.sections],
+            "command_line": self.command_line,
+            "phases": list(self.phases),
+            "variables": [{"name": name, "sha256": digest} for name, digest in self.variables],
+            "authority": self.authority,
+            "root_hash": self.root_hash,
+            "firmware": list(self.firmware),
+            "files": [entry.members() for entry in self.files],
+        }
+
+
+def _read_section(untrusted: Json) -> tuple[str, str]:
+    fields = Fields(untrusted, "section")
+    pair = (fields.take_text("name", SECTION, 16), fields.take_digest("sha256"))
+    fields.finish()
+    return pair
+
+
+def _read_variable(untrusted: Json) -> tuple[str, str]:
+    fields = Fields(untrusted, "variable")
+    pair = (fields.take_choice("name", VARIABLES), fields.take_digest("sha256"))
+    fields.finish()
+    return pair
+
+
+def _read_phase(untrusted: Json, fields: Fields) -> str:
+    if not isinstance(untrusted, str) or not PHASES.fullmatch(untrusted):
+        raise fields.wrong("phases", "has an item that is not in its form")
+    return untrusted

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ran before vmgate: found in the boot logs as far as the TPM bears them out, and compared with a host image.
+
+``explain`` finds the PCR values that the logs add up to and shows nothing that was parsed before they fit.
+``boot_findings`` compares, one finding a check: Secure Boot, its keys and the key that was used, the program that
+firmware started, each section of the kernel image, the phase of the boot, the firmware, and every file that the
+kernel's list names (``measure.boot_files``). This module does no I/O, and does not prove that PCR values are a TPM's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from documents.host_image import HostImage
+from documents.verdict import Finding
+from measure import bootlog
+from measure.boot_events import BootState, decode
+from measure.boot_files import IMA_PCR, NOTHING, ImageFiles, compared, found_out
+from measure.errors import LogRefused
+from measure.formats.cursor import refused
+from measure.ima import ImaEntry, parse_ima
+from measure.pcr import BOOT_PCRS, KERNEL_IMAGE_PCR, extend, measure, reset_value
+
+IMA_LAG: Final = 2_000
+"""How many entries a list can have gained between the quote and its reading, and some more."""
+
+PHASE_PATHS: Final = (
+    "sysinit:ready",
+    "sysinit",
+    "",
+    "sysinit:ready:shutdown",
+    "sysinit:ready:shutdown:final",
+    "sysinit:final",
+    "enter-initrd:leave-initrd:sysinit:ready",
+    "enter-initrd:leave-initrd:sysinit",
+    "enter-initrd:leave-initrd",
+    "enter-initrd",
+    "enter-initrd:leave-initrd:sysinit:ready:shutdown",
+    "enter-initrd:leave-initrd:sysinit:ready:shutdown:final",
+    "enter-initrd:leave-initrd:sysinit:final",
+)
+"""What systemd-pcrphase can have extended into PCR 11 so far: the words of its units, joined by colons, the likeliest
+first (systemd-pcrphase.service(8)). It writes no log. An initrd without systemd has no phases."""
+
+_SECTIONS: Final = MappingProxyType({".linux": "kernel", ".cmdline": "command line", ".initrd": "initrd"})
+"""How people call the sections that they know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booted:
+    """What ran before vmgate, as far as PCR values bear it out.
+
+    Attributes:
+        state: what the boot log tells.
+        pcrs: the values of PCR 0 to 11 (SHA-256 bank) that matched.
+        phase: how far systemd was, one of ``PHASE_PATHS``.
+        ima: the entries of the IMA list that PCR 10 covers.
+    """
+
+    state: BootState
+    pcrs: Mapping[int, bytes]
+    phase: str
+    ima: tuple[ImaEntry, ...]
+
+
+def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[Mapping[int, bytes]], bool]) -> Booted:
+    """Find the values of PCR 0 to 11 that are both what the logs add up to and what the TPM has.
+
+    PCR 0 to 9 are what the boot log says. The IMA list can be ahead of the TPM's values, so PCR 10 is tried with up to
+    ``IMA_LAG`` of its last entries left out. PCR 11 is the boot log's, extended by each of ``PHASE_PATHS``.
+
+    Args:
+        untrusted_boot_log: of the firmware; never empty.
+        untrusted_ima: the kernel's list, in either form; empty where it has none.
+        matches: tells whether PCR 0 to 11 have these values, by index; asked at most ``IMA_LAG`` times for each phase.
+
+    Raises:
+        LogRefused: a log is malformed, or no values match; or see ``decode``.
+    """
+    log = bootlog.parse_boot_log(untrusted_boot_log)
+    if "sha256" not in log.banks:
+        raise refused("boot log", "it has no SHA-256 bank")
+    replayed = bootlog.replay(log)["sha256"]
+    if IMA_PCR in replayed:
+        # Whoever writes the list could hide its first entries there.
+        raise refused("boot log", f"it extends PCR {IMA_PCR}, which is the kernel's")
+    entries = parse_ima(untrusted_ima).entries if untrusted_ima else ()
+    if any(entry.pcr != IMA_PCR for entry in entries):
+        raise refused("IMA list", f"an entry is of another PCR than {IMA_PCR}")
+    base = {index: replayed.get(index, reset_value("sha256", index)) for index in BOOT_PCRS}
+    lists = _fold(entries)
+    phases = [(path, _enter(base[KERNEL_IMAGE_PCR], path)) for path in PHASE_PATHS]
+    for count in range(len(entries), max(len(entries) - IMA_LAG, -1), -1):
+        for path, value in phases:
+            pcrs = {**base, IMA_PCR: lists[count], KERNEL_IMAGE_PCR: value}
+            if matches(pcrs):
+                return Booted(state=decode(log), pcrs=MappingProxyType(pcrs), phase=path, ima=entries[:count])
+    raise LogRefused(
+        "the boot logs were refused",
+        cause="boot log and IMA list do not explain the PCR values of the TPM",
+        remedy="take both again; if they still do not, something extended a PCR without them, and only a reboot helps",
+    )
+
+
+def pcr11(image: HostImage, phase: str) -> str:
+    """PCR 11 (SHA-256, hexadecimal) of a host that booted the image and is in this phase."""
+    value = reset_value("sha256", KERNEL_IMAGE_PCR)
+    for name, digest in image.sections:
+        value = extend("sha256", value, measure("sha256", name.encode() + b"\0"))
+        value = extend("sha256", value, bytes.fromhex(digest))
+    return _enter(value, phase).hex()
+
+
+def boot_findings(booted: Booted | None, image: HostImage, files: ImageFiles | None = None) -> Iterator[Finding]:
+    """Compare what ran before vmgate with what should have.
+
+    Args:
+        booted: what ran; None where no log explains the TPM's values.
+        image: what should have.
+        files: of the image, for who compares many hosts with one image.
+    """
+    expected = "logs that add up to the TPM's PCR values"
+    yield found_out("boot-log", "pcr/0-11", expected, expected if booted else NOTHING, good=booted is not None)
+    if booted is None:
+        return
+    state = booted.state
+    for text in state.unknown:
+        yield found_out("boot-log", "pcr/4, pcr/7, pcr/11", "events that are known", text, good=False)
+    yield from _secure_boot(state, image)
+    yield compared("boot-application", "kernel image", image.boot_application, _all(state.applications))
+    yield from _sections(state.sections, image.sections)
+    yield _phase(booted, image)
+    yield _firmware(booted.pcrs[0].hex(), image.firmware)
+    yield from (files or ImageFiles(image)).findings(booted.ima, booted.pcrs)
+
+
+def _secure_boot(state: BootState, image: HostImage) -> Iterator[Finding]:
+    yield compared("secure-boot", "SecureBoot", "on", "on" if state.secure_boot else "off")
+    for name, digest in image.variables:
+        yield compared("secure-boot-variable", name, digest, state.variables.get(name, ""))
+    yield compared("secure-boot-authority", "kernel image", image.authority, _all(state.authorities))
+
+
+def _sections(measured: tuple[tuple[str, str], ...], wanted: tuple[tuple[str, str], ...]) -> Iterator[Finding]:
+    found: dict[str, list[str]] = {}
+    for name, digest in measured:
+        found.setdefault(name, []).append(digest)
+    for name, digest in wanted:
+        yield compared("boot-section", _SECTIONS.get(name, name), digest, _all(found.pop(name, ())))
+    # Each name has at most 16 characters, but a log can hold any number of them.
+    for name in list(found)[:32]:
+        yield compared("boot-section", _SECTIONS.get(name, name), "", _all(found[name]))
+    yield compared("boot-section", "order", _names(wanted), _names(measured))
+
+
+def _phase(booted: Booted, image: HostImage) -> Finding:
+    good = booted.phase in image.phases and booted.pcrs[KERNEL_IMAGE_PCR].hex() == pcr11(image, booted.phase)
+    expected = " or ".join(f'phase "{phase}" of the host image' for phase in image.phases)
+    found = f'phase "{booted.phase}"' + (" of the host image" if good else "")
+    return found_out("boot-phase", f"pcr/{KERNEL_IMAGE_PCR}", expected, found, good=good)
+
+
+def _firmware(found: str, accepted: tuple[str, ...]) -> Finding:
+    if accepted:
+        return found_out("firmware", "pcr/0", " or ".join(accepted), found, good=found in accepted)
+    return Finding(
+        check="firmware",
+        subject="pcr/0",
+        outcome="warn",
+        expected="recorded, no baseline approved",
+        found=found,
+        authority="none",
+    )
+
+
+def _fold(entries: tuple[ImaEntry, ...]) -> list[bytes]:
+    """PCR 10 after no entry, after one, and so on. A violation extends ones, as in ``measure.ima.replay``."""
+    value, ones = reset_value("sha256", IMA_PCR), b"\xff" * 32
+    values = [value]
+    for entry in entries:
+        digest = ones if entry.violation else hashlib.sha256(entry.data).digest()
+        value = hashlib.sha256(value + digest).digest()
+        values.append(value)
+    return values
+
+
+def _enter(value: bytes, phase: str) -> bytes:
+    """PCR 11 after these phases; systemd-pcrphase measures each word without a NUL."""
+    for word in phase.split(":") if phase else ():
+        value = extend("sha256", value, measure("sha256", word.encode()))
+    return value
+
+
+def _all(digests: tuple[str, ...] | list[str]) -> str:
+    """The digests in one text, which equals an expected one only if there is no other."""
+    return ", ".join(digests[:8]) + (f" and {len(digests) - 8} more" if len(digests) > 8 else "")
+
+
+def _names(sections: tuple[tuple[str, str], ...]) -> str:
+    return " ".join(name for name, _ in sections[:33])
