@@ -19,6 +19,7 @@ from keys.policy_signer import FilePolicySigner
 from keys.roles import key_names
 from publisher import build, packages
 from publisher.definitions import read_definition
+from publisher.host_image import describe
 from publisher.plan import WorkloadInputs, plan_platform, plan_workload
 from publisher.recipe import PlatformRecipe, WorkloadRecipe, read_recipe
 from publisher.shelf import Shelf
@@ -108,6 +109,9 @@ def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, p
         "vmgate/hook": table.add_bytes(build.hook_bytes(recipe.wheel)),
         "vmgate/security-policy": table.add_bytes(recipe.security_policy.encode()),
     }
+    image = describe(recipe.host_image) if recipe.host_image else None
+    if image is not None:
+        table.add_bytes(image.encode())
     numbers = shelf.numbers(recipe.terms.channel)
     return plan_platform(
         recipe.terms,
@@ -116,6 +120,7 @@ def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, p
         [shelf.release(recipe.terms.channel, number) for number in numbers[:SUPPORTED]],
         shelf.identity,
         FilePolicySigner(keys / f"{key_names('tpm-policy')[0]}.pem", passphrase),
+        image,
     )
 
 

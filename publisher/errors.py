@@ -43,8 +43,8 @@ class ProgramFailed(PublisherError):
 
     code = "PB003"
     explanation = (
-        "A separate program (dpkg-deb, virt-fw-vars, sbsign, sbverify) is not installed, reported a failure or did "
-        "not end in time. What it said is in the message."
+        "A separate program (dpkg-deb, virt-fw-vars, sbsign, sbverify, veritysetup) is not installed, reported a "
+        "failure or did not end in time. What it said is in the message."
     )
 
 
@@ -67,4 +67,16 @@ class PlanRefused(PublisherError):
     explanation = (
         "The recipe was read, but the release would break a rule: a number or security epoch that does not grow, a "
         "name given twice, a VM beyond the limits, a digest both delivered and refused. The message says which."
+    )
+
+
+class HostImageWrong(PublisherError):
+    """What a host is to boot cannot be described."""
+
+    code = "PB006"
+    exit = Exit.REFUSED
+    explanation = (
+        "The unified kernel image or the root of a host image cannot be described: the kernel image is damaged, not "
+        "signed for db, made with another stub or without exactly one roothash, or a file of the root has no place on "
+        "the list. The message names the file."
     )

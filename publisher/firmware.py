@@ -102,7 +102,7 @@ def expected_variables(keys: SecureBootKeys) -> dict[tuple[str, str], Variable]:
     """
 
     def certificate(path: Path) -> Variable:
-        return AUTHENTICATED, signature_list(CERT_X509, keys.owner, _certificate(path))
+        return AUTHENTICATED, signature_list(CERT_X509, keys.owner, read_certificate(path))
 
     return {
         ("PK", GLOBAL): certificate(keys.platform),
@@ -153,8 +153,13 @@ def signature_list(kind: uuid.UUID, owner: uuid.UUID, data: bytes) -> bytes:
     return kind.bytes_le + struct.pack("<III", 28 + len(entry), 0, len(entry)) + entry
 
 
-def _certificate(path: Path) -> bytes:
-    """A certificate in DER."""
+def read_certificate(path: Path) -> bytes:
+    """A certificate, from PEM to DER.
+
+    Raises:
+        FirmwareWrong: it is none.
+        ContentError: it cannot be read.
+    """
     untrusted_pem = durable.read_file(path, PEM_LIMIT)
     try:
         return x509.load_pem_x509_certificate(untrusted_pem).public_bytes(Encoding.DER)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from content.fsverity import Measured, digest_bytes
 from documents.definition import VmDefinition
 from documents.errors import DocumentError
+from documents.host_image import HostImage
 from documents.release import Artifact, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from measure.policy import PURPOSE_EPOCH
@@ -30,6 +31,9 @@ COMPONENTS = (
     ("vmgate/security-policy", "security-policy"),
 )
 """Name and kind of the artifacts of a platform release, in the order in which hosts measure them."""
+
+HOST_IMAGE = "host/image"
+"""What the hosts boot, where the release says it. No component: firmware and kernel measure it before vmgate runs."""
 
 REPOSITORY = "repository"
 """The component that comes first: the identity of the repository itself."""
@@ -59,6 +63,7 @@ def plan_platform(
     predecessors: Sequence[Release],
     repository_identity: str,
     signer: PolicySigner,
+    image: HostImage | None = None,
 ) -> Release:
     """Plan a platform release, with its policies signed for each state and epoch that a host may come from.
 
@@ -69,6 +74,7 @@ def plan_platform(
         predecessors: the releases from which a live switch is supported.
         repository_identity: fs-verity digest of the repository's first root metadata.
         signer: holds the TPM policy key.
+        image: what the hosts boot; their keys then open only there.
 
     Raises:
         PlanRefused: it would break a rule.
@@ -83,6 +89,7 @@ def plan_platform(
         ReferenceValue(component=REPOSITORY, fsverity=repository_identity),
         *(ReferenceValue(component=artifact.name, fsverity=artifact.fsverity) for artifact in artifacts),
     )
+    booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
     policies = sign_policies(
         channel=terms.channel,
         number=number,
@@ -91,6 +98,7 @@ def plan_platform(
         signer=signer,
         # A host whose key is still sealed for an older epoch must open it once more to raise it.
         epochs={PURPOSE_EPOCH, terms.epoch, *(old.epoch for old in predecessors)},
+        image=image,
     )
     return _checked(
         Release(
@@ -101,7 +109,7 @@ def plan_platform(
             minimum_agent=terms.minimum_agent,
             import_days=terms.import_days,
             accepts=(0, 0),
-            artifacts=artifacts,
+            artifacts=(*artifacts, *booted),
             reference=reference,
             policy_keys=(signer.public(),),
             policies=policies,

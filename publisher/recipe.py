@@ -7,14 +7,18 @@ This module opens only the recipe and the security policy that it names; it does
 from __future__ import annotations
 
 import re
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from content.durable import read_file
-from documents.fields import HEX_SHA256, NAME, TEXT
+from documents.fields import HEX_SHA256, NAME, TEXT, UUID
+from documents.host_image import PHASES
 from documents.release import AGENT_VERSION, MAX_NUMBER
 from documents.security_policy import SecurityPolicy
 from publisher.definitions import read_policy
+from publisher.firmware import SecureBootKeys
+from publisher.host_image import ANY_PHASE, ImageParts
 from publisher.tables import LIMIT, Table, read_table
 
 MAX_PATH = 4096
@@ -45,6 +49,7 @@ class PlatformRecipe:
         firmware_vars: the variables template that ``firmware.enrol`` made.
         wheel: vmgate's wheel.
         security_policy: the rules.
+        host_image: what the hosts boot; None where the release does not say.
     """
 
     terms: Terms
@@ -53,6 +58,7 @@ class PlatformRecipe:
     firmware_vars: Path
     wheel: Path
     security_policy: SecurityPolicy
+    host_image: ImageParts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +107,7 @@ def _read_platform(table: Table, terms: Terms, folder: Path) -> PlatformRecipe:
         firmware_vars=_path(table, "firmware_vars", folder),
         wheel=_path(table, "wheel", folder),
         security_policy=_security_policy(table, folder),
+        host_image=_host_image(table.table("host_image"), folder) if table.has("host_image") else None,
     )
 
 
@@ -149,3 +156,24 @@ def _security_policy(table: Table, folder: Path) -> SecurityPolicy:
         return read_policy(table.with_value("security_policy", value).table("security_policy"))
     path = folder / value
     return read_policy(read_table(read_file(path, LIMIT), path))
+
+
+def _host_image(table: Table, folder: Path) -> ImageParts:
+    parts = ImageParts(
+        kernel=_path(table, "kernel", folder),
+        root=_path(table, "root", folder),
+        root_image=_path(table, "root_image", folder),
+        hash_tree=_path(table, "hash_tree", folder),
+        keys=SecureBootKeys(
+            platform=_path(table, "platform_key", folder),
+            exchange=_path(table, "exchange_key", folder),
+            database=_path(table, "signature_database", folder),
+            owner=uuid.UUID(table.take_text("owner", UUID, 36)),
+        ),
+        phases=table.take_texts("phases", PHASES, 16) if table.has("phases") else ANY_PHASE,
+        firmware=table.take_texts("firmware", HEX_SHA256, 100, 64) if table.has("firmware") else (),
+    )
+    if not parts.phases:
+        raise table.wrong("phases", "is empty, so that no key would ever open")
+    table.finish()
+    return parts

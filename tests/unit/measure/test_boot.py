@@ -6,12 +6,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from documents.host_image import HostImage
+from documents.host_image import HostImage, ImageFile
 from documents.verdict import Finding, Verdict
 from lab import boot_logs as lab
 from lab import event_logs as write
@@ -19,7 +20,9 @@ from lab.boot_logs import IMAGE, LIBVIRTD, MACHINE, QEMU, VMGATE, Machine
 from measure.boot import IMA_LAG, PHASE_PATHS, Booted, boot_findings, explain, pcr11
 from measure.boot_files import MOST_FAILURES, ImageFiles
 from measure.errors import LogRefused
-from measure.ima import parse_ima
+from measure.ima import file_of, parse_ima
+
+OTHER = hashlib.sha256(b"other").hexdigest()
 
 
 def booted(machine: Machine = MACHINE, ima: bytes | None = None) -> Booted:
@@ -125,6 +128,63 @@ def test_no_log_is_one_failing_finding() -> None:
     assert len(judged(None)) == 1
 
 
+# A real host
+
+CAPTURED = Path(__file__).parent / "captured"
+COMMAND_LINE = (
+    "console=ttyS0,115200 ro quiet audit=0 net.ifnames=0 lsm=landlock,lockdown,yama,integrity,apparmor apparmor=1 "
+    "ima_hash=sha256 ima_template=ima-sig roothash=9a4a1a647cbd0869a501ea1b4b9c46f339ea53cfc3b3f5eb9e1315f521b60719"
+)
+
+
+def captured() -> Booted:
+    lines = (line.split() for line in (CAPTURED / "pcrs.txt").read_text().splitlines())
+    held = {int(index): bytes.fromhex(value) for index, value in lines}
+    logs = ((CAPTURED / name).read_bytes() for name in ("boot-log.bin", "ima.bin"))
+    return explain(*logs, lambda values: all(held[index] == value for index, value in values.items()))
+
+
+def test_a_real_boot_is_explained() -> None:
+    found = captured()
+    state = found.state
+    assert (state.secure_boot, found.phase, state.unknown) == (True, "sysinit:ready", ())
+    assert state.applications == ("9e943f08f45d7b3985d1ef45e4090335e7cf7d858cfcb9c72e00c2b525036554",)
+    assert state.authorities == ("dd24b8acca150b936a60044696ea39dc47feb4b76e9c7a8e591fc2a4a5fa9e00",)
+    assert state.sections == (
+        (".linux", "51349501a3d1ff83836437d2b365fd2d57f2feb8642d315e5181dec23d4c3275"),
+        (".osrel", "59a77b5f2666d9c85c489bd1911a6eebbd91ef22fe48b90a3b75f1b21f3844d4"),
+        (".cmdline", hashlib.sha256(COMMAND_LINE.encode()).hexdigest()),
+        (".initrd", "6c9c72bed69e1c3c70f465cdaf4ae47980a56ca8413ac740776198190f1d47b5"),
+    )
+    image = replace(IMAGE, sections=state.sections)
+    assert pcr11(image, "sysinit") == "ab418beea22c8fb7d729e73f981505273baf3aea97ca0cd140402fdf88e51091"
+    assert pcr11(image, "sysinit:ready") == "d44928aadd0ccf1f74450638fc02e383f0074c8d57d5bde9c2ce3a3bfe3069a3"
+
+
+def test_a_real_boot_passes_by_an_image_that_says_the_same_and_by_no_other() -> None:
+    found = captured()
+    state, measured = found.state, [file_of(entry) for entry in found.ima[1:]]
+    image = replace(
+        IMAGE,
+        boot_application=state.applications[0],
+        sections=state.sections,
+        variables=tuple(sorted(state.variables.items())),
+        authority=state.authorities[0],
+        firmware=(),
+        files=tuple(ImageFile(path=file.name, fsverity=OTHER, sha256=file.digest.hex()) for file in measured),
+    )
+    assert subjects(judged(found, image), "fail") == []
+    assert len(measured) > 100
+    strangers = {check for check, _ in subjects(judged(found, IMAGE), "fail")}
+    assert strangers >= {
+        "boot-application",
+        "boot-section",
+        "secure-boot-authority",
+        "secure-boot-variable",
+        "ima-file",
+    }
+
+
 # A host that boots something else
 
 
@@ -134,7 +194,6 @@ def section(name: str, content: bytes) -> Machine:
     return replace(MACHINE, sections=sections)
 
 
-OTHER = hashlib.sha256(b"other").hexdigest()
 STORIES = {
     "Secure Boot is off": (replace(MACHINE, secure_boot=b"\0"), [("secure-boot", "SecureBoot")]),
     "another kernel": (section(".linux", b"rootkit"), [("boot-section", "kernel")]),
@@ -271,6 +330,10 @@ FILE_STORIES: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
         ima(AGGREGATE, of_file(LIBVIRTD), of_file(VMGATE)),
         [("start-order", "libvirtd")],
     ),
+    "libvirtd before vmgate, and again": (
+        ima(AGGREGATE, of_file(LIBVIRTD), of_file(VMGATE), of_file(LIBVIRTD)),
+        [("start-order", "libvirtd")],
+    ),
     "libvirtd without vmgate": (ima(AGGREGATE, of_file(LIBVIRTD)), [("start-order", "libvirtd")]),
 }
 
@@ -325,6 +388,32 @@ def test_files_of_an_image_serve_many_hosts() -> None:
     good, bad = booted(), booted(MACHINE, ima(AGGREGATE, *RAN, of_file("/tmp/x", b"x")) + VIOLATION)
     for found in (good, bad, good, bad):
         assert list(boot_findings(found, IMAGE, files)) == judged(found)
+
+
+def test_a_violation_of_a_file_that_was_good_once_is_named() -> None:
+    """Nothing covers a violation's fields, so they can say that the file is the image's."""
+    files = ImageFiles(IMAGE)
+    found = booted(MACHINE, ima(AGGREGATE, *RAN) + write.ima_binary(10, b"ima-sig", of_file(QEMU), digest=bytes(20)))
+    for _ in range(2):
+        assert subjects(boot_findings(found, IMAGE, files), "fail") == [("ima-violation", QEMU)]
+
+
+def test_many_signatures_of_one_file_do_not_fill_the_memory() -> None:
+    files = ImageFiles(IMAGE)
+    digest = b"sha256:\0" + hashlib.sha256(MACHINE.files[QEMU]).digest()
+    signed = [write.ima_data(digest, QEMU.encode() + b"\0", b"%d" % number) for number in range(1_000)]
+    found = booted(MACHINE, ima(AGGREGATE, *RAN, *signed))
+    assert subjects(boot_findings(found, IMAGE, files), "fail") == []
+    assert len(files._good) == 2 * len(IMAGE.files)
+
+
+def test_what_is_expected_of_a_stranger_and_of_a_changed_file_is_told() -> None:
+    untrusted_ima = ima(AGGREGATE, of_file("/tmp/x", b"x"), of_file(QEMU, b"patched"))
+    stranger, patched = (f for f in judged(booted(MACHINE, untrusted_ima)) if f.check == "ima-file")
+    assert stranger.expected == "a file of the host image"
+    assert stranger.found == f"no file of it, sha256:{hashlib.sha256(b'x').hexdigest()}"
+    assert patched.expected == f"sha256:{hashlib.sha256(MACHINE.files[QEMU]).hexdigest()}"
+    assert patched.found == f"sha256:{hashlib.sha256(b'patched').hexdigest()}"
 
 
 def test_what_was_good_once_is_not_good_under_another_name_of_its_template() -> None:

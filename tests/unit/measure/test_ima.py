@@ -134,6 +134,7 @@ def test_an_entry_names_its_file(rest: tuple[bytes, ...]) -> None:
         (b"ima-ngv2", (b"verity:" + NAMED, PATH + b"\0")),
         (b"ima-buf", (NAMED, b"kexec-cmdline\0", b"quiet")),
         (b"ima-modsig", (NAMED, PATH + b"\0", b"", NAMED, b"\1")),
+        (b"d-ng|n-ng", (NAMED, PATH + b"\0")),
         (b"n-ng|d-ng", (PATH + b"\0", NAMED)),
         (b"ima-ng", (PATH + b"\0", NAMED)),
         (b"ima-ng", (NAMED, PATH)),

@@ -15,13 +15,15 @@ from content.store import ContentStore
 from documents.definition import VmDefinition
 from documents.errors import VmgateError
 from documents.host_files import HostFiles
+from documents.host_image import HostImage
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from keys.errors import PassphraseWrong
 from keys.policy_signer import FilePolicySigner
 from measure.policy import verify_signed_policy
 from publisher.desk import release
-from publisher.errors import PackageUnusable, PlanRefused, RecipeWrong
+from publisher.errors import HostImageWrong, PackageUnusable, PlanRefused, RecipeWrong
+from publisher.host_image import ImageParts, describe
 from publisher.shelf import Shelf
 from updater.errors import NoSuchChannel, RepositoryDamaged
 from updater.repository.create import create
@@ -151,6 +153,52 @@ def test_a_raised_epoch_still_opens_what_was_sealed_before(desk: Desk) -> None:
     desk.change("platform.toml", "epoch = 1", "epoch = 2")
     made = desk.release("platform.toml")
     assert {(p.entry, p.epoch) for p in made.policies} == {(e, n) for e in ("fresh", "switch") for n in (0, 1, 2)}
+
+
+def host_image_table(parts: ImageParts) -> str:
+    """The part of a recipe that names these."""
+    files = {
+        "kernel": parts.kernel,
+        "root": parts.root,
+        "root_image": parts.root_image,
+        "hash_tree": parts.hash_tree,
+        "platform_key": parts.keys.platform,
+        "exchange_key": parts.keys.exchange,
+        "signature_database": parts.keys.database,
+        "owner": parts.keys.owner,
+    }
+    return "[host_image]\n" + "".join(f'{key} = "{value}"\n' for key, value in files.items())
+
+
+def test_a_platform_release_says_what_its_hosts_boot(desk: Desk, image_parts: ImageParts) -> None:
+    without = desk.release("platform.toml")
+    with (desk.folder / "platform.toml").open("a") as recipe:
+        recipe.write(host_image_table(image_parts))
+    made = desk.release("platform.toml")
+    assert HostImage.parse(desk.blob(made, "host/image")) == describe(image_parts)
+    assert made.reference == without.reference
+    assert {policy.entry for policy in made.policies} == {"fresh"}
+    assert all([index for index, _ in policy.pcrs] == [11, 13] for policy in made.policies)
+
+    again = desk.release("platform.toml")
+    assert again.of_kind("host-image") == made.of_kind("host-image")
+    assert {policy.predecessor for policy in again.policies} == {0, made.number}
+
+    (image_parts.root / "etc/passwd").write_bytes(b"another root\n")
+    changed = desk.release("platform.toml")
+    assert changed.of_kind("host-image") != made.of_kind("host-image")
+    assert {policy.entry for policy in changed.policies} == {"fresh"}
+    assert verify_repository(desk.repository, now=NOW).releases == 4
+
+
+def test_a_host_image_that_cannot_be_described_publishes_nothing(desk: Desk, image_parts: ImageParts) -> None:
+    with (desk.folder / "platform.toml").open("a") as recipe:
+        recipe.write(host_image_table(image_parts))
+    (image_parts.root / "etc/a b").write_bytes(b"")
+    before = desk.tree()
+    with pytest.raises(HostImageWrong, match="'/etc/a b' cannot be listed"):
+        desk.release("platform.toml")
+    assert desk.tree() == before
 
 
 def test_a_workload_release_brings_images_and_vms(desk: Desk) -> None:

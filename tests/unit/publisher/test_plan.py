@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from content.fsverity import Measured, digest_bytes
 from documents.canonical import encode
 from documents.definition import Disk, VmDefinition
+from documents.host_image import VARIABLES, HostImage, ImageFile
 from documents.release import PolicyKey, Release
 from documents.security_policy import SecurityPolicy
+from measure.boot import pcr11
 from measure.policy import verify_signed_policy
 from publisher.errors import PlanRefused
 from publisher.plan import COMPONENTS, WorkloadInputs, plan_platform, plan_workload
@@ -36,6 +38,17 @@ VM = VmDefinition(
     memory_mib=512,
     disks=(Disk(name="root", image=IMAGE.fsverity, length=IMAGE.length, disk_class="readonly"),),
     guardians=("tpm",),
+)
+HOST_IMAGE = HostImage(
+    boot_application="b0" * 32,
+    sections=((".linux", "01" * 32), (".cmdline", "02" * 32), (".initrd", "03" * 32)),
+    command_line=f"quiet roothash={'04' * 32}",
+    phases=("sysinit", "sysinit:ready"),
+    variables=tuple((name, "05" * 32) for name in VARIABLES),
+    authority="06" * 32,
+    root_hash="04" * 32,
+    firmware=(),
+    files=(ImageFile(path="/usr/bin/x", fsverity="07" * 32, sha256="08" * 32),),
 )
 INPUTS = WorkloadInputs(accepts=(1, 9), images=(("demo", IMAGE),), definitions=(VM,))
 
@@ -65,7 +78,9 @@ def components(text: str) -> dict[str, Measured]:
     }
 
 
-def platform(number: int, *predecessors: Release, epoch: int = 1, **terms: object) -> Release:
+def platform(
+    number: int, *predecessors: Release, epoch: int = 1, image: HostImage | None = None, **terms: object
+) -> Release:
     return plan_platform(
         replace(TERMS, epoch=epoch, **terms),  # type: ignore[arg-type]
         components(f"of {number}"),
@@ -73,6 +88,7 @@ def platform(number: int, *predecessors: Release, epoch: int = 1, **terms: objec
         predecessors,
         IDENTITY,
         SIGNER,
+        image,
     )
 
 
@@ -117,6 +133,39 @@ def test_each_state_has_a_policy_for_each_epoch_it_may_be_entered_from() -> None
         assert states["switch", old.number, 1] == states["switch", old.number, 2] == switched
     for policy in third.policies:
         verify_signed_policy(policy, third.policy_keys, "platform")
+
+
+def test_a_host_image_is_no_component_but_keys_open_only_where_it_runs() -> None:
+    without, release = platform(1), platform(1, image=HOST_IMAGE)
+    assert release.reference == without.reference
+    (artifact,) = release.of_kind("host-image")
+    data = HOST_IMAGE.encode()
+    assert (artifact.name, artifact.fsverity, artifact.length) == ("host/image", digest_bytes(data), len(data))
+    assert release.artifacts == (*without.artifacts, artifact)
+    vmm = booted(release).hex()
+    assert {policy.pcrs for policy in release.policies} == {
+        ((11, pcr11(HOST_IMAGE, phase)), (13, vmm)) for phase in HOST_IMAGE.phases
+    }
+    for policy in release.policies:
+        verify_signed_policy(policy, release.policy_keys, "platform")
+
+
+def test_a_live_switch_keeps_the_host_image() -> None:
+    other = replace(HOST_IMAGE, boot_application="b1" * 32)
+    old = platform(1, image=HOST_IMAGE)
+    for image, entries in ((HOST_IMAGE, {"fresh", "switch"}), (other, {"fresh"}), (None, {"fresh"})):
+        assert {policy.entry for policy in platform(2, old, image=image).policies} == entries
+    assert {policy.entry for policy in platform(2, platform(1), image=HOST_IMAGE).policies} == {"fresh"}
+
+
+def test_all_policies_of_a_host_image_fit_into_a_release() -> None:
+    """Four phases, a fresh boot and two switches, and three epochs besides that of the purpose keys."""
+    image = replace(HOST_IMAGE, phases=("", "sysinit", "sysinit:ready", "sysinit:ready:shutdown"))
+    first = platform(1, image=image)
+    second = platform(2, first, epoch=2, image=image)
+    third = platform(3, first, second, epoch=3, image=image)
+    assert len(third.policies) == 4 * 3 * 4
+    assert Release.parse(third.encode()) == third
 
 
 @settings(max_examples=30)

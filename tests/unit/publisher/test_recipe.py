@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from content.errors import Missing
 from documents.security_policy import SecurityPolicy
 from publisher.errors import RecipeWrong
+from publisher.firmware import SecureBootKeys
+from publisher.host_image import ImageParts
 from publisher.recipe import PlatformRecipe, Terms, WorkloadRecipe, read_recipe
 
 PLATFORM = """\
@@ -23,6 +26,20 @@ firmware_code = "fw/code.fd"
 firmware_vars = "/abs/vars.fd"
 wheel = "vmgate.whl"
 security_policy = { allow = ["AllowSoftwareTpm"], max_vcpus = 2, max_memory_mib = 1024 }
+"""
+HOST_IMAGE = f"""\
+{PLATFORM}
+[host_image]
+kernel = "host.efi"
+root = "root"
+root_image = "root.ext4"
+hash_tree = "root.verity"
+platform_key = "PK.crt"
+exchange_key = "KEK.crt"
+signature_database = "db.crt"
+owner = "5b4f7e52-8f0a-4f7e-9d3c-6f1f0a3c9b11"
+phases = ["", "sysinit:ready"]
+firmware = ["{"0a" * 32}"]
 """
 WORKLOAD = """\
 authority = "workload"
@@ -75,6 +92,31 @@ def test_a_security_policy_may_lie_in_a_file(folder: Path) -> None:
         read(folder, whole)
 
 
+def test_a_host_image_is_described_by_a_table(folder: Path) -> None:
+    recipe = read(folder, HOST_IMAGE)
+    assert isinstance(recipe, PlatformRecipe)
+    assert recipe.host_image == ImageParts(
+        kernel=folder / "host.efi",
+        root=folder / "root",
+        root_image=folder / "root.ext4",
+        hash_tree=folder / "root.verity",
+        keys=SecureBootKeys(
+            platform=folder / "PK.crt",
+            exchange=folder / "KEK.crt",
+            database=folder / "db.crt",
+            owner=uuid.UUID("5b4f7e52-8f0a-4f7e-9d3c-6f1f0a3c9b11"),
+        ),
+        phases=("", "sysinit:ready"),
+        firmware=("0a" * 32,),
+    )
+    shorter = HOST_IMAGE[: HOST_IMAGE.index("phases")]
+    recipe = read(folder, shorter)
+    assert isinstance(recipe, PlatformRecipe)
+    assert recipe.host_image is not None
+    assert recipe.host_image.phases == ("", "sysinit", "sysinit:ready")
+    assert recipe.host_image.firmware == ()
+
+
 def test_a_workload_recipe_keeps_its_order(folder: Path) -> None:
     recipe = read(folder, WORKLOAD.replace("import_days = 30", f'import_days = 30\nrefused = ["{"0a" * 32}"]'))
     assert isinstance(recipe, WorkloadRecipe)
@@ -96,6 +138,15 @@ def test_a_workload_recipe_keeps_its_order(folder: Path) -> None:
         (PLATFORM, "debs/*.deb", "", "line 6: key 'packages'"),
         (PLATFORM, "max_vcpus = 2", "max_vcpus = 0", "line 10: key 'max_vcpus'"),
         (PLATFORM, "max_vcpus = 2", "vcpus = 2", "line 10: key 'max_vcpus' is missing"),
+        (HOST_IMAGE, 'kernel = "host.efi"\n', "", "line 12: key 'kernel' is missing"),
+        (HOST_IMAGE, 'hash_tree = "root.verity"\n', "", "key 'hash_tree' is missing"),
+        (HOST_IMAGE, 'signature_database = "db.crt"\n', "", "key 'signature_database' is missing"),
+        (HOST_IMAGE, "5b4f7e52-", "5b4f7e52", "line 20: key 'owner'"),
+        (HOST_IMAGE, '["", "sysinit:ready"]', "[]", "line 21: key 'phases' is empty"),
+        (HOST_IMAGE, '"sysinit:ready"', '"Sysinit"', "line 21: key 'phases'"),
+        (HOST_IMAGE, '"0a0a', '"a', "line 22: key 'firmware'"),
+        (HOST_IMAGE, "firmware = [", "pcr0 = [", "line 22: key 'pcr0' is unknown"),
+        (HOST_IMAGE, "[host_image]", "[[host_image]]", "host_image is not a table"),
         (WORKLOAD, "[1, 9]", "[9, 1]", "line 6: key 'accepts'"),
         (WORKLOAD, "[1, 9]", "[1, 9, 10]", "line 6: key 'accepts'"),
         (WORKLOAD, "[1, 9]", "[true, 9]", "line 6: key 'accepts'"),
