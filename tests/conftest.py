@@ -26,7 +26,7 @@ BY_FOLDER = {
     "integration": "emulated",
     "rig": "rig",
 }
-NOT_SHOWN = ("kvm_hw", "rig")
+NOT_SHOWN = ("kvm_hw", "long", "rig")
 
 # Tests never time anything, and a run says the same thing twice; exploring is what the fuzz environment is for.
 settings.register_profile(
