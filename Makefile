@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make demo` and `make test` are all the set-up there is. Each installs what is missing, says so, and can be run again.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long venv ready clean
+.PHONY: help demo test test-long rig rig-shell rig-vectors venv ready clean
 
 # Real TPMs, mounts and VMs need root; on a machine where you are not, sudo asks.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo env CI="$(CI)" VMGATE_ALLOW_SKIP="$(VMGATE_ALLOW_SKIP)")
@@ -10,6 +10,9 @@ help:
 	@echo "make demo       the main job, end to end, on real parts (software TPM, QEMU, libvirt of its own)"
 	@echo "make test       what CI runs: lint, types, architecture, unit, attack and integration tests"
 	@echo "make test-long  the same, and what takes longer"
+	@echo "make rig        build a whole host as a VM, boot it, and see that it is what it should be"
+	@echo "make rig-shell  the same host for you to look around in; nothing is left of it afterwards"
+	@echo "make rig-vectors  boot it and keep its logs and evidence as tests/vectors/rig"
 	@echo "make venv       .venv/bin/vmgate, installed from this checkout"
 	@echo "make clean      remove .venv, caches and all that was built (system packages stay)"
 
@@ -21,6 +24,15 @@ test: ready
 
 test-long: ready
 	@$(AS_ROOT) .venv/bin/tox -e lint,types,architecture,long
+
+rig: ready
+	@$(AS_ROOT) .venv/bin/tox -e rig
+
+rig-shell: ready
+	@$(AS_ROOT) env PYTHONPATH=tests .venv/bin/python -m rig.shell
+
+rig-vectors: ready
+	@$(AS_ROOT) env PYTHONPATH=tests .venv/bin/python -m rig.capture
 
 venv:
 	@.ci/system-packages

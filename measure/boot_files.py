@@ -77,7 +77,10 @@ class ImageFiles:
         yield _order(places)
 
     def _failure(self, number: int, entry: ImaEntry, places: dict[str, int]) -> Finding | None:
-        """What is wrong with an entry; notes where the list first names each file that is as it should be."""
+        """What is wrong with an entry; notes where the list first names each file that is as it should be.
+
+        libvirt's programs are noted as they are: one that was changed did start.
+        """
         violation = entry.violation
         known = None if violation else self._good.get((entry.template, entry.data))
         if known is None:
@@ -85,6 +88,8 @@ class ImageFiles:
                 file = file_of(entry)
             except LogRefused as error:
                 return found_out("ima-file", f"entry {number}", _FILE, error.cause, good=False)
+            if file.name in LIBVIRT_PROGRAMS:
+                places.setdefault(file.name, number)
             if violation:
                 found = "it was open for writing while it was used"
                 return found_out("ima-violation", _subject(file.name), "a file that nobody writes", found, good=False)

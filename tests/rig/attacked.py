@@ -11,13 +11,17 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rig import disk, layout, uki
 from rig.image import Image
 from rig.machine import Machine, Snapshot
+from rig.programs import RigBroken
 from rig.uki import Parts, Signer
+
+VERSION = b"debian-kernel"
+"""Stands in the version that a bzImage tells of itself (Linux: Documentation/arch/x86/boot.rst, kernel_version)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,17 @@ def cut(whole: Path, partition: layout.Partition, below: Path) -> Path:
         check=True,
     )
     return target
+
+
+def with_other_kernel(parts: Parts, below: Path) -> Parts:
+    """A kernel that boots as well and is another one: a letter of a text in its header is changed."""
+    content = parts.kernel.read_bytes()
+    if VERSION not in content:
+        raise RigBroken("the kernel has not the text that was to be changed")
+    below.mkdir(parents=True, exist_ok=True)
+    kernel = below / "kernel"
+    kernel.write_bytes(content.replace(VERSION, VERSION.upper(), 1))
+    return replace(parts, kernel=kernel)
 
 
 def with_words(parts: Parts, *words: str) -> Parts:

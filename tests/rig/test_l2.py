@@ -16,7 +16,7 @@ import pytest
 from lab.publisher import VM_NAME
 from lab.world import folder, serving
 from rig import variants
-from rig.attacked import Attack, switched_on, with_words
+from rig.attacked import Attack, switched_on, with_other_kernel, with_words
 from rig.environment import SITE
 from rig.image import Image
 from rig.machine import Machine, Snapshot
@@ -25,6 +25,8 @@ from rig.set_up import AK, appraise, attack, laid_over, refused, set_up
 from rig.uki import Parts, Signer
 
 pytestmark = pytest.mark.timeout(1_200)
+long = pytest.mark.long
+"""Stories for which the host is switched on again: most of a minute each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +139,13 @@ def test_a_program_of_nobodys_is_told_outside(site: Site, host: Machine, tmp_pat
 
 def _other(image: Image, name: str, below: Path) -> Parts:
     if name == "kernel":
-        return variants.other_kernel(image, below)
+        return with_other_kernel(image.parts, below)
     if name == "initrd":
-        return variants.other_initrd(image, below)
+        return variants.with_unverified_root(image, below)
     return with_words(image.parts, "vmgate.attacker=1")
 
 
+@long
 @pytest.mark.parametrize("name", ["kernel", "command line", "initrd"])
 def test_another_image_that_the_site_signed_is_named_and_the_key_stays_shut(
     site: Site, name: str, tmp_path: Path
@@ -162,6 +165,7 @@ def test_another_image_that_the_site_signed_is_named_and_the_key_stays_shut(
         assert "OPENED" not in attack(host)
 
 
+@long
 def test_an_attacker_who_replays_our_extends_opens_nothing(site: Site, tmp_path: Path) -> None:
     """vmgate does not run at all: PCR 13 holds just what the attacker extends, which is what vmgate would."""
     parts = with_words(site.parts, "systemd.mask=vmgate.service", "systemd.mask=libvirtd.service")
@@ -173,19 +177,22 @@ def test_an_attacker_who_replays_our_extends_opens_nothing(site: Site, tmp_path:
         assert ("PCR 13 = " + "0" * 64) not in said
 
 
+@long
 def test_a_host_whose_secure_boot_is_off_is_named_and_the_key_stays_shut(site: Site, tmp_path: Path) -> None:
     change = Attack(variables=site.running.image.variables_off)
     with switched_on(site.running, change, tmp_path) as host:
         host.wait_until_up()
         found = site.appraise(host, tmp_path)
         assert ("secure-boot", "SecureBoot") in found.failed()
+        # Without Secure Boot the stub lets the firmware load the kernel, which then is measured as a second program.
         assert {check for check, _ in found.failed()} <= {
-            "secure-boot", "secure-boot-variable", "secure-boot-authority"
+            "secure-boot", "secure-boot-variable", "secure-boot-authority", "boot-application"
         }  # fmt: skip
         assert "secure-boot" in refused(host)
         assert "OPENED" not in attack(host)
 
 
+@long
 def test_firmware_with_other_keys_is_named_and_the_key_stays_shut(site: Site, tmp_path: Path) -> None:
     """Somebody else's Secure Boot is on, and they signed the same parts."""
     image = site.running.image
@@ -210,6 +217,7 @@ def _rebuild(root: Path) -> None:
     (root / "usr/lib/systemd/system/libvirtd.service.d/vmgate.conf").unlink()
 
 
+@long
 def test_each_thing_that_was_changed_in_a_rebuilt_root_is_named(site: Site, tmp_path: Path) -> None:
     """Secure Boot off, and a root of the attacker's: libvirtd, its settings, vmgate, hook and units are changed."""
     image = site.running.image
@@ -230,10 +238,6 @@ def test_each_thing_that_was_changed_in_a_rebuilt_root_is_named(site: Site, tmp_
             ("start-order", "libvirtd"),
         }
         assert "OPENED" not in attack(host)
-        # Without its hook libvirt asks nobody; the VM's TPM stays shut all the same.
-        code, said = host.run(f"virsh start {VM_NAME}", 300)
-        assert code, said
-        assert "Secret not found" in said
 
 
 def test_a_unit_that_is_masked_leaves_libvirt_and_the_vms_off(host: Machine) -> None:

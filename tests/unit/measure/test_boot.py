@@ -286,6 +286,10 @@ FILE_STORIES: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
         ima(AGGREGATE, of_file(VMGATE), of_file(LIBVIRTD, b"patched")),
         [("ima-file", LIBVIRTD)],
     ),
+    "libvirtd was changed and started first": (
+        ima(AGGREGATE, of_file(LIBVIRTD, b"patched"), of_file(VMGATE)),
+        [("ima-file", LIBVIRTD), ("start-order", "libvirtd")],
+    ),
     "a file of vmgate was changed": (
         ima(AGGREGATE, of_file(VMGATE, b"patched"), of_file(LIBVIRTD)),
         [("ima-file", VMGATE), ("start-order", "libvirtd")],
