@@ -103,7 +103,7 @@ def test_no_byte_of_the_evidence_can_be_changed() -> None:
                 claims = proven(replace(EVIDENCE, **{part: changed}))
             except (QuoteRefused, LogRefused):
                 continue
-            # No digest covers the text of some events, the name of an IMA template, or the end of a list that grew after
-            # the quote: changed, they say nothing else that is believed.
+            # No digest covers the text of some events, the name of an IMA template, or the end of a list that grew
+            # after the quote: changed, they say nothing else that is believed.
             assert part in {"boot_log", "ima"}
             assert judged(claims=claims).findings == judged().findings or failed(judged(claims=claims))
