@@ -40,6 +40,8 @@ def build(debs: Path, wheels: Path, target: Path) -> None:
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT),
         f"--include={','.join(PACKAGES)}",
         f'--customize-hook={prepare} "$1" {shlex.quote(str(wheels))}',
+        # It names a folder of the machine that builds.
+        '--customize-hook=rm "$1/etc/apt/sources.list"',
         "", half, f"deb [trusted=yes] copy:{debs} ./",
         # The host starts with an initrd of our own.
         environment={"INITRD": "No"},

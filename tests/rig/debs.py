@@ -12,6 +12,7 @@ import hashlib
 import shutil
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 from rig.programs import RigBroken, run
@@ -60,7 +61,9 @@ def fetch(folder: Path) -> Path:
 def fetch_wheels(folder: Path, vmgate: Path) -> None:
     """Have wheels of what vmgate depends on in ``folder``; without network when they are there."""
     stamp = folder / "manifest"
-    metadata = run("unzip", "-p", vmgate, "*.dist-info/METADATA").partition("\n\n")[0]
+    with zipfile.ZipFile(vmgate) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode().partition("\n\n")[0]
     header = "".join(f"{line}\n" for line in metadata.splitlines() if line.startswith("Requires-Dist"))
     if stamp.exists() and stamp.read_text() == header + _digests(folder):
         return
