@@ -39,7 +39,7 @@ def main() -> int:
         return 1
     image = build()
     with Machine(image) as machine:
-        print("rig: booting, half a minute on an idle machine", flush=True)
+        print("rig: booting, some 40 seconds on an idle machine", flush=True)
         began = time.monotonic()
         machine.boot()
         machine.do("systemctl start rig-shell.service")

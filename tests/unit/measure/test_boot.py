@@ -6,13 +6,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from documents.host_image import HostImage, ImageFile
+from documents.host_image import HostImage
 from documents.verdict import Finding, Verdict
 from lab import boot_logs as lab
 from lab import event_logs as write
@@ -20,7 +19,7 @@ from lab.boot_logs import IMAGE, LIBVIRTD, MACHINE, QEMU, VMGATE, Machine
 from measure.boot import IMA_LAG, PHASE_PATHS, Booted, boot_findings, explain, pcr11
 from measure.boot_files import MOST_FAILURES, ImageFiles
 from measure.errors import LogRefused
-from measure.ima import file_of, parse_ima
+from measure.ima import parse_ima
 
 OTHER = hashlib.sha256(b"other").hexdigest()
 
@@ -126,63 +125,6 @@ def test_firmware_that_nobody_vouches_for_is_a_warning() -> None:
 def test_no_log_is_one_failing_finding() -> None:
     assert subjects(judged(None), "fail") == [("boot-log", "pcr/0-11")]
     assert len(judged(None)) == 1
-
-
-# A real host
-
-CAPTURED = Path(__file__).parent / "captured"
-COMMAND_LINE = (
-    "console=ttyS0,115200 ro quiet audit=0 net.ifnames=0 lsm=landlock,lockdown,yama,integrity,apparmor apparmor=1 "
-    "ima_hash=sha256 ima_template=ima-sig roothash=9a4a1a647cbd0869a501ea1b4b9c46f339ea53cfc3b3f5eb9e1315f521b60719"
-)
-
-
-def captured() -> Booted:
-    lines = (line.split() for line in (CAPTURED / "pcrs.txt").read_text().splitlines())
-    held = {int(index): bytes.fromhex(value) for index, value in lines}
-    logs = ((CAPTURED / name).read_bytes() for name in ("boot-log.bin", "ima.bin"))
-    return explain(*logs, lambda values: all(held[index] == value for index, value in values.items()))
-
-
-def test_a_real_boot_is_explained() -> None:
-    found = captured()
-    state = found.state
-    assert (state.secure_boot, found.phase, state.unknown) == (True, "sysinit:ready", ())
-    assert state.applications == ("9e943f08f45d7b3985d1ef45e4090335e7cf7d858cfcb9c72e00c2b525036554",)
-    assert state.authorities == ("dd24b8acca150b936a60044696ea39dc47feb4b76e9c7a8e591fc2a4a5fa9e00",)
-    assert state.sections == (
-        (".linux", "51349501a3d1ff83836437d2b365fd2d57f2feb8642d315e5181dec23d4c3275"),
-        (".osrel", "59a77b5f2666d9c85c489bd1911a6eebbd91ef22fe48b90a3b75f1b21f3844d4"),
-        (".cmdline", hashlib.sha256(COMMAND_LINE.encode()).hexdigest()),
-        (".initrd", "6c9c72bed69e1c3c70f465cdaf4ae47980a56ca8413ac740776198190f1d47b5"),
-    )
-    image = replace(IMAGE, sections=state.sections)
-    assert pcr11(image, "sysinit") == "ab418beea22c8fb7d729e73f981505273baf3aea97ca0cd140402fdf88e51091"
-    assert pcr11(image, "sysinit:ready") == "d44928aadd0ccf1f74450638fc02e383f0074c8d57d5bde9c2ce3a3bfe3069a3"
-
-
-def test_a_real_boot_passes_by_an_image_that_says_the_same_and_by_no_other() -> None:
-    found = captured()
-    state, measured = found.state, [file_of(entry) for entry in found.ima[1:]]
-    image = replace(
-        IMAGE,
-        boot_application=state.applications[0],
-        sections=state.sections,
-        variables=tuple(sorted(state.variables.items())),
-        authority=state.authorities[0],
-        firmware=(),
-        files=tuple(ImageFile(path=file.name, fsverity=OTHER, sha256=file.digest.hex()) for file in measured),
-    )
-    assert subjects(judged(found, image), "fail") == []
-    assert len(measured) > 100
-    strangers = {check for check, _ in subjects(judged(found, IMAGE), "fail")}
-    assert strangers >= {
-        "boot-application",
-        "boot-section",
-        "secure-boot-authority",
-        "secure-boot-variable",
-        "ima-file",
-    }
 
 
 # A host that boots something else
