@@ -50,10 +50,10 @@ def hash_tree(root: Path, target: Path) -> str:
     return found[1]
 
 
-def var_filesystem(target: Path) -> None:
+def state_filesystem(target: Path) -> None:
     """An empty ext4 on which fs-verity can be used; the host fills it when it boots."""
-    _blank(target, layout.VAR.size)
-    run(*_EXT4, "-O", "verity", "-U", layout.VAR_UUID, "-L", "var", "-E", _OPTIONS, target)
+    _blank(target, layout.STATE.size)
+    run(*_EXT4, "-O", "verity", "-U", layout.STATE_UUID, "-L", "state", "-E", _OPTIONS, target)
 
 
 def system_partition(kernel_image: Path, target: Path) -> None:

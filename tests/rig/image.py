@@ -120,8 +120,8 @@ def seal(tree_folder: Path, folder: Path, parts: Parts, signer: Signer | None) -
     root_hash = disk.hash_tree(folder / "root", folder / "verity")
     uki.build(parts.with_command_line(layout.command_line(root_hash)), folder / "kernel-image.efi", signer)
     disk.system_partition(folder / "kernel-image.efi", folder / "esp")
-    disk.var_filesystem(folder / "var")
-    files = {layout.ESP: "esp", layout.ROOT: "root", layout.VERITY: "verity", layout.VAR: "var"}
+    disk.state_filesystem(folder / "state")
+    files = {layout.ESP: "esp", layout.ROOT: "root", layout.VERITY: "verity", layout.STATE: "state"}
     disk.assemble(folder / "disk.new", {partition: folder / name for partition, name in files.items()})
     for name in files.values():
         (folder / name).unlink()

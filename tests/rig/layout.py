@@ -16,7 +16,7 @@ DISK_ID = "6B0A33A1-3D10-4F4C-8C9D-56A1B1D00001"
 SALT = "5f1d1e0c7d0f4b6fa0d9c2f57b1f8e0e6a0b64a8f1f34a7d9c0e5d7c2b3a1908"
 ROOT_UUID = "6b0a33a1-3d10-4f4c-8c9d-56a1b1d00012"
 VERITY_UUID = "6b0a33a1-3d10-4f4c-8c9d-56a1b1d00013"
-VAR_UUID = "6b0a33a1-3d10-4f4c-8c9d-56a1b1d00014"
+STATE_UUID = "6b0a33a1-3d10-4f4c-8c9d-56a1b1d00014"
 HASH_SEED = "6b0a33a1-3d10-4f4c-8c9d-56a1b1d00015"
 VOLUME_ID = "6B0A33A1"
 
@@ -66,14 +66,14 @@ VERITY = Partition(
     start=ROOT.end,
     size=8 * MIB,
 )
-VAR = Partition(
-    name="vmgate-var",
+STATE = Partition(
+    name="vmgate-state",
     type="4D21B016-B534-45C2-A9FB-5C16E091FD2D",
     uuid="6B0A33A1-3D10-4F4C-8C9D-56A1B1D00005",
     start=VERITY.end,
     size=4096 * MIB,
 )
-PARTITIONS = (ESP, ROOT, VERITY, VAR)
+PARTITIONS = (ESP, ROOT, VERITY, STATE)
 
 COMMAND_LINE = (
     "console=ttyS0,115200 ro quiet audit=0 net.ifnames=0 lsm=landlock,lockdown,yama,integrity,apparmor apparmor=1 "
