@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from agent.audit_key import AuditKey
@@ -85,19 +86,26 @@ class Host:
         self.sign_audit()
 
     def take_over(self) -> bool:
-        """Let libvirt know the VMs and clear up what an earlier agent left; returns whether libvirt took it all.
+        """Let libvirt know the VMs, clear up what an earlier agent left, and start what libvirt wanted to start.
 
         The gate must be answering by now: libvirt may be starting VMs on its own, and until it has it answers nobody.
+        Returns whether libvirt took it all.
         """
+        if not self._try("libvirt does not answer", self.outside.hypervisor.connect):
+            return False
+        waiting = self.launcher.libvirt_answers()
         defined = self.define_vms()
         left = "what an earlier agent left was not cleared up"
-        return self._try(left, lambda: self.launcher.begin(self.vms.all())) and defined
+        cleared = self._try(left, lambda: self.launcher.begin(self.vms.all()))
+        for name in sorted(waiting):
+            self._try(f"{name} was not started", partial(self.vms.start, name))
+        return cleared and defined
 
     def define_vms(self) -> bool:
         """Let libvirt know the VMs of the active releases; each that fails is told, and the others go on."""
         return self._try("the VMs were not defined", self.vms.define_all)
 
-    def _try(self, what: str, step: Callable[[], None]) -> bool:
+    def _try(self, what: str, step: Callable[[], object]) -> bool:
         """Do what the agent can be without: it must come up to say what is wrong. Returns whether it was done.
 
         Raises:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from agent.errors import Refused
+from agent.errors import NotReady, Refused
 from agent.gate import Gate, Judgement, make_finding, told
 from agent.outside import Outside
 from agent.paths import HostPaths
@@ -68,8 +68,20 @@ class Launcher:
         """How often libvirt asked, by VM, since the agent started."""
         self.said_no: dict[str, VmgateError] = {}
         """Why libvirt's last question was answered with no, by VM, since the agent started."""
+        self._deferred: set[str] | None = set()
+        """VMs that libvirt wanted to start by itself before it answered anybody; None once it answers."""
         self.refused: set[str] = set()
         """Names of VMs whose last start was refused, since the agent started."""
+
+    def libvirt_answers(self) -> frozenset[str]:
+        """From now on VMs may start; returns those that had to wait.
+
+        While libvirt starts VMs by itself it answers nobody, so that no secret could be given to it: a yes to it then
+        would make both wait for each other.
+        """
+        with self._turn:
+            waiting, self._deferred = self._deferred, None
+            return frozenset(waiting or ())
 
     def begin(self, vms: Iterable[VmPlan]) -> None:
         """Clear up after an agent that ended while VMs started or stopped."""
@@ -95,10 +107,22 @@ class Launcher:
             self.asked[name] += 1
             self.said_no.pop(name, None)
             try:
+                self._defer(name, actor)
                 self._prepare(name, untrusted_xml, actor)
             except VmgateError as error:
                 self.said_no[name] = error
                 raise
+
+    def _defer(self, name: str, actor: str) -> None:
+        if self._deferred is None:
+            return
+        self._deferred.add(name)
+        self._audit.append("vm-start", "refused", name, actor, check="libvirt-answers")
+        raise NotReady(
+            f"{name} was not started yet",
+            cause="libvirt starts it by itself and takes no key meanwhile",
+            remedy="vmgate starts it as soon as libvirt answers",
+        )
 
     def _prepare(self, name: str, untrusted_xml: bytes, actor: str) -> None:
         # Read once: an update may switch meanwhile, and judgement and key must be of one generation.

@@ -94,8 +94,16 @@ class Hypervisor:
             LibvirtAway: it does not.
         """
         hypervisor = cls(uri)
-        hypervisor._connection()
+        hypervisor.connect()
         return hypervisor
+
+    def connect(self) -> None:
+        """Wait until libvirt answers, however long it is busy with itself.
+
+        Raises:
+            LibvirtAway: it does not run.
+        """
+        self._connection()
 
     def close(self) -> None:
         """Give the connection back; the next call opens another."""
