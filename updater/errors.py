@@ -221,3 +221,25 @@ class RepositoryExists(UpdaterError):
 
     code = "UP020"
     explanation = "A repository is never written over: its keys and numbers would be lost. Choose another folder."
+
+
+class PackMalformed(UpdaterError):
+    """A pack or a delta is not what its format says, or belongs to another artifact."""
+
+    code = "UP040"
+    exit = Exit.REFUSED
+    explanation = (
+        "A pack or a delta, from which an artifact is put together, is damaged or was changed on the way. It carries "
+        "no trust and nothing of it was used. Another mirror, or the whole artifact, is tried where there is one."
+    )
+
+
+class NotRanged(UpdaterError):
+    """A server that gives whole files only was asked for a part of one."""
+
+    code = "UP041"
+    exit = Exit.UNREACHABLE
+    explanation = (
+        "The web server does not answer requests for ranges of a file (RFC 9110, section 14). Updates work, but whole "
+        "files are fetched, from their beginning, where otherwise only what changed would be."
+    )

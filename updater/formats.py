@@ -13,6 +13,7 @@ from keys.roles import releases_role
 METADATA = "metadata"
 TARGETS = "targets"
 BLOBS = "blobs"
+PACKS = "packs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,3 +68,25 @@ def blob_name(fsverity: str) -> str:
     if not HEX_SHA256.fullmatch(fsverity):
         raise ValueError(f"{fsverity!r} is not a SHA-256 digest")
     return f"{BLOBS}/{fsverity[:2]}/{fsverity}"
+
+
+def pack_name(fsverity: str, part: str) -> str:
+    """Where a part of an artifact's pack lies: ``head``, ``spans``, ``frames`` or a delta, see ``updater.pack``.
+
+    Raises:
+        ValueError: not a digest.
+    """
+    if not HEX_SHA256.fullmatch(fsverity):
+        raise ValueError(f"{fsverity!r} is not a SHA-256 digest")
+    return f"{PACKS}/{fsverity[:2]}/{fsverity}/{part}"
+
+
+def delta_part(base: str) -> str:
+    """The part of a pack that makes the artifact out of ``base``.
+
+    Raises:
+        ValueError: not a digest.
+    """
+    if not HEX_SHA256.fullmatch(base):
+        raise ValueError(f"{base!r} is not a SHA-256 digest")
+    return f"from-{base}"

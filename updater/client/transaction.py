@@ -20,6 +20,7 @@ from content.errors import Missing
 from content.fsverity import digest_bytes
 from content.store import ContentStore
 from documents.host_state import Generation, UpdateJournal
+from documents.release import Artifact
 from keys.anchor import TrustAnchor
 from updater.client.download import Progress, fetch_artifacts
 from updater.client.floor import load_floor, raised, save_floor
@@ -167,7 +168,7 @@ class Update:
         following = advance(journal, "fetch", generation=number)
         generation = Generation(number=number, releases=candidate.resolution.releases, stale=candidate.stale)
         artifacts = [artifact for release in generation.parsed() for artifact in release.artifacts]
-        fetch_artifacts(source, self._store, artifacts, progress)
+        fetch_artifacts(source, self._store, artifacts, progress, self._held())
         self._next = generation
         self._write(following)
 
@@ -306,6 +307,11 @@ class Update:
             if self.journal.state in ON_ITS_WAY:
                 self.abandon()
         return self.active()
+
+    def _held(self) -> list[Artifact]:
+        """What the generations on the disk are made of, the newest first."""
+        generations = [self._generations.load(number) for number in reversed(self._generations.numbers())]
+        return [artifact for generation in generations for r in generation.parsed() for artifact in r.artifacts]
 
     def _coming(self) -> Generation:
         if self._next is None:

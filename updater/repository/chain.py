@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from securesystemslib.signer import CryptoSigner
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from content import durable
 from content.errors import Missing
 from keys.roles import role
 from updater.errors import RepositoryDamaged
-from updater.formats import LIMITS, METADATA, metadata_name
+from updater.formats import LIMITS, METADATA, metadata_name, target_name
 
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 
@@ -106,6 +106,22 @@ def write(repository: Path, name: str, data: bytes) -> None:
 def meta_of(signed: Targets | Snapshot, data: bytes) -> MetaFile:
     """How the next role up lists metadata: version, length and digest."""
     return MetaFile.from_data(signed.version, data, ["sha256"])
+
+
+def read_target(repository: Path, target: TargetFile) -> bytes:
+    """The bytes of a target, verified.
+
+    Raises:
+        RepositoryDamaged: missing or another file.
+        ContentError: it cannot be read.
+    """
+    name = target_name(target.path, target.hashes["sha256"])
+    try:
+        data = durable.read_file(repository / name, LIMITS.release)
+        target.verify_length_and_hashes(data)
+    except (LengthOrHashMismatchError, Missing) as error:
+        raise damaged(f"{name}: {error}") from error
+    return data
 
 
 def require_signers(chain_role: str, keyids: Sequence[str], signers: Sequence[CryptoSigner]) -> None:

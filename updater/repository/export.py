@@ -14,10 +14,9 @@ from documents.release import Release
 from updater.bundle import encode_head
 from updater.errors import NoSuchChannel
 from updater.formats import blob_name, release_target, target_name
-from updater.repository.chain import FILE_MODE, Chain, load_chain
+from updater.repository.chain import FILE_MODE, Chain, load_chain, read_target
 from updater.repository.refresh import locked
 from updater.repository.release import channel_role
-from updater.repository.verify import read_target
 
 
 def export_bundle(repository: Path, channels: Sequence[str], path: Path, have: Collection[str] = ()) -> BundleIndex:

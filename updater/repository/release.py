@@ -12,18 +12,23 @@ from pathlib import Path
 
 from tuf.api.metadata import TargetFile, Targets
 
-from content.fsverity import digest_file
+from content.fsverity import Measured, digest_file
 from content.store import ContentStore
 from documents.release import Release
 from keys.roles import releases_role
 from keys.signers import open_role, require_signing
 from updater.errors import NoSuchChannel, ReleaseRefused
 from updater.formats import BLOBS, metadata_name, release_target, target_name
-from updater.repository.chain import Chain, Held, load_chain, meta_of, require_signers, sign, write
+from updater.repository.chain import Chain, Held, load_chain, meta_of, read_target, require_signers, sign, write
+from updater.repository.packing import has_pack, make_deltas
 from updater.repository.periods import PERIODS, Periods, expiry
 from updater.repository.refresh import Refresher, locked
 
 _NUMBER = re.compile(r"releases/[^/]+/([0-9]+)\.json")
+
+
+DELTAS = 5
+"""From so many of the newest earlier releases there is a delta; other hosts find themselves what they have."""
 
 
 def publish(
@@ -68,6 +73,7 @@ def publish(
         refresher = Refresher(keys, passphrase, chain)
 
         _add_blobs(ContentStore(repository / BLOBS), release, blobs)
+        _add_packs(repository, held.signed, release)
         for number in (release.number, None):
             target = TargetFile.from_data(release_target(release.channel, number), release_bytes, ["sha256"])
             target.unrecognized_fields["custom"] = {"published": now}
@@ -124,6 +130,18 @@ def _add_blobs(store: ContentStore, release: Release, blobs: Iterable[Path]) -> 
         if not store.contains(artifact.fsverity, artifact.length):
             raise _not_published(f"nobody gave the bytes of {artifact.name}")
         store.verify(artifact.fsverity, artifact.length)
+
+
+def _add_packs(repository: Path, targets: Targets, release: Release) -> None:
+    """Make packs of the large artifacts, with deltas from those of the same name in the releases before."""
+    numbers = sorted((int(match[1]) for path in targets.targets if (match := _NUMBER.fullmatch(path))), reverse=True)
+    paths = [release_target(release.channel, number) for number in numbers[:DELTAS]]
+    earlier = [Release.parse(read_target(repository, targets.targets[path])) for path in paths]
+    for artifact in release.artifacts:
+        measured = Measured(fsverity=artifact.fsverity, length=artifact.length)
+        if has_pack(measured):
+            bases = [base for old in earlier if (base := old.artifact(artifact.name)) is not None]
+            make_deltas(repository, measured, [Measured(fsverity=b.fsverity, length=b.length) for b in bases])
 
 
 def _not_published(why: str) -> ReleaseRefused:

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tuf.api.exceptions import LengthOrHashMismatchError
-from tuf.api.metadata import TargetFile
-
-from content import durable
-from content.errors import Missing, NotInStore
+from content.errors import NotInStore
+from content.fsverity import Measured
 from content.store import ContentStore
 from documents.release import Release
 from updater.errors import MetadataExpired
-from updater.formats import BLOBS, LIMITS, target_name
-from updater.repository.chain import Chain, damaged, load_chain
+from updater.formats import BLOBS
+from updater.repository.chain import Chain, damaged, load_chain, read_target
 from updater.repository.release import last_number
+from updater.repository.unpacking import verify_pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +48,7 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
         RepositoryDamaged: something is missing, or metadata or a release is damaged or does not belong there.
         MetadataExpired: a role's metadata is out of date.
         DigestMismatch: an artifact is damaged.
+        PackMalformed: a pack or a delta does not give its artifact.
         ContentError: it cannot be read.
     """
     chain = load_chain(repository)
@@ -65,6 +64,7 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
             store.verify(fsverity, length)
         except NotInStore as error:
             raise damaged(error.cause) from error
+        verify_pack(repository, Measured(fsverity=fsverity, length=length))
     return Inventory(
         root=chain.root.signed.version,
         channels=tuple((name, last_number(held.signed)) for name, held in chain.releases.items()),
@@ -72,22 +72,6 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
         blobs=len(artifacts),
         length=sum(length for _, length in artifacts),
     )
-
-
-def read_target(repository: Path, target: TargetFile) -> bytes:
-    """The bytes of a target, verified.
-
-    Raises:
-        RepositoryDamaged: missing or another file.
-        ContentError: it cannot be read.
-    """
-    name = target_name(target.path, target.hashes["sha256"])
-    try:
-        data = durable.read_file(repository / name, LIMITS.release)
-        target.verify_length_and_hashes(data)
-    except (LengthOrHashMismatchError, Missing) as error:
-        raise damaged(f"{name}: {error}") from error
-    return data
 
 
 def _verify_fresh(chain: Chain, now: datetime) -> None:
