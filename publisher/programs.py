@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from publisher.errors import ProgramFailed
@@ -73,6 +73,37 @@ def output(command: Sequence[str], what: str) -> Iterator[IO[bytes]]:
         raise
     finally:
         stream.close()
+        code = process.wait()
+    if code != 0:
+        raise _failed(command, what, f"exit {code}")
+
+
+@contextmanager
+def fed(command: Sequence[str], what: str) -> Iterator[IO[bytes]]:
+    """Run a program that reads what the block writes; at the end of the block it must end well.
+
+    Raises:
+        ProgramFailed: missing, or its exit code is not 0.
+    """
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        raise _missing(command, what, error) from error
+    stream = process.stdin
+    if stream is None:
+        raise ValueError("the program has no input")
+    try:
+        yield stream
+        stream.close()
+    except BrokenPipeError:
+        # It ended without having read all, and its exit code says more than that.
+        pass
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        with suppress(BrokenPipeError):
+            stream.close()
         code = process.wait()
     if code != 0:
         raise _failed(command, what, f"exit {code}")
