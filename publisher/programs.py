@@ -6,8 +6,9 @@ They are separate works under licences of their own and are never imported. This
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO
 
@@ -17,7 +18,13 @@ SECONDS = 120
 """A hang guard: the slowest of these programs needs about one second."""
 
 
-def run(command: Sequence[str], what: str, pass_fds: tuple[int, ...] = (), seconds: int = SECONDS) -> bytes:
+def run(
+    command: Sequence[str],
+    what: str,
+    pass_fds: tuple[int, ...] = (),
+    seconds: int = SECONDS,
+    environment: Mapping[str, str] | None = None,
+) -> bytes:
     """Run a program to its end.
 
     Args:
@@ -25,6 +32,7 @@ def run(command: Sequence[str], what: str, pass_fds: tuple[int, ...] = (), secon
         what: what will not have happened, for the error.
         pass_fds: descriptors that the program inherits besides the standard ones.
         seconds: after which it is stopped.
+        environment: what it sees otherwise than we do.
 
     Returns:
         What it printed.
@@ -40,6 +48,7 @@ def run(command: Sequence[str], what: str, pass_fds: tuple[int, ...] = (), secon
             timeout=seconds,
             check=False,
             pass_fds=pass_fds,
+            env={**os.environ, **(environment or {})},
         )
     except OSError as error:
         raise _missing(command, what, error) from error
