@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO
 
@@ -23,7 +23,7 @@ def run(
     what: str,
     pass_fds: tuple[int, ...] = (),
     seconds: int = SECONDS,
-    environment: Mapping[str, str] | None = None,
+    without: frozenset[str] = frozenset(),
 ) -> bytes:
     """Run a program to its end.
 
@@ -32,7 +32,7 @@ def run(
         what: what will not have happened, for the error.
         pass_fds: descriptors that the program inherits besides the standard ones.
         seconds: after which it is stopped.
-        environment: what it sees otherwise than we do.
+        without: variables of our environment that it does not see.
 
     Returns:
         What it printed.
@@ -48,7 +48,7 @@ def run(
             timeout=seconds,
             check=False,
             pass_fds=pass_fds,
-            env={**os.environ, **(environment or {})},
+            env={name: value for name, value in os.environ.items() if name not in without},
         )
     except OSError as error:
         raise _missing(command, what, error) from error
