@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a set of Debian packages is whole: each thing that one needs is there, or is left out by name and for a reason.
+"""Whether a set of Debian packages is whole: each thing that one needs is there, or left out by name and with a reason.
 
 Pure. This module fetches nothing, and does not decide what an image is made of: the publisher does.
 """

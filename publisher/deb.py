@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a Debian package: its control fields, and its files as they stream by.
 
-``dpkg-deb`` opens it. Maintainer scripts are not run and not looked at, and nothing is unpacked to the disk. This module
-does not decide which files matter.
+``dpkg-deb`` opens it. Maintainer scripts are not run and not looked at, and nothing is unpacked to the disk. This
+module does not decide which files matter.
 """
 
 from __future__ import annotations

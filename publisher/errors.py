@@ -88,7 +88,7 @@ class VmmWrong(PublisherError):
     code = "PB007"
     exit = Exit.REFUSED
     explanation = (
-        "The packages given do not make a VMM image: one that another needs is missing or of a version that will not do, "
-        "two bring the same file, a program or a library that one is linked with is not there, or a library would be "
-        "looked for on the host. The message names it."
+        "The packages given do not make a VMM image: one that another needs is missing or of a version that will not "
+        "do, two bring the same file, a program or a library that one is linked with is not there, or a library would "
+        "be looked for on the host. The message names it."
     )

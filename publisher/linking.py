@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether all libraries that an image's programs and libraries are linked with are in the image, and where.
 
-Pure. This module cannot see what a program opens by name while it runs (``dlopen``): plug-ins of the C library for names of
-users and hosts are looked for on the host if that is configured there.
+Pure. This module cannot see what a program opens by name while it runs (``dlopen``): plug-ins of the C library for
+names of users and hosts are looked for on the host if that is configured there.
 """
 
 from __future__ import annotations

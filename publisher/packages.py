@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From Debian packages to the list of files that they put on a host.
 
-The contents are measured as they stream by. What maintainer scripts change on a host is not on the list. Symbolic links,
-empty folders and modes are not listed either. This module does not look at any installed file.
+The contents are measured as they stream by. What maintainer scripts change on a host is not on the list. Symbolic
+links, empty folders and modes are not listed either. This module does not look at any installed file.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Making the VMM image: Debian packages in, one read-only file system out, the same bytes whoever makes it and when.
 
-An EROFS file system (``mkfs.erofs`` of erofs-utils, a separate program) with the dm-verity hash tree behind it in the same
-file (``veritysetup``): one file and one fs-verity digest, whichever of the two kinds of verity a host uses. The tree has no
-salt. No file of the builder's own system comes into it. Other versions of the two programs, or of vmgate, may make
-other bytes.
+An EROFS file system (``mkfs.erofs`` of erofs-utils, a separate program) with the dm-verity hash tree behind it in the
+same file (``veritysetup``): one file and one fs-verity digest, whichever of the two kinds of verity a host uses. The
+tree has no salt. No file of the builder's own system comes into it. Other versions of the two programs, or of vmgate,
+may make other bytes.
 
 This module signs and publishes nothing and chooses no packages.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs of a VMM image and how each is started from it, wherever it is mounted.
 
-Each has a small shell script of its name in ``/bin`` of the image. It starts the program by the image's own loader with the
-image's own libraries, and tells QEMU where its modules, firmware and ROMs are: left alone, QEMU would load the modules of
-the host's QEMU. The shell that reads the script, and /etc, are the host's.
+Each has a small shell script of its name in ``/bin`` of the image. It starts the program by the image's own loader with
+the image's own libraries, and tells QEMU where its modules, firmware and ROMs are: left alone, QEMU would load the
+modules of the host's QEMU. The shell that reads the script, and /etc, are the host's.
 
 Pure. This module does not decide what the arguments are; libvirt and the caller do.
 """
@@ -24,9 +24,7 @@ PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "certtool": (),
         "qemu-img": (),
-        "qemu-system-x86_64": tuple(
-            part for folder in ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu") for part in ("-L", folder)
-        ),
+        "qemu-system-x86_64": ("-L", "/usr/share/qemu", "-L", "/usr/share/seabios", "-L", "/usr/lib/ipxe/qemu"),
         "swtpm": (),
         "swtpm_cert": (),
         "swtpm_ioctl": (),

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From Debian packages to the tree of a VMM image, as one tar stream.
 
-Kept is what runs or is given to a VM (``packages.PREFIXES``), and each package's copyright file. The rest a program would
-look for by its absolute path, so on the host and never in an image that is mounted elsewhere. Owners, times and set-id
-bits are not kept; links stay inside. This module writes no file and does not know which programs the image is for.
+Kept is what runs or is given to a VM (``packages.PREFIXES``), and each package's copyright file. The rest a program
+would look for by its absolute path, so on the host and never in an image that is mounted elsewhere. Owners, times and
+set-id bits are not kept; links stay inside. This module writes no file and does not know which programs the image is for.
 """
 
 from __future__ import annotations
@@ -181,4 +181,6 @@ def _upwards(path: str) -> Iterator[str]:
 
 
 def _twice(path: str) -> VmmWrong:
-    return VmmWrong("the VMM image was not made", cause=f"{path} is brought twice", remedy="give one package of the two")
+    return VmmWrong(
+        "the VMM image was not made", cause=f"{path} is brought twice", remedy="give one package of the two"
+    )
