@@ -3,7 +3,8 @@
 
 Kept is what runs or is given to a VM (``packages.PREFIXES``), and each package's copyright file. The rest a program
 would look for by its absolute path, so on the host and never in an image that is mounted elsewhere. Owners, times and
-set-id bits are not kept; links stay inside. This module writes no file and does not know which programs the image is for.
+set-id bits are not kept; links stay inside. This module writes no file and does not know which programs the image is
+for.
 """
 
 from __future__ import annotations
