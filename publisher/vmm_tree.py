@@ -9,7 +9,6 @@ for.
 
 from __future__ import annotations
 
-import io
 import posixpath
 import re
 import tarfile
@@ -49,7 +48,7 @@ class TreeWriter:
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._tar = tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115 (see ``finish``)
+        self._stream = stream
         self._folders: set[str] = {"/"}
         self._files: set[str] = set()
         self._links: dict[str, str] = {}
@@ -76,17 +75,14 @@ class TreeWriter:
         """
         self._claim(path)
         self._files.add(path)
-        info = tarfile.TarInfo(path.lstrip("/"))
-        info.size = len(data)
-        info.mode = 0o755 if executable else 0o644
-        self._tar.addfile(info, io.BytesIO(data))
+        self._put(path, tarfile.REGTYPE, 0o755 if executable else 0o644, data=data)
 
     def finish(self) -> None:
         """Add the links and end the archive. A link that leads to nothing in the image is left out."""
         for path, target in sorted(self._links.items()):
             if self.has(path):
-                self._put_link(path, tarfile.SYMTYPE, posixpath.relpath(target, posixpath.dirname(path)))
-        self._tar.close()
+                self._put(path, tarfile.SYMTYPE, 0o777, link=posixpath.relpath(target, posixpath.dirname(path)))
+        self._stream.write(bytes(2 * tarfile.BLOCKSIZE))
 
     def has(self, path: str) -> bool:
         """Whether the path leads to a file or folder of the tree as it is so far, over links or not."""
@@ -123,7 +119,7 @@ class TreeWriter:
                 raise unusable(source, f"{path} is a hard link to nothing that is kept")
             self._claim(path)
             self._files.add(path)
-            self._put_link(path, tarfile.LNKTYPE, target.lstrip("/"))
+            self._put(path, tarfile.LNKTYPE, 0o644, link=target.lstrip("/"))
         else:
             data = _read(member, source)
             try:
@@ -145,14 +141,14 @@ class TreeWriter:
                 raise _twice(folder)
             if folder not in self._folders:
                 self._folders.add(folder)
-                info = tarfile.TarInfo(folder.lstrip("/"))
-                info.type, info.mode = tarfile.DIRTYPE, 0o755
-                self._tar.addfile(info)
+                self._put(folder, tarfile.DIRTYPE, 0o755)
 
-    def _put_link(self, path: str, kind: bytes, target: str) -> None:
+    def _put(self, path: str, kind: bytes, mode: int, *, link: str = "", data: bytes = b"") -> None:
         info = tarfile.TarInfo(path.lstrip("/"))
-        info.type, info.linkname, info.mode = kind, target, 0o777
-        self._tar.addfile(info)
+        info.type, info.mode, info.linkname, info.size = kind, mode, link, len(data)
+        self._stream.write(info.tobuf(tarfile.PAX_FORMAT))
+        self._stream.write(data)
+        self._stream.write(bytes(-len(data) % tarfile.BLOCKSIZE))
 
 
 def _is_kept(member: Member) -> bool:
