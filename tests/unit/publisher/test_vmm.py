@@ -140,6 +140,23 @@ def test_without_mkfs_nothing_is_made(debs: list[Path], tmp_path: Path, monkeypa
     assert not (tmp_path / "image").exists()
 
 
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_an_unpacking_that_fails_makes_nothing(
+    make_deb: MakeDeb, debs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """As where the disk is full: before all was read, or after."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    # dpkg-deb has its own need of tar.
+    (programs / "tar").write_text('#!/bin/sh\ncase "$*" in *--directory*) exit 2 ;; esac\nexec /usr/bin/tar "$@"\n')
+    (programs / "tar").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/sbin:/usr/bin")
+    with pytest.raises(ProgramFailed, match="tar: exit 2"):
+        build([*debs, make_deb("large", {"usr/lib/large": bytes(size)})], tmp_path / "image")
+    assert not (tmp_path / "image").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".vmgate-new-")]
+
+
 def test_the_bill_of_materials_is_one(debs: list[Path], tmp_path: Path) -> None:
     made = build(debs, tmp_path / "image")
     text = bill_of_materials(made).decode()

@@ -7,10 +7,13 @@ import io
 import os
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from publisher.deb import Limits
 from publisher.errors import PackageUnusable, VmmWrong
@@ -105,6 +108,46 @@ def test_a_copyright_file_is_found_over_the_link_to_another_package(make_deb: Ma
     writer.add_package(make_deb("gcc-base", files, symlinks={"usr/share/doc/libgcc": "gcc-base"}), Limits())
     assert writer.copyright("libgcc") == writer.copyright("gcc-base") == b"licence"
     assert writer.copyright("another") == b""
+
+
+PLACES = st.sampled_from(["usr/lib/a", "usr/lib/b", "usr/lib/c/a", "usr/lib/c/b", "usr/lib/d/a", "lib/e"])
+TARGETS = st.lists(st.sampled_from(["..", ".", "a", "b", "c", "d", "e", "lib", "usr"]), min_size=1, max_size=5).map(
+    "/".join
+)
+
+
+@settings(max_examples=40)
+@given(
+    files=st.sets(PLACES, min_size=1, max_size=3),
+    links=st.dictionaries(PLACES, st.tuples(st.sampled_from(["", "/"]), TARGETS).map("".join), max_size=5),
+)
+def test_any_links_lead_to_something_inside(files: set[str], links: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        packed = folder / "packed"
+        (packed / "DEBIAN").mkdir(parents=True)
+        (packed / "DEBIAN/control").write_text(
+            "Package: any\nVersion: 1\nArchitecture: all\nMaintainer: T <t@example.org>\nDescription: t\n"
+        )
+        for path in files | links.keys():
+            (packed / path).parent.mkdir(parents=True, exist_ok=True)
+            if path in files:
+                (packed / path).write_bytes(path.encode())
+            else:
+                (packed / path).symlink_to(links[path])
+        deb, tree = folder / "any.deb", folder / "tree"
+        subprocess.run(["dpkg-deb", "-Znone", "-b", packed, deb], check=True, capture_output=True)
+        tree.mkdir()
+        stream = io.BytesIO()
+        writer = TreeWriter(stream)
+        writer.add_package(deb, Limits())
+        writer.finish()
+        subprocess.run(["tar", "-x", "-C", tree], input=stream.getvalue(), check=True)
+        found = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file() and not path.is_symlink()}
+        assert found == {f"usr/{path}" if path.startswith("lib/") else path for path in files}
+        for path in tree.rglob("*"):
+            assert path.exists()
+            assert path.resolve().is_relative_to(tree)
 
 
 @pytest.mark.parametrize("path", ["usr/bin/qemu", "usr/bin/qemu/inner"])
