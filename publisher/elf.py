@@ -80,10 +80,9 @@ def read_linked(untrusted_bytes: bytes) -> Linked | None:
 
 
 def _take(data: bytes, layout: str, start: int) -> tuple[Any, ...]:
-    try:
-        return struct.unpack_from(layout, data, start)
-    except struct.error as error:
-        raise ValueError("ends within its headers") from error
+    if start + struct.calcsize(layout) > len(data):
+        raise ValueError("ends within its headers")
+    return struct.unpack_from(layout, data, start)
 
 
 def _entries(data: bytes, start: int, _address: int, length: int) -> Iterator[tuple[int, int]]:

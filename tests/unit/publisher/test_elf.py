@@ -59,6 +59,7 @@ def test_what_is_no_program_of_this_machine_is_left_alone() -> None:
     [
         (lambda data: data[:40], "ends within"),
         (lambda data: data[:0x110], "ends within"),
+        (lambda data: data[:39] + b"\xff" + data[40:], "ends within"),
         (lambda data: data[:54] + b"\1\0" + data[56:], "another size"),
         (
             lambda data: data.replace(struct.pack("<Q", 0x1200), struct.pack("<Q", 0x9000)),
