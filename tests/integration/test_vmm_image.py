@@ -29,10 +29,12 @@ from lab import guest_image
 from lab.command import run
 from lab.libvirt_host import LibvirtHost, running
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 SECRET = "11111111-1111-4111-8111-111111111112"
 UUID = "22222222-2222-4222-8222-000000000101"
+BUILD_GUARD = 200
+"""Seconds; ten times what a build takes on an idle machine."""
 HOSTS = ("/usr/", "/lib/", "/lib64/", "/bin/", "/opt/")
 """Where a host's programs and libraries are."""
 
@@ -59,9 +61,8 @@ class Made:
 def build(out: Path, *before: str, **environment: str) -> dict[str, Any]:
     packages = guest_image.cache_folder() / "vmm/*.deb"
     bom = out.with_suffix(".json")
-    done = run(
-        "repo", "build-vmm", out, "--packages", packages, "--bom", bom, "-o", "json", before=before, **environment
-    )
+    command = ("repo", "build-vmm", out, "--packages", packages, "--bom", bom, "-o", "json")
+    done = run(*command, before=before, guard=BUILD_GUARD, **environment)
     assert done.exit == 0, done.err
     told: dict[str, Any] = json.loads(done.out)
     return told
