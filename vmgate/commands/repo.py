@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vmgate.commands import repo_vmm
 from vmgate.errors import UsageError
 from vmgate.output import note, output_option, say, show, table
 
@@ -53,6 +54,9 @@ def _now() -> int:
 @click.group("repo")
 def command() -> None:
     """The publisher: keys, releases, repository."""
+
+
+command.add_command(repo_vmm.command)
 
 
 @command.command("init")
