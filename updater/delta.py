@@ -26,8 +26,8 @@ LITERAL = 2**64 - 1
 ZEROS = 2**64 - 2
 """Sources of a run that are no place in the base."""
 
-GROUP = 2048
-"""The most blocks of literals in a group, and the most blocks of its prefix: 8 MiB each, held in memory at once."""
+GROUP = 1024
+"""The most blocks of literals in a group, and the most blocks of its prefix: 4 MiB each, held in memory at once."""
 
 MOST_BLOCKS = MAX_LENGTH // BLOCK
 MOST_RUNS = 200_000

@@ -13,6 +13,7 @@ Nothing that comes by 3, 4 or 5 is trusted: a span with another hash is not writ
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Sequence
 
 from content.assembly import Assembly
@@ -22,6 +23,7 @@ from updater.client.frames import FrameFetcher
 from updater.client.held import HeldArtifact
 from updater.client.ranges import read_range, rejecting
 from updater.client.source import Source
+from updater.client.workers import in_threads
 from updater.delta import Literals, Plan, build_span
 from updater.errors import NotOffered, NotRanged, PackMalformed, Unreachable
 from updater.formats import blob_name, delta_part, pack_name
@@ -119,9 +121,12 @@ class _Job:
                 plan = Plan.parse(first.untrusted, self._artifact.length)
             with HeldArtifact(self._store, base) as opened:
                 literals = Literals(plan, offer.head, opened.read, group)
-                for span, pieces in plan.spans():
-                    if self._assembly.wants(span):
-                        self._take(span, build_span(span, pieces, self._artifact.length, opened.read, literals))
+                built = (
+                    (span, build_span(span, pieces, self._artifact.length, opened.read, literals))
+                    for span, pieces in plan.spans()
+                    if self._assembly.wants(span)
+                )
+                in_threads(lambda span: self._take(*span), built, len(os.sched_getaffinity(0)))
         except (NotOffered, NotRanged, PackMalformed):
             return
 

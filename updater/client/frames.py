@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from content.fsverity import BLOCK, HashedSpan, Measured, hash_blocks
 from updater.client.held import HeldArtifact
 from updater.client.ranges import read_range, rejecting
 from updater.client.source import Source
+from updater.client.workers import in_threads
 from updater.compression import decompressed
 from updater.formats import pack_name
 from updater.pack import (
@@ -101,14 +101,7 @@ class FrameFetcher:
             ContentError: it could not be read or written.
         """
         for numbers in _slices(self._assembly.missing(), BATCH):
-            wanted = self._look_up(numbers)
-            with ThreadPoolExecutor(WORKERS) as pool:
-                parts = [pool.submit(self._fill, part) for part in _slices(iter(wanted), TOGETHER)]
-                try:
-                    for part in parts:
-                        part.result()
-                finally:
-                    pool.shutdown(cancel_futures=True)
+            in_threads(self._fill, _slices(iter(self._look_up(numbers)), TOGETHER), WORKERS)
 
     def _look_up(self, numbers: Sequence[int]) -> list[_Wanted]:
         records = list(self._records(numbers))
