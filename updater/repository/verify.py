@@ -14,8 +14,10 @@ from content import durable
 from content.errors import Missing, NotInStore
 from content.store import ContentStore
 from documents.release import Release
+from updater.assignment import ROLE as ASSIGNMENTS
 from updater.errors import MetadataExpired
 from updater.formats import BLOBS, LIMITS, target_name
+from updater.repository.assignments import all_assignments
 from updater.repository.chain import Chain, damaged, load_chain
 from updater.repository.release import last_number
 
@@ -30,6 +32,7 @@ class Inventory:
         releases: how many releases.
         blobs: how many artifacts, each counted once.
         length: bytes of the artifacts.
+        assignments: how many hosts have one.
     """
 
     root: int
@@ -37,6 +40,7 @@ class Inventory:
     releases: int
     blobs: int
     length: int
+    assignments: int = 0
 
 
 def verify_repository(repository: Path, *, now: int) -> Inventory:
@@ -48,6 +52,7 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
 
     Raises:
         RepositoryDamaged: something is missing, or metadata or a release is damaged or does not belong there.
+        AssignmentRefused: an assignment is not what its listing says.
         MetadataExpired: a role's metadata is out of date.
         DigestMismatch: an artifact is damaged.
         ContentError: it cannot be read.
@@ -71,6 +76,7 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
         releases=len(releases),
         blobs=len(artifacts),
         length=sum(length for _, length in artifacts),
+        assignments=sum(1 for _ in all_assignments(repository, chain, now)),
     )
 
 
@@ -93,6 +99,7 @@ def read_target(repository: Path, target: TargetFile) -> bytes:
 def _verify_fresh(chain: Chain, now: datetime) -> None:
     named = [("root", chain.root.signed), ("timestamp", chain.timestamp.signed), ("snapshot", chain.snapshot.signed)]
     roles = [("targets", chain.targets), *chain.releases.items()]
+    roles += [(ASSIGNMENTS, chain.assignments)] if chain.assignments else []
     for name, signed in [*named, *((name, held.signed) for name, held in roles)]:
         if signed.is_expired(now):
             raise MetadataExpired(name, signed.expires.date().isoformat())
