@@ -144,13 +144,13 @@ def _timed(step: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--releases", type=int, default=1_000)
     parser.add_argument("--artifacts", type=int, default=100_000)
     parser.add_argument("--hosts", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "vmgate-scale")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     shutil.rmtree(options.folder, ignore_errors=True)
     for releases in (10, options.releases):
         artifacts = releases * options.artifacts // options.releases

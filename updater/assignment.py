@@ -8,6 +8,8 @@ whole look-up. The role is one of many bins (TUF TAP 15), chosen by the target's
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import TargetFile
 
@@ -61,6 +63,14 @@ def listed_assignment(target: TargetFile) -> Assignment:
     except (LengthOrHashMismatchError, ValueError) as error:
         raise _refused(host, str(error)) from error
     return Assignment.parse(data)
+
+
+def choose(assignment: Assignment, channel: str, listed: Collection[int], lowest: int = 0) -> int | None:
+    """The highest listed release of a channel that the assignment allows and that is not below ``lowest``, if any."""
+    allowed = assignment.of(channel)
+    if allowed is None or assignment.locked:
+        return None
+    return max((number for number in listed if number >= lowest and allowed.allows(number)), default=None)
 
 
 def _refused(host: str, why: str) -> AssignmentRefused:

@@ -230,7 +230,7 @@ class NotAssigned(UpdaterError):
     exit = Exit.REFUSED
     explanation = (
         "This host is set up to follow assignments, and its repository has none for it. It takes nothing until it has "
-        "one: ask who runs the fleet, or compare `host` in vmgate.toml with `vmgate repo assign`."
+        "one: ask who runs the fleet, or compare `host` in vmgate.toml with `vmgate repo assign list`."
     )
 
 
@@ -266,6 +266,6 @@ class NoAssignments(UpdaterError):
 
     code = "UP034"
     explanation = (
-        "Assignments need a role of their own, which the targets keys delegate once: `vmgate repo assign` has a verb "
-        "for it. A repository has at most one."
+        "Assignments need a role of their own, which the targets keys delegate once: `vmgate repo assign init`. "
+        "A repository has at most one."
     )

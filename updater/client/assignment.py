@@ -8,13 +8,13 @@ that follows assignments and has none takes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from tuf.api.metadata import TargetFile
 
 from documents.assignment import Assignment
-from documents.host_state import Floor, Generation
+from documents.host_state import Generation
 from documents.release import Release
 from updater.assignment import listed_assignment
 from updater.errors import AssignmentExpired, Incompatible, NotAssigned
@@ -49,15 +49,6 @@ def require_assignment(target: TargetFile | None, host: str, now: int) -> Assign
             remedy="check this host's clock, then ask who runs the fleet to assign it again",
         )
     return assignment
-
-
-def choose(assignment: Assignment, channel: str, listed: Collection[int], floor: Floor) -> int | None:
-    """The highest listed release of a channel that both the assignment and the floor allow, if there is one."""
-    allowed = assignment.of(channel)
-    if allowed is None or assignment.locked:
-        return None
-    lowest = dict(floor.releases).get(channel, 0)
-    return max((number for number in listed if number >= lowest and allowed.allows(number)), default=None)
 
 
 def restrict(

@@ -43,8 +43,8 @@ from documents.release import Release
 from keys.anchor import TrustAnchor
 from keys.roles import releases_role
 from updater.assignment import ROLE as ASSIGNMENTS
-from updater.assignment import assignment_target
-from updater.client.assignment import choose, require_assignment
+from updater.assignment import assignment_target, choose
+from updater.client.assignment import require_assignment
 from updater.client.fetcher import BASE, SourceFetcher
 from updater.client.floor import require_clock, require_published, require_release, require_root
 from updater.client.source import Source, read
@@ -270,7 +270,7 @@ def _run(
                 if assignment is not None:
                     listed = updater.numbers(channel)
                     newest[channel] = max(listed, default=0)
-                    number = choose(assignment, channel, listed, floor)
+                    number = choose(assignment, channel, listed, dict(floor.releases).get(channel, 0))
                     if number is None:
                         continue
                     target = _target(updater, channel, number)

@@ -184,15 +184,26 @@ def assignment_of(repository: Path, host: str) -> Assignment:
         NoSuchHost: the host has none.
         RepositoryDamaged: the repository is not consistent.
         ContentError: it cannot be read.
-        ValueError: not a host's name.
     """
-    path = assignment_target(host)
-    chain = load_chain(repository)
+    held = bin_of(repository, load_chain(repository), host)
+    return listed_assignment(held.signed.targets[assignment_target(host)])
+
+
+def bin_of(repository: Path, chain: Chain, host: str) -> Held[Targets]:
+    """The bin that lists a host, verified.
+
+    Raises:
+        VmgateError: see ``assignment_of``.
+    """
+    try:
+        path = assignment_target(host)
+    except ValueError as error:
+        raise _no_such_host(host) from error
     name = bin_names(chain).get_role_for_target(path)
-    target = load_bin(repository, chain, name).signed.targets.get(path) if name in listed_bins(chain) else None
-    if target is None:
+    held = load_bin(repository, chain, name) if f"{name}.json" in chain.snapshot.signed.meta else None
+    if held is None or path not in held.signed.targets:
         raise _no_such_host(host)
-    return listed_assignment(target)
+    return held
 
 
 def all_assignments(repository: Path, chain: Chain, now: int | None = None) -> Iterator[Assignment]:
@@ -229,9 +240,9 @@ def bin_names(chain: Chain) -> SuccinctRoles:
     """
     if chain.assignments is None:
         raise NoAssignments(
-            "the host has no assignment",
+            "there are no assignments",
             cause="the repository has no assignments role",
-            remedy="make it with the targets keys: `vmgate repo assign`",
+            remedy="make it with the targets keys: `vmgate repo assign init`",
         )
     delegations = chain.assignments.signed.delegations
     if delegations is None or delegations.succinct_roles is None:
@@ -342,5 +353,7 @@ def _delegate(targets: Targets, signers: list[CryptoSigner]) -> None:
 
 def _no_such_host(host: str) -> NoSuchHost:
     return NoSuchHost(
-        "the assignment was not found", cause=f"the repository has none for {host}", remedy="see `vmgate repo assign`"
+        "the assignment was not found",
+        cause=f"the repository has none for {host}",
+        remedy="see `vmgate repo assign list`",
     )

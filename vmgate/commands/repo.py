@@ -3,56 +3,22 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from vmgate.errors import UsageError
+from vmgate.commands import repo_assign
+from vmgate.commands.repo_keys import FILE, FOLDER, keys_options, now, passphrase
 from vmgate.output import note, output_option, say, show, table
-
-F = TypeVar("F", bound=Callable[..., Any])
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-MAX_PASSPHRASE = 1_000
-
-
-def keys_options(function: F) -> F:
-    """Give a command the options that open the keys."""
-    function = click.option("--keys", type=FOLDER, required=True, help="Folder of the encrypted key files.")(function)
-    return click.option(
-        "--passphrase-file", type=FILE, envvar="VMGATE_PASSPHRASE_FILE", help="Holds the passphrase; else it is asked."
-    )(function)
-
-
-def _passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
-    if file is None:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "the keys were not opened",
-                cause="there is no terminal to ask for the passphrase",
-                remedy="give --passphrase-file",
-            )
-        typed: str = click.prompt("Passphrase of the keys", hide_input=True, confirmation_prompt=confirm, err=True)
-        return typed.encode()
-    from content.durable import read_file
-
-    passphrase = read_file(file, MAX_PASSPHRASE).rstrip(b"\n")
-    if not passphrase:
-        raise UsageError("the keys were not opened", cause=f"{file} is empty", remedy="write the passphrase into it")
-    return passphrase
-
-
-def _now() -> int:
-    return int(time.time())
 
 
 @click.group("repo")
 def command() -> None:
     """The publisher: keys, releases, repository."""
+
+
+command.add_command(repo_assign.command)
 
 
 @command.command("init")
@@ -76,7 +42,7 @@ def init(
     from updater.repository.create import create
 
     root = create(
-        repository.absolute(), keys.absolute(), _passphrase(passphrase_file, confirm=True), channels, now=_now()
+        repository.absolute(), keys.absolute(), passphrase(passphrase_file, confirm=True), channels, now=now()
     )
     if anchor is not None:
         write_file(anchor.absolute(), root, 0o644)
@@ -104,7 +70,7 @@ def key(keys: Path, passphrase_file: Path | None, name: str, output: str) -> Non
 
     from publisher.signing import create_image_key
 
-    made = create_image_key(keys.absolute(), _passphrase(passphrase_file), name, datetime.fromtimestamp(_now(), UTC))
+    made = create_image_key(keys.absolute(), passphrase(passphrase_file), name, datetime.fromtimestamp(now(), UTC))
     show(
         output,
         {"key": str(made.key), "certificate": str(made.certificate)},
@@ -120,7 +86,7 @@ def sign_image(efi: Path, out: Path, keys: Path, passphrase_file: Path | None) -
     """Sign an EFI program with the image signing key."""
     from publisher.signing import ImageKey, sign_image
 
-    sign_image(efi, ImageKey.within(keys.absolute()), _passphrase(passphrase_file), out.absolute())
+    sign_image(efi, ImageKey.within(keys.absolute()), passphrase(passphrase_file), out.absolute())
     say(f"{out} signed")
 
 
@@ -148,7 +114,7 @@ def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | 
     """Measure a recipe's artifacts, predict and sign what they measure to, and publish the release."""
     from publisher.desk import release as publish
 
-    made = publish(repository.absolute(), keys.absolute(), _passphrase(passphrase_file), recipe.absolute(), now=_now())
+    made = publish(repository.absolute(), keys.absolute(), passphrase(passphrase_file), recipe.absolute(), now=now())
 
     def draw() -> None:
         say(f"{made.channel} {made.number} published, security epoch {made.epoch}")
@@ -170,7 +136,7 @@ def refresh(repository: Path, keys: Path, passphrase_file: Path | None) -> None:
     """Sign snapshot and timestamp anew, before they expire."""
     from updater.repository.refresh import refresh
 
-    refresh(repository.absolute(), keys.absolute(), _passphrase(passphrase_file), now=_now())
+    refresh(repository.absolute(), keys.absolute(), passphrase(passphrase_file), now=now())
     say("snapshot and timestamp signed")
 
 
@@ -181,7 +147,7 @@ def verify(repository: Path, output: str) -> None:
     """Verify the whole repository: metadata, releases and every artifact."""
     from updater.repository.verify import verify_repository
 
-    found = verify_repository(repository.absolute(), now=_now())
+    found = verify_repository(repository.absolute(), now=now())
     channels = [{"role": name, "release": number} for name, number in found.channels]
     show(
         output,
