@@ -29,7 +29,8 @@ from lab.publishing import DAY, NOW, PASSPHRASE, Publisher, workload
 from publisher.shelf import Shelf
 from updater.client.metadata import refresh
 from updater.formats import blob_name, metadata_name, release_target, target_name
-from updater.repository.assignments import assign, create_assignments
+from updater.repository.assignments import assign
+from updater.repository.assignments_role import create_assignments
 from updater.repository.chain import load_chain, meta_of, sign, write
 from updater.repository.periods import PERIODS
 from updater.repository.refresh import Refresher

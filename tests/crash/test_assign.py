@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An assignment that is cut anywhere leaves the old or the new one, for all hosts of the change, and can be repeated."""
+"""A change of assignments that is cut anywhere leaves all old or all new, and can be repeated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from lab.crash import crash_points
 from lab.fleet import Fleet, assignment
 from lab.publishing import NOW, PASSPHRASE, Publisher
-from updater.repository.assignments import all_assignments, assign, create_assignments
+from updater.repository.assignments import all_assignments, assign
+from updater.repository.assignments_role import create_assignments
 from updater.repository.chain import load_chain
 from updater.repository.verify import verify_repository
 

@@ -11,7 +11,8 @@ from keys.anchor import TrustAnchor
 from lab.hostile import AGENT, Host
 from lab.publishing import DAY, PASSPHRASE, Publisher
 from updater.client.transaction import Places, Update
-from updater.repository.assignments import assign, create_assignments, unassign
+from updater.repository.assignments import assign, unassign
+from updater.repository.assignments_role import create_assignments
 
 BITS = 4
 ANY = {"platform": (1, 2**31), "desktop": (1, 2**31)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the assignments of a fleet: the role, its bins, and hosts in them.
+"""Write and read the assignments of a fleet: the bins, and hosts in them.
 
 A change signs the bins of its hosts anew, then snapshot and timestamp: nothing else is read or written, however many
 hosts there are. A bin exists from its first host on. The snapshot lists bins by version alone, since their digests
@@ -8,20 +8,18 @@ would be most of what a host fetches; what that costs stands in decision 0017. H
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from securesystemslib.signer import CryptoSigner, Key
+from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, SuccinctRoles, TargetFile, Targets
+from tuf.api.metadata import Metadata, MetaFile, SuccinctRoles, TargetFile, Targets
 
 from content.errors import Missing
 from documents.assignment import Assignment
-from keys.files import create_key
-from keys.roles import key_names, role
 from keys.signers import open_role, require_signing
-from updater.assignment import BITS, PATHS, ROLE, assignment_target, list_assignment, listed_assignment
+from updater.assignment import ROLE, assignment_target, list_assignment, listed_assignment
 from updater.errors import AssignmentRefused, MetadataExpired, NoAssignments, NoSuchHost
 from updater.formats import LIMITS, metadata_name
 from updater.repository.chain import (
@@ -37,56 +35,6 @@ from updater.repository.chain import (
 )
 from updater.repository.periods import PERIODS, Periods, expiry
 from updater.repository.refresh import Refresher, locked
-
-MAX_BITS = 15
-"""More bins would not fit into the list of what belongs together (``LIMITS.snapshot``)."""
-
-
-def create_assignments(
-    repository: Path, keys: Path, passphrase: bytes, *, now: int, bits: int = BITS, periods: Periods = PERIODS
-) -> None:
-    """Make the role's key and let targets delegate to it. There are no hosts yet.
-
-    Args:
-        repository: its folder.
-        keys: with the key files of targets, snapshot and timestamp; the new key goes there.
-        passphrase: opens them, and encrypts the new one.
-        now: seconds since 1970 UTC.
-        bits: 2 to the power of it bins, from 1 to ``MAX_BITS``; they are never divided anew.
-        periods: how long what is signed now is valid.
-
-    Raises:
-        NoAssignments: the repository has the role already.
-        RepositoryDamaged: the repository is not consistent.
-        KeysError: a key does not open.
-        ContentError: busy, or it could not be read or written.
-        ValueError: the number of bits is out of range.
-    """
-    if not 1 <= bits <= MAX_BITS:
-        raise ValueError(f"{bits} bits are not 1 to {MAX_BITS}")
-    require_signing()
-    with locked(repository, wait=False):
-        chain = load_chain(repository)
-        if chain.assignments is not None:
-            raise NoAssignments(
-                "no role was made", cause="the repository has assignments already", remedy="use what is there"
-            )
-        targets = chain.targets.signed
-        signers = open_role("targets", keys, passphrase)
-        require_signers("targets", chain.root.signed.roles["targets"].keyids, signers)
-        refresher = Refresher(keys, passphrase, chain)
-        own_signers = _own_signers(keys, passphrase)
-        own = _delegator(own_signers, bits, periods, now)
-        own_data = sign(own, own_signers)
-        write(repository, metadata_name(ROLE, own.signed.version), own_data)
-
-        _delegate(targets, own_signers)
-        targets.version += 1
-        targets.expires = expiry(now, periods.targets)
-        data = sign(chain.targets.metadata, signers)
-        write(repository, metadata_name("targets", targets.version), data)
-        changed = {f"{ROLE}.json": meta_of(own.signed, own_data), "targets.json": meta_of(targets, data)}
-        refresher.write(repository, changed, now, periods)
 
 
 def assign(
@@ -119,7 +67,7 @@ def assign(
         ContentError: busy, or it could not be read or written.
     """
     with locked(repository, wait=False):
-        bins = _Bins(repository, keys, passphrase)
+        bins = _open(repository, keys, passphrase)
         changes: dict[str, dict[str, TargetFile]] = {}
         for assignment in assignments:
             target = list_assignment(assignment)
@@ -144,7 +92,7 @@ def unassign(
     """
     path = assignment_target(host)
     with locked(repository, wait=False):
-        bins = _Bins(repository, keys, passphrase)
+        bins = _open(repository, keys, passphrase)
         name = bins.names.get_role_for_target(path)
         held = bins.load(name)
         if held.signed.targets.pop(path, None) is None:
@@ -165,13 +113,13 @@ def renew(repository: Path, keys: Path, passphrase: bytes, *, now: int, periods:
     limit = expiry(now, periods.assignments // 2)
     signed = 0
     with locked(repository, wait=False):
-        bins = _Bins(repository, keys, passphrase)
+        bins = _open(repository, keys, passphrase)
         for name in listed_bins(bins.chain):
             held = bins.load(name)
             if held.signed.expires < limit:
                 bins.write(name, held, now, periods)
                 signed += 1
-        bins.renew_role(now, periods)
+        bins.write_role(now, periods)
         bins.publish(now, periods)
     return signed
 
@@ -276,17 +224,26 @@ def load_bin(repository: Path, chain: Chain, name: str) -> Held[Targets]:
         raise damaged(f"{type(error).__name__}: {error}") from error
 
 
-class _Bins:
-    """The bins of a locked repository while some are changed. Keys are opened before anything is written."""
+class Bins:
+    """The bins of a locked repository while some are changed. Keys are opened before anything is written.
 
-    def __init__(self, repository: Path, keys: Path, passphrase: bytes) -> None:
-        require_signing()
+    Args:
+        repository: its folder.
+        chain: its metadata.
+        signers: of the role and its bins from now on.
+        refresher: of the same chain.
+
+    Attributes:
+        chain: what is given.
+        names: what tells the bin of a host.
+    """
+
+    def __init__(self, repository: Path, chain: Chain, signers: Sequence[CryptoSigner], refresher: Refresher) -> None:
         self._repository = repository
-        self.chain = load_chain(repository)
-        self.names = bin_names(self.chain)
-        self._signers = open_role(ROLE, keys, passphrase)
-        require_signers(ROLE, self.names.keyids, self._signers)
-        self._refresher = Refresher(keys, passphrase, self.chain)
+        self.chain = chain
+        self.names = bin_names(chain)
+        self._signers = signers
+        self._refresher = refresher
         self._changed: dict[str, MetaFile] = {}
 
     def load(self, name: str) -> Metadata[Targets]:
@@ -309,17 +266,17 @@ class _Bins:
         write(self._repository, metadata_name(name, held.signed.version), data)
         self._changed[f"{name}.json"] = MetaFile(held.signed.version)
 
-    def renew_role(self, now: int, periods: Periods) -> None:
-        """Sign the role that delegates to the bins anew."""
+    def write_role(self, now: int, periods: Periods) -> None:
+        """Sign the role that delegates to the bins as its next version."""
         if self.chain.assignments is not None:
             held = self.chain.assignments.metadata
             data = self._sign(ROLE, held, now, periods)
             write(self._repository, metadata_name(ROLE, held.signed.version), data)
             self._changed[f"{ROLE}.json"] = meta_of(held.signed, data)
 
-    def publish(self, now: int, periods: Periods) -> None:
-        """Let hosts see what was written."""
-        self._refresher.write(self._repository, self._changed, now, periods)
+    def publish(self, now: int, periods: Periods, changed: Mapping[str, MetaFile] | None = None) -> None:
+        """Let hosts see what was written, and what else was ``changed``."""
+        self._refresher.write(self._repository, {**self._changed, **(changed or {})}, now, periods)
 
     def _sign(self, name: str, held: Metadata[Targets], now: int, periods: Periods) -> bytes:
         held.signed.version += 1
@@ -327,28 +284,13 @@ class _Bins:
         return sign(held, self._signers)
 
 
-def _own_signers(keys: Path, passphrase: bytes) -> list[CryptoSigner]:
-    """The role's key, new unless an earlier call was cut after it."""
-    (name,) = key_names(ROLE)
-    path = keys / f"{name}.pem"
-    if not path.exists():
-        create_key(path, role(ROLE).curve, passphrase)
-    return open_role(ROLE, keys, passphrase)
-
-
-def _delegator(signers: list[CryptoSigner], bits: int, periods: Periods, now: int) -> Metadata[Targets]:
-    keys: dict[str, Key] = {signer.public_key.keyid: signer.public_key for signer in signers}
-    bins = SuccinctRoles(list(keys), role(ROLE).threshold, bits, ROLE)
-    return Metadata(Targets(expires=expiry(now, periods.assignments), delegations=Delegations(keys, None, bins)))
-
-
-def _delegate(targets: Targets, signers: list[CryptoSigner]) -> None:
-    delegations = targets.delegations
-    if delegations is None or delegations.roles is None:
-        raise damaged("targets delegates to no role")
-    keys = {signer.public_key.keyid: signer.public_key for signer in signers}
-    delegations.keys.update(keys)
-    delegations.roles[ROLE] = DelegatedRole(ROLE, list(keys), role(ROLE).threshold, terminating=True, paths=[PATHS])
+def _open(repository: Path, keys: Path, passphrase: bytes) -> Bins:
+    require_signing()
+    chain = load_chain(repository)
+    keyids = bin_names(chain).keyids
+    signers = open_role(ROLE, keys, passphrase)
+    require_signers(ROLE, keyids, signers)
+    return Bins(repository, chain, signers, Refresher(keys, passphrase, chain))
 
 
 def _no_such_host(host: str) -> NoSuchHost:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vmgate.commands import repo_assign
+from vmgate.commands import repo_assign, repo_gc
 from vmgate.commands.repo_keys import FILE, FOLDER, keys_options, now, passphrase
 from vmgate.output import note, output_option, say, show, table
 
@@ -19,6 +19,7 @@ def command() -> None:
 
 
 command.add_command(repo_assign.command)
+command.add_command(repo_gc.command)
 
 
 @command.command("init")

@@ -32,7 +32,7 @@ def command() -> None:
 @click.option("--bits", type=click.IntRange(1, 15), default=11, show_default=True, help="2 to the power of it bins.")
 def init(repository: Path, keys: Path, passphrase_file: Path | None, bits: int) -> None:
     """Make the assignments role and its key; needs the targets keys, once."""
-    from updater.repository.assignments import create_assignments
+    from updater.repository.assignments_role import create_assignments
 
     create_assignments(repository.absolute(), keys.absolute(), passphrase(passphrase_file), now=now(), bits=bits)
     say(f"hosts can be assigned now; there are {2**bits} bins for them")
@@ -93,6 +93,17 @@ def renew(repository: Path, keys: Path, passphrase_file: Path | None) -> None:
 
     count = assignments.renew(repository.absolute(), keys.absolute(), passphrase(passphrase_file), now=now())
     say(f"the role and {count} of its bins signed")
+
+
+@command.command("rekey")
+@click.argument("repository", type=FOLDER)
+@keys_options
+def rekey(repository: Path, keys: Path, passphrase_file: Path | None) -> None:
+    """Replace the key, after its file was moved away; needs the targets keys."""
+    from updater.repository.assignments_role import replace_key
+
+    count = replace_key(repository.absolute(), keys.absolute(), passphrase(passphrase_file), now=now())
+    say(f"a new key signs the role and {count} bins; look at what is assigned with `vmgate repo assign list`")
 
 
 @command.command("show")

@@ -14,7 +14,8 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
-from keys.signers import open_role
+from keys.roles import P256
+from keys.signers import open_role, open_signer
 from lab.fleet import Fleet, FleetHost, assignment
 from lab.hostile import CHANNELS, Scene, body
 from lab.publishing import DAY, PASSPHRASE, Publisher, platform
@@ -31,6 +32,7 @@ from updater.errors import (
 )
 from updater.formats import release_target
 from updater.repository.assignments import bin_names, load_bin
+from updater.repository.assignments_role import replace_key
 from updater.repository.chain import load_chain, sign
 
 Edit = Callable[[Targets], None]
@@ -246,6 +248,23 @@ def test_what_a_stolen_key_can_do_is_hold_a_host(story: Story) -> None:
     story.scene.server.rules.clear()
     assert story.host.apply(story.source, story.now) is not None
     assert story.host.numbers()["platform"] == 3
+
+
+def test_a_stolen_key_is_worth_nothing_once_it_is_replaced(story: Story, tmp_path: Path) -> None:
+    file = story.publisher.keys / "assignments-1.pem"
+    stolen = file.rename(tmp_path / "assignments-1.pem")
+    replace_key(story.publisher.repository, story.publisher.keys, PASSPHRASE, now=story.now)
+    story.publisher.publish_platform(2)
+    name = story.bin()
+    held = load_bin(story.publisher.repository, load_chain(story.publisher.repository), name)
+    _set(platform=(1, 1), desktop=(1, 1))(held.signed)
+    thief = open_signer(f"file:{stolen}", P256, PASSPHRASE)
+    forged = f"metadata/{held.signed.version}.{name}.json"
+    story.scene.server.rules[forged] = body(sign(held.metadata, [thief]))
+    story.host.refuses(MetadataRefused, story.source, story.now, "0/1 keys")
+    del story.scene.server.rules[forged]
+    assert story.host.apply(story.source, story.now) is not None
+    assert story.host.numbers()["platform"] == 2
 
 
 def test_the_server_is_asked_for_one_bin_only(story: Story) -> None:

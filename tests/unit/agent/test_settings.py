@@ -80,7 +80,10 @@ def test_good_settings(tmp_path: Path) -> None:
     path = tmp_path / "vmgate.toml"
     path.write_bytes(GOOD)
     assert load(path) == Settings(
-        repository="https://updates.example.org/vmgate", channels=("platform", "work"), accelerator="emulation"
+        repository="https://updates.example.org/vmgate",
+        channels=("platform", "work"),
+        host="desk-7.example.org",
+        accelerator="emulation",
     )
 
 

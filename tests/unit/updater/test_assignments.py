@@ -25,11 +25,12 @@ from updater.repository.assignments import (
     all_assignments,
     assign,
     assignment_of,
-    create_assignments,
+    bin_names,
     listed_bins,
     load_bin,
     renew,
 )
+from updater.repository.assignments_role import create_assignments, replace_key
 from updater.repository.chain import load_chain, sign, write
 from updater.repository.export import export_bundle
 from updater.repository.refresh import refresh
@@ -158,6 +159,30 @@ def test_bins_are_renewed_before_they_expire(publisher: Publisher, fleet: Fleet)
     verify_repository(publisher.repository, now=NOW + 360 * DAY)
     with pytest.raises(MetadataExpired, match="assignments-"):
         list(all_assignments(publisher.repository, load_chain(publisher.repository), NOW + 600 * DAY))
+
+
+def test_a_stolen_key_is_replaced(publisher: Publisher, fleet: Fleet) -> None:
+    fleet.assign(*[f"host-{n}" for n in range(20)])
+    place = (publisher.repository, publisher.keys, PASSPHRASE)
+    before = stamps(publisher.repository)
+    with pytest.raises(NoAssignments, match="still in"):
+        replace_key(*place, now=NOW)
+    assert not touched(before, stamps(publisher.repository))
+    file = publisher.keys / "assignments-1.pem"
+    stolen = file.rename(file.with_suffix(".stolen"))
+    bins = listed_bins(load_chain(publisher.repository))
+    assert replace_key(*place, now=NOW) == len(bins)
+    assert verify_repository(publisher.repository, now=NOW).assignments == 20
+    fleet.assign("host-3", "new")
+    chain = load_chain(publisher.repository)
+    assert chain.targets.signed.delegations is not None
+    assert chain.targets.signed.delegations.roles is not None
+    assert chain.targets.signed.delegations.roles["assignments"].keyids == bin_names(chain).keyids
+    assert len(chain.targets.signed.delegations.keys) == 3
+    file.unlink()
+    stolen.rename(file)
+    with pytest.raises(RepositoryDamaged, match="not those of its role assignments"):
+        fleet.assign("host-3")
 
 
 def test_every_damaged_bin_is_found(publisher: Publisher, fleet: Fleet) -> None:
