@@ -54,9 +54,9 @@ def measure_publication(folder: Path, releases: int, artifacts: int) -> dict[str
             shelf.release("desktop", number)
         publisher.publish(release, *paths)
 
-    seconds = _timed(publication)
+    times = _timed("one more", publication)
     files = touched(before, stamps(publisher.repository))
-    return {"seconds": seconds, "files touched": len(files), **_refresh(publisher, folder / "host")}
+    return {**times, "files touched": len(files), **_refresh("first look-up", publisher, folder / "host")}
 
 
 def measure_assignments(folder: Path, hosts: int) -> dict[str, float]:
@@ -66,22 +66,17 @@ def measure_assignments(folder: Path, hosts: int) -> dict[str, float]:
     publisher.publish_workload(1)
     place = (publisher.repository, publisher.keys, PASSPHRASE)
     create_assignments(*place, now=NOW)
-    all_seconds = _timed(lambda: assign(*place, (_assignment(number, 2) for number in range(hosts)), now=NOW))
+    everybody = (_assignment(number, 2) for number in range(hosts))
+    all_times = _timed("all", lambda: assign(*place, everybody, now=NOW))
     before = stamps(publisher.repository)
-    one_seconds = _timed(lambda: assign(*place, [_assignment(hosts // 2, 3)], now=NOW))
+    one_times = _timed("one", lambda: assign(*place, [_assignment(hosts // 2, 3)], now=NOW))
     files = touched(before, stamps(publisher.repository))
     host = _name(hosts // 2)
-    first = _refresh(publisher, folder / "host", host)
+    first = _refresh("first look-up", publisher, folder / "host", host)
     # The worst case of every day: the list of bins and this host's own bin have changed since.
     assign(*place, [_assignment(hosts // 2, 4)], now=NOW)
-    again = _refresh(publisher, folder / "host", host)
-    return {
-        "all: seconds": all_seconds,
-        "one: seconds": one_seconds,
-        "one: files touched": len(files),
-        **{f"first {name}": value for name, value in first.items()},
-        **{f"next {name}": value for name, value in again.items()},
-    }
+    again = _refresh("next look-up", publisher, folder / "host", host)
+    return {**all_times, **one_times, "files touched": len(files), **first, **again}
 
 
 def _name(number: int) -> str:
@@ -130,19 +125,19 @@ def _release(publisher: Publisher, number: int, each: int, *, new: int, store: b
     return workload(number, *found), paths
 
 
-def _refresh(publisher: Publisher, state: Path, host: str = "") -> dict[str, float]:
+def _refresh(what: str, publisher: Publisher, state: Path, host: str = "") -> dict[str, float]:
     source = CountedSource(publisher.repository)
     anchor = TrustAnchor(publisher.anchor)
     floor = Floor(time=0, root=1, releases=())
     channels = ("platform", "desktop")
-    seconds = _timed(lambda: refresh(state, anchor, source, channels, now=NOW, floor=floor, host=host))
-    return {"refresh seconds": seconds, "refresh files": len(source.fetched), "refresh bytes": source.length}
+    times = _timed(what, lambda: refresh(state, anchor, source, channels, now=NOW, floor=floor, host=host))
+    return {**times, f"{what} files": len(source.fetched), f"{what} bytes": source.length}
 
 
-def _timed(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _timed(what: str, step: Callable[[], object]) -> dict[str, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
     step()
-    return time.perf_counter() - start
+    return {f"{what} seconds": time.perf_counter() - wall, f"{what} CPU seconds": time.process_time() - cpu}
 
 
 def main(arguments: list[str] | None = None) -> None:

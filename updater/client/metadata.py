@@ -147,13 +147,7 @@ def refresh(
             raise
         found = _run(directory, anchor, source, channels, floor.time, floor, host)
         stale = True
-    require_root(floor, found.root)
-    for release, published in found.releases.values():
-        parsed = Release.parse(release)
-        require_release(floor, parsed)
-        require_published(published, now)
-        if stale and now > published + parsed.import_days * DAY:
-            raise _too_late(parsed, published)
+    _require_acceptable(found, floor, now, stale=stale)
     newest = max((published for _, published in found.releases.values()), default=0)
     return Offer(
         releases={channel: release for channel, (release, _) in found.releases.items()},
@@ -164,6 +158,16 @@ def refresh(
         assignment=found.assignment,
         newest=found.newest,
     )
+
+
+def _require_acceptable(found: _Found, floor: Floor, now: int, *, stale: bool) -> None:
+    require_root(floor, found.root)
+    for release, published in found.releases.values():
+        parsed = Release.parse(release)
+        require_release(floor, parsed)
+        require_published(published, now)
+        if stale and now > published + parsed.import_days * DAY:
+            raise _too_late(parsed, published)
 
 
 class GivenTimeUpdater(Updater):
