@@ -20,17 +20,15 @@ from updater.assignment import listed_assignment
 from updater.errors import AssignmentExpired, Incompatible, NotAssigned
 
 
-def require_assignment(target: TargetFile | None, host: str, now: int) -> Assignment:
-    """The assignment that was found for a host.
+def require_assignment(target: TargetFile | None, host: str) -> Assignment:
+    """The assignment that was found for a host. Whether it is still good, ``require_current`` says.
 
     Args:
         target: what the repository lists for it, if anything.
         host: its name.
-        now: seconds since 1970 UTC, not before the floor.
 
     Raises:
         NotAssigned: there is none.
-        AssignmentExpired: it is out of date.
         AssignmentRefused: it is not what its listing says.
         DocumentError: it is malformed.
     """
@@ -40,15 +38,26 @@ def require_assignment(target: TargetFile | None, host: str, now: int) -> Assign
             cause=f"this host is {host} in its fleet, and the repository has no assignment for it",
             remedy="ask who runs the fleet to assign it",
         )
-    assignment = listed_assignment(target)
+    return listed_assignment(target)
+
+
+def require_current(assignment: Assignment, now: int) -> None:
+    """Require that an assignment has not expired, for a bundle too: its days are not the release's to lengthen.
+
+    Args:
+        assignment: of this host.
+        now: seconds since 1970 UTC, not before the floor.
+
+    Raises:
+        AssignmentExpired: it has.
+    """
     if now >= assignment.expires:
         day = datetime.fromtimestamp(assignment.expires, UTC).date().isoformat()
         raise AssignmentExpired(
             "the update was refused",
-            cause=f"the assignment of {host} expired on {day}",
+            cause=f"the assignment of {assignment.host} expired on {day}",
             remedy="check this host's clock, then ask who runs the fleet to assign it again",
         )
-    return assignment
 
 
 def restrict(

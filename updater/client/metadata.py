@@ -44,7 +44,7 @@ from keys.anchor import TrustAnchor
 from keys.roles import releases_role
 from updater.assignment import ROLE as ASSIGNMENTS
 from updater.assignment import assignment_target, choose
-from updater.client.assignment import require_assignment
+from updater.client.assignment import require_assignment, require_current
 from updater.client.fetcher import BASE, SourceFetcher
 from updater.client.floor import require_clock, require_published, require_release, require_root
 from updater.client.source import Source, read
@@ -162,6 +162,8 @@ def refresh(
 
 def _require_acceptable(found: _Found, floor: Floor, now: int, *, stale: bool) -> None:
     require_root(floor, found.root)
+    if found.assignment is not None:
+        require_current(found.assignment, max(now, floor.time))
     for release, published in found.releases.values():
         parsed = Release.parse(release)
         require_release(floor, parsed)
@@ -268,7 +270,7 @@ def _run(
         updater = GivenTimeUpdater(directory, anchor.root, source, reference)
         with _mapped(updater):
             updater.refresh()
-            assignment = require_assignment(updater.find_assignment(host), host, reference) if host else None
+            assignment = require_assignment(updater.find_assignment(host), host) if host else None
             for channel in channels:
                 target = _target(updater, channel, None)
                 if assignment is not None:

@@ -20,7 +20,10 @@ from lab.fleet import Fleet, FleetHost, assignment
 from lab.hostile import CHANNELS, Scene, body
 from lab.publishing import DAY, PASSPHRASE, Publisher, platform
 from updater.assignment import list_assignment
+from updater.bundle import BundleReader
+from updater.client.bundle_source import BundleSource
 from updater.client.http import HttpSource
+from updater.client.source import Source
 from updater.errors import (
     AssignmentExpired,
     AssignmentRefused,
@@ -34,6 +37,7 @@ from updater.formats import release_target
 from updater.repository.assignments import bin_names, load_bin
 from updater.repository.assignments_role import replace_key
 from updater.repository.chain import load_chain, sign
+from updater.repository.export import export_bundle
 
 Edit = Callable[[Targets], None]
 
@@ -265,6 +269,35 @@ def test_a_stolen_key_is_worth_nothing_once_it_is_replaced(story: Story, tmp_pat
     del story.scene.server.rules[forged]
     assert story.host.apply(story.source, story.now) is not None
     assert story.host.numbers()["platform"] == 2
+
+
+def _bundle(story: Story, path: Path, *hosts: str) -> Source:
+    export_bundle(story.publisher.repository, CHANNELS, path, hosts=hosts)
+    return BundleSource(BundleReader(path))
+
+
+def test_a_bundle_is_no_way_around_an_assignment(story: Story, tmp_path: Path) -> None:
+    for number in (2, 3):
+        story.publisher.publish_platform(number)
+    story.fleet.assign("host-a", platform=(1, 2), desktop=(1, 9))
+    # Made for nobody: what is assigned is not in it.
+    story.host.refuses(NotOffered, _bundle(story, tmp_path / "plain"), story.now)
+    # Made for a host of another bin.
+    other = next(f"h{n}" for n in range(100) if story.bin(f"h{n}") != story.bin())
+    story.fleet.assign(other)
+    story.host.refuses(NotOffered, _bundle(story, tmp_path / "other", other), story.now)
+    assert story.host.apply(_bundle(story, tmp_path / "own", "host-a"), story.now) is not None
+    assert story.host.numbers() == {"platform": 2, "desktop": 1}
+
+
+def test_a_bundle_may_outlive_its_metadata_but_not_the_assignment(story: Story, tmp_path: Path) -> None:
+    story.publisher.publish_platform(2)
+    story.fleet.assign("host-a", days=20)
+    bundle = _bundle(story, tmp_path / "bundle", "host-a")
+    story.host.refuses(AssignmentExpired, bundle, story.now + 21 * DAY)
+    candidate = story.host.update.check(bundle, CHANNELS, now=story.now + 19 * DAY)
+    assert candidate.stale
+    assert candidate.resolution.new
 
 
 def test_the_server_is_asked_for_one_bin_only(story: Story) -> None:

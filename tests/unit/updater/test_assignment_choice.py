@@ -15,7 +15,7 @@ from lab.documents import DOCUMENTS
 from lab.fleet import assignment
 from lab.publishing import platform, workload
 from updater.assignment import choose, list_assignment, listed_assignment
-from updater.client.assignment import require_assignment, restrict
+from updater.client.assignment import require_assignment, require_current, restrict
 from updater.errors import AssignmentExpired, AssignmentRefused, Incompatible, NotAssigned
 from updater.formats import release_number, release_target
 
@@ -89,16 +89,17 @@ def test_why_something_is_held_back_is_told() -> None:
 
 def test_an_assignment_is_of_this_host_and_of_now() -> None:
     whole = assignment("h", 100)
-    assert require_assignment(list_assignment(whole), "h", 99) == whole
+    assert require_assignment(list_assignment(whole), "h") == whole
+    require_current(whole, 99)
     for now in (100, 10**9):
         with pytest.raises(AssignmentExpired, match="1970-01-01"):
-            require_assignment(list_assignment(whole), "h", now)
+            require_current(whole, now)
     with pytest.raises(NotAssigned, match="this host is h"):
-        require_assignment(None, "h", 0)
+        require_assignment(None, "h")
     other = list_assignment(assignment("other", 100))
     other.path = "assignments/h.json"
     with pytest.raises(AssignmentRefused):
-        require_assignment(other, "h", 0)
+        require_assignment(other, "h")
 
 
 @given(DOCUMENTS[Assignment])
