@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vmgate.commands import repo_assign, repo_gc
-from vmgate.commands.repo_keys import FILE, FOLDER, keys_options, now, passphrase
+from vmgate.commands.key_options import FILE, FOLDER, keys_options
 from vmgate.output import note, output_option, say, show, table
+
+
+def _now() -> int:
+    return int(time.time())
 
 
 @click.group("repo")
@@ -24,14 +29,14 @@ command.add_command(repo_gc.command)
 
 @command.command("init")
 @click.argument("repository", type=FOLDER)
-@keys_options
+@keys_options(confirm=True)
 @click.option("--channel", "channels", multiple=True, default=("platform", "workload"), show_default=True)
 @click.option("--anchor", type=click.Path(path_type=Path, dir_okay=False), help="Write the trust anchor of hosts here.")
 @output_option
 def init(
     repository: Path,
     keys: Path,
-    passphrase_file: Path | None,
+    secret: bytes,
     channels: tuple[str, ...],
     anchor: Path | None,
     output: str,
@@ -42,9 +47,7 @@ def init(
     from keys.roles import role
     from updater.repository.create import create
 
-    root = create(
-        repository.absolute(), keys.absolute(), passphrase(passphrase_file, confirm=True), channels, now=now()
-    )
+    root = create(repository.absolute(), keys.absolute(), secret, channels, now=_now())
     if anchor is not None:
         write_file(anchor.absolute(), root, 0o644)
     names = ["root", "targets", *[f"releases-{channel}" for channel in channels], "snapshot", "timestamp", "tpm-policy"]
@@ -62,16 +65,16 @@ def init(
 
 
 @command.command("key")
-@keys_options
+@keys_options()
 @click.option("--name", default="vmgate image signing key", help="Common name in the certificate.")
 @output_option
-def key(keys: Path, passphrase_file: Path | None, name: str, output: str) -> None:
+def key(keys: Path, secret: bytes, name: str, output: str) -> None:
     """Make the key that signs what a VM's firmware starts, and its certificate."""
     from datetime import UTC, datetime
 
     from publisher.signing import create_image_key
 
-    made = create_image_key(keys.absolute(), passphrase(passphrase_file), name, datetime.fromtimestamp(now(), UTC))
+    made = create_image_key(keys.absolute(), secret, name, datetime.fromtimestamp(_now(), UTC))
     show(
         output,
         {"key": str(made.key), "certificate": str(made.certificate)},
@@ -82,12 +85,12 @@ def key(keys: Path, passphrase_file: Path | None, name: str, output: str) -> Non
 @command.command("sign-image")
 @click.argument("efi", type=FILE)
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@keys_options
-def sign_image(efi: Path, out: Path, keys: Path, passphrase_file: Path | None) -> None:
+@keys_options()
+def sign_image(efi: Path, out: Path, keys: Path, secret: bytes) -> None:
     """Sign an EFI program with the image signing key."""
     from publisher.signing import ImageKey, sign_image
 
-    sign_image(efi, ImageKey.within(keys.absolute()), passphrase(passphrase_file), out.absolute())
+    sign_image(efi, ImageKey.within(keys.absolute()), secret, out.absolute())
     say(f"{out} signed")
 
 
@@ -109,13 +112,13 @@ def firmware(template: Path, out: Path, certificate: Path, owner: Any, tool: Pat
 @command.command("release")
 @click.argument("repository", type=FOLDER)
 @click.argument("recipe", type=FILE)
-@keys_options
+@keys_options()
 @output_option
-def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | None, output: str) -> None:
+def release(repository: Path, recipe: Path, keys: Path, secret: bytes, output: str) -> None:
     """Measure a recipe's artifacts, predict and sign what they measure to, and publish the release."""
     from publisher.desk import release as publish
 
-    made = publish(repository.absolute(), keys.absolute(), passphrase(passphrase_file), recipe.absolute(), now=now())
+    made = publish(repository.absolute(), keys.absolute(), secret, recipe.absolute(), now=_now())
 
     def draw() -> None:
         say(f"{made.channel} {made.number} published, security epoch {made.epoch}")
@@ -132,12 +135,12 @@ def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | 
 
 @command.command("refresh")
 @click.argument("repository", type=FOLDER)
-@keys_options
-def refresh(repository: Path, keys: Path, passphrase_file: Path | None) -> None:
+@keys_options()
+def refresh(repository: Path, keys: Path, secret: bytes) -> None:
     """Sign snapshot and timestamp anew, before they expire."""
     from updater.repository.refresh import refresh
 
-    refresh(repository.absolute(), keys.absolute(), passphrase(passphrase_file), now=now())
+    refresh(repository.absolute(), keys.absolute(), secret, now=_now())
     say("snapshot and timestamp signed")
 
 
@@ -148,7 +151,7 @@ def verify(repository: Path, output: str) -> None:
     """Verify the whole repository: metadata, releases and every artifact."""
     from updater.repository.verify import verify_repository
 
-    found = verify_repository(repository.absolute(), now=now())
+    found = verify_repository(repository.absolute(), now=_now())
     channels = [{"role": name, "release": number} for name, number in found.channels]
     show(
         output,

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmgate.commands.repo_keys import FILE, FOLDER, keys_options, now, passphrase
+from vmgate.commands.key_options import FILE, FOLDER, keys_options
 from vmgate.errors import UsageError
 from vmgate.output import output_option, say, show, table
 
@@ -21,6 +22,10 @@ MAX_HOSTS_FILE = 128_000_000
 _ALLOWED = re.compile(r"([^=]+)(?:=([0-9]{1,10})(?:-([0-9]{1,10}))?)?")
 
 
+def _now() -> int:
+    return int(time.time())
+
+
 @click.group("assign")
 def command() -> None:
     """What each host of a fleet may update to."""
@@ -28,20 +33,20 @@ def command() -> None:
 
 @command.command("init")
 @click.argument("repository", type=FOLDER)
-@keys_options
+@keys_options()
 @click.option("--bits", type=click.IntRange(1, 15), default=11, show_default=True, help="2 to the power of it bins.")
-def init(repository: Path, keys: Path, passphrase_file: Path | None, bits: int) -> None:
+def init(repository: Path, keys: Path, secret: bytes, bits: int) -> None:
     """Make the assignments role and its key; needs the targets keys, once."""
     from updater.repository.assignments_role import create_assignments
 
-    create_assignments(repository.absolute(), keys.absolute(), passphrase(passphrase_file), now=now(), bits=bits)
+    create_assignments(repository.absolute(), keys.absolute(), secret, now=_now(), bits=bits)
     say(f"hosts can be assigned now; there are {2**bits} bins for them")
 
 
 @command.command("set")
 @click.argument("repository", type=FOLDER)
 @click.argument("hosts", nargs=-1)
-@keys_options
+@keys_options()
 @click.option("--hosts-from", type=FILE, help="A file with one host a line, besides the arguments.")
 @click.option("--allow", multiple=True, required=True, help="CHANNEL, CHANNEL=NUMBER or CHANNEL=LOWEST-HIGHEST.")
 @click.option("--lock", is_flag=True, help="Keep all that the hosts have.")
@@ -50,7 +55,7 @@ def assign(
     repository: Path,
     hosts: tuple[str, ...],
     keys: Path,
-    passphrase_file: Path | None,
+    secret: bytes,
     hosts_from: Path | None,
     allow: tuple[str, ...],
     lock: bool,
@@ -66,43 +71,43 @@ def assign(
     names = {*map(_host, hosts), *(_listed(hosts_from) if hosts_from else ())}
     if not names:
         raise _wrong("it names no host")
-    expires = now() + days * DAY
+    expires = _now() + days * DAY
     made = (Assignment(host=host, channels=ranges, locked=lock, expires=expires) for host in sorted(names))
-    count = assignments.assign(repository.absolute(), keys.absolute(), passphrase(passphrase_file), made, now=now())
+    count = assignments.assign(repository.absolute(), keys.absolute(), secret, made, now=_now())
     say(f"{len(names)} hosts assigned, {count} bins signed")
 
 
 @command.command("remove")
 @click.argument("repository", type=FOLDER)
 @click.argument("host")
-@keys_options
-def remove(repository: Path, host: str, keys: Path, passphrase_file: Path | None) -> None:
+@keys_options()
+def remove(repository: Path, host: str, keys: Path, secret: bytes) -> None:
     """Take a host's assignment away: it keeps what it has and takes nothing more."""
     from updater.repository.assignments import unassign
 
-    unassign(repository.absolute(), keys.absolute(), passphrase(passphrase_file), _host(host), now=now())
+    unassign(repository.absolute(), keys.absolute(), secret, _host(host), now=_now())
     say(f"{host} has no assignment any more")
 
 
 @command.command("renew")
 @click.argument("repository", type=FOLDER)
-@keys_options
-def renew(repository: Path, keys: Path, passphrase_file: Path | None) -> None:
+@keys_options()
+def renew(repository: Path, keys: Path, secret: bytes) -> None:
     """Sign anew what is past half of its time; at least twice a year."""
     from updater.repository import assignments
 
-    count = assignments.renew(repository.absolute(), keys.absolute(), passphrase(passphrase_file), now=now())
+    count = assignments.renew(repository.absolute(), keys.absolute(), secret, now=_now())
     say(f"the role and {count} of its bins signed")
 
 
 @command.command("rekey")
 @click.argument("repository", type=FOLDER)
-@keys_options
-def rekey(repository: Path, keys: Path, passphrase_file: Path | None) -> None:
+@keys_options()
+def rekey(repository: Path, keys: Path, secret: bytes) -> None:
     """Replace the key, after its file was moved away; needs the targets keys."""
     from updater.repository.assignments_role import replace_key
 
-    count = replace_key(repository.absolute(), keys.absolute(), passphrase(passphrase_file), now=now())
+    count = replace_key(repository.absolute(), keys.absolute(), secret, now=_now())
     say(f"a new key signs the role and {count} bins; look at what is assigned with `vmgate repo assign list`")
 
 

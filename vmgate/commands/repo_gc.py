@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
 
-from vmgate.commands.repo_keys import FOLDER, now
+from vmgate.commands.key_options import FOLDER
 from vmgate.output import output_option, say, show
 
 DAY = 86_400
@@ -21,7 +22,7 @@ def command(repository: Path, days: int, output: str) -> None:
     """Remove old metadata, and releases that are listed no longer with what only they name."""
     from updater.repository.collect import collect
 
-    found = collect(repository.absolute(), now=now(), age=days * DAY)
+    found = collect(repository.absolute(), now=int(time.time()), age=days * DAY)
     told = {
         "metadata": found.metadata,
         "releases": found.releases,
