@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -37,7 +37,8 @@ def keys_options(*, confirm: bool = False) -> Callable[[F], F]:
             envvar="VMGATE_PASSPHRASE_FILE",
             help="Holds the passphrase; else it is asked.",
         )(with_keys)
-        return click.option("--keys", type=FOLDER, required=True, help="Folder of the encrypted key files.")(command)
+        with_folder = click.option("--keys", type=FOLDER, required=True, help="Folder of the encrypted key files.")
+        return cast("F", with_folder(command))
 
     return decorate
 
