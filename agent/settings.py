@@ -27,6 +27,7 @@ class Settings:
     Attributes:
         repository: base URL of the update repository.
         channels: channels that this host follows.
+        host: name of this host in its fleet, whose assignment it follows; empty for one that follows none.
         tpm: TPM2 TCTI configuration, such as ``device:/dev/tpmrm0``.
         libvirt: libvirt connection URI.
         hook: where libvirt looks for its QEMU hook.
@@ -35,6 +36,7 @@ class Settings:
 
     repository: str = ""
     channels: tuple[str, ...] = ("platform",)
+    host: str = ""
     tpm: str = "device:/dev/tpmrm0"
     libvirt: str = "qemu:///system"
     hook: str = "/etc/libvirt/hooks/qemu"
@@ -43,6 +45,7 @@ class Settings:
 
 _FORMS = {
     "repository": re.compile(r"(https?://[A-Za-z0-9.:\[\]/_~%-]{1,300})?"),
+    "host": re.compile(rf"({NAME.pattern})?"),
     "tpm": re.compile(r"[a-z]+(:[A-Za-z0-9/=.,:_-]{0,200})?"),
     "libvirt": re.compile(r"qemu:///[a-z]{1,20}"),
     "hook": re.compile(r"(/[A-Za-z0-9._-]+)+"),

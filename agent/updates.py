@@ -69,7 +69,7 @@ class Updates:
         self._turn = turn
         self._places = Places.below(outside.paths.state)
         self._generations = Generations(self._places.generations)
-        self._update = Update(self._places, outside.anchor, store, outside.version)
+        self._update = Update(self._places, outside.anchor, store, outside.version, host=outside.settings.host)
 
     def active(self) -> Generation | None:
         """The active generation."""

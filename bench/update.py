@@ -146,16 +146,15 @@ def ours(images: Images, name: str) -> Iterator[Row]:
                 _forget_deltas(publisher, new)
             sent = _counted(server)
 
-            def run() -> Run:
+            runs = []
+            for _ in range(images.runs):
                 host = images.work / "host"
                 shutil.rmtree(host, ignore_errors=True)
                 subprocess.run(["cp", "-a", "--sparse=always", seed, host], check=True)
                 os.sync()
                 sent.clear()
-                return measured([sys.executable, "-c", CHILD, str(host), server.url, str(publisher.now)])
-
-            runs = tuple(run() for _ in range(images.runs))
-            yield Row(way=way, image=name, wire=sum(sent), runs=runs)
+                runs.append(measured([sys.executable, "-c", CHILD, str(host), server.url, str(publisher.now)]))
+            yield Row(way=way, image=name, wire=sum(sent), runs=tuple(runs))
     shutil.rmtree(folder)
 
 

@@ -243,3 +243,51 @@ class NotRanged(UpdaterError):
         "The web server does not answer requests for ranges of a file (RFC 9110, section 14). Updates work, but whole "
         "files are fetched, from their beginning, where otherwise only what changed would be."
     )
+
+
+class NotAssigned(UpdaterError):
+    """This host follows assignments and has none."""
+
+    code = "UP030"
+    exit = Exit.REFUSED
+    explanation = (
+        "This host is set up to follow assignments, and its repository has none for it. It takes nothing until it has "
+        "one: ask who runs the fleet, or compare `host` in vmgate.toml with `vmgate repo assign list`."
+    )
+
+
+class AssignmentExpired(UpdaterError):
+    """The assignment of this host is out of date."""
+
+    code = "UP031"
+    exit = Exit.REFUSED
+    explanation = (
+        "This host's assignment has expired, so that it may no longer be what the fleet wants. The host keeps what it "
+        "has until there is a newer assignment."
+    )
+
+
+class AssignmentRefused(UpdaterError):
+    """An assignment is not what its listing says."""
+
+    code = "UP032"
+    exit = Exit.REFUSED
+    explanation = "An assignment was listed with another length or digest than it has, or without content."
+
+
+class NoSuchHost(UpdaterError):
+    """A host has no assignment to show or remove."""
+
+    code = "UP033"
+    exit = Exit.NOT_FOUND
+    explanation = "The repository has no assignment for a host of that name."
+
+
+class NoAssignments(UpdaterError):
+    """A repository has no assignments role, or has one already."""
+
+    code = "UP034"
+    explanation = (
+        "Assignments need a role of their own, which the targets keys delegate once: `vmgate repo assign init`. "
+        "A repository has at most one."
+    )

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from documents.fields import HEX_SHA256
 from documents.release import MAX_NUMBER, Release
 from keys.roles import releases_role
+
+_NUMBERED = re.compile(r"releases/([^/]+)/([1-9][0-9]{0,9})\.json")
 
 METADATA = "metadata"
 TARGETS = "targets"
@@ -51,6 +54,12 @@ def release_target(channel: str, number: int | None) -> str:
     if number is not None and not 1 <= number <= MAX_NUMBER:
         raise ValueError(f"{number} is not the number of a release")
     return f"releases/{channel}/{'current' if number is None else number}.json"
+
+
+def release_number(path: str, channel: str) -> int | None:
+    """The number in the target path of a release; nothing if it has none or is no such path."""
+    match = _NUMBERED.fullmatch(path)
+    return int(match[2]) if match and match[1] == channel and int(match[2]) <= MAX_NUMBER else None
 
 
 def target_name(path: str, sha256: str) -> str:

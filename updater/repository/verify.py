@@ -11,8 +11,10 @@ from content.errors import NotInStore
 from content.fsverity import Measured
 from content.store import ContentStore
 from documents.release import Release
+from updater.assignment import ROLE as ASSIGNMENTS
 from updater.errors import MetadataExpired
 from updater.formats import BLOBS
+from updater.repository.assignments import all_assignments
 from updater.repository.chain import Chain, damaged, load_chain, read_target
 from updater.repository.release import last_number
 from updater.repository.unpacking import verify_pack
@@ -28,6 +30,7 @@ class Inventory:
         releases: how many releases.
         blobs: how many artifacts, each counted once.
         length: bytes of the artifacts.
+        assignments: how many hosts have one.
     """
 
     root: int
@@ -35,6 +38,7 @@ class Inventory:
     releases: int
     blobs: int
     length: int
+    assignments: int = 0
 
 
 def verify_repository(repository: Path, *, now: int) -> Inventory:
@@ -46,6 +50,7 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
 
     Raises:
         RepositoryDamaged: something is missing, or metadata or a release is damaged or does not belong there.
+        AssignmentRefused: an assignment is not what its listing says.
         MetadataExpired: a role's metadata is out of date.
         DigestMismatch: an artifact is damaged.
         PackMalformed: a pack or a delta does not give its artifact.
@@ -71,12 +76,14 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
         releases=len(releases),
         blobs=len(artifacts),
         length=sum(length for _, length in artifacts),
+        assignments=sum(1 for _ in all_assignments(repository, chain, now)),
     )
 
 
 def _verify_fresh(chain: Chain, now: datetime) -> None:
     named = [("root", chain.root.signed), ("timestamp", chain.timestamp.signed), ("snapshot", chain.snapshot.signed)]
     roles = [("targets", chain.targets), *chain.releases.items()]
+    roles += [(ASSIGNMENTS, chain.assignments)] if chain.assignments else []
     for name, signed in [*named, *((name, held.signed) for name, held in roles)]:
         if signed.is_expired(now):
             raise MetadataExpired(name, signed.expires.date().isoformat())

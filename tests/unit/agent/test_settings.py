@@ -17,6 +17,7 @@ GOOD = b"""\
 # Comments are for people.
 repository = "https://updates.example.org/vmgate"
 channels = ["work", "platform"]
+host = "desk-7.example.org"
 tpm = "device:/dev/tpmrm0"
 libvirt = "qemu:///system"
 hook = "/etc/libvirt/hooks/qemu"
@@ -27,6 +28,7 @@ BAD = {
     "unknown key": (b'acelerator = "kvm"', "the key 'acelerator' is unknown"),
     "unknown table": (b"[update]\nwindow = 1", "the key 'update' is unknown"),
     "key with a line end": (b'"a\\nb" = 1', "is unknown"),
+    "name that is a path": (b'host = "../other"', "'host' is not in its form"),
     "number for a text": (b"repository = 1", "'repository' is not in its form"),
     "truth for a text": (b"tpm = true", "'tpm' is not in its form"),
     "list for a text": (b'hook = ["/a"]', "'hook' is not in its form"),
@@ -78,7 +80,10 @@ def test_good_settings(tmp_path: Path) -> None:
     path = tmp_path / "vmgate.toml"
     path.write_bytes(GOOD)
     assert load(path) == Settings(
-        repository="https://updates.example.org/vmgate", channels=("platform", "work"), accelerator="emulation"
+        repository="https://updates.example.org/vmgate",
+        channels=("platform", "work"),
+        host="desk-7.example.org",
+        accelerator="emulation",
     )
 
 
