@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
@@ -60,9 +61,7 @@ class Forge:
         (self.repository / name).write_bytes(data)
         return data
 
-    def list(
-        self, listed: Mapping[str, MetaFile] | None = None, *, drop: Collection[str] = (), jump: int = 1
-    ) -> None:
+    def list(self, listed: Mapping[str, MetaFile] | None = None, *, drop: Collection[str] = (), jump: int = 1) -> None:
         """A new snapshot, and a timestamp for it, signed by ``online``.
 
         Args:
@@ -128,4 +127,6 @@ class Forge:
         signed.expires = datetime.fromtimestamp(self.now + period, UTC)
 
     def _versions(self, role: str) -> list[int]:
-        return [int(path.name.partition(".")[0]) for path in (self.repository / METADATA).glob(f"*.{role}.json")]
+        return [
+            int(path.name.partition(".")[0]) for path in (self.repository / METADATA).glob(f"*.{quote(role, '')}.json")
+        ]

@@ -100,9 +100,7 @@ def test_a_channel_can_be_held_back_alone(stage: Scene, thief: Forge, carry: Car
     assert _apply(stage.host, thief, carry) == [1, 2]
 
 
-def test_a_mixture_that_its_publisher_does_not_allow_is_not_made(
-    stage: Scene, tmp_path: Path, carry: Carrier
-) -> None:
+def test_a_mixture_that_its_publisher_does_not_allow_is_not_made(stage: Scene, tmp_path: Path, carry: Carrier) -> None:
     stage.publisher.publish_workload(2, accepts=(1, 1))
     assert stage.host.apply(stage.source, stage.now) is not None
     stage.publisher.publish_platform(2)
