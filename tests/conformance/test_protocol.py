@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
 from lab.tuf_client import TufClient
 
 TARGET = "releases/platform/current.json"
@@ -44,3 +47,15 @@ def test_every_failure_is_1(run: TufClient) -> None:
     assert run.refresh() == 1
     timestamp.unlink()
     assert run.refresh() == 1
+
+
+def test_clients_at_the_same_time_do_not_break_each_other(run: TufClient) -> None:
+    """One folder of metadata: python-tuf takes no lock. The agent does; whoever does not finds whole files."""
+    assert run.init() == 0
+    for number in (2, 3):
+        run.publisher.publish_platform(number)
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda _: run.refresh(), range(4))) == [0] * 4
+        for role in ("root", "timestamp", "snapshot", "targets"):
+            json.loads((run.metadata / f"{role}.json").read_bytes())
+    assert run.download(f"releases/platform/{number}.json") == 0
