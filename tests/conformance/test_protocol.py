@@ -39,6 +39,9 @@ def test_download_stores_targets_once(run: TufClient) -> None:
 
 def test_every_failure_is_1(run: TufClient) -> None:
     assert run("nonsense") == 1
+    assert run() == 1
+    assert run("--target-name") == 1
+    assert run.bare("refresh") == 1
     assert run.refresh() == 1
     assert run.init() == 0
     assert run.download("releases/platform/9.json") == 1

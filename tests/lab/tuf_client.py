@@ -32,8 +32,11 @@ class TufClient:
         self.root.write_bytes(publisher.anchor)
 
     def __call__(self, *arguments: str) -> int:
-        command = [sys.executable, str(CLIENT), "--metadata-dir", str(self.metadata), *arguments]
-        return subprocess.run(command, check=False, timeout=60).returncode
+        return self.bare("--metadata-dir", str(self.metadata), *arguments)
+
+    def bare(self, *arguments: str) -> int:
+        """Without the option that every call has."""
+        return subprocess.run([sys.executable, str(CLIENT), *arguments], check=False, timeout=60).returncode
 
     def init(self) -> int:
         return self("init", str(self.root))

@@ -20,7 +20,7 @@ from lab.carriers import CARRIERS, Carrier
 from lab.forge import ONLINE, Forge
 from lab.hostile import Host, Scene
 from lab.publishing import DAY
-from updater.errors import BelowFloor, ImportTooLate, Incompatible, MetadataExpired, MetadataRefused
+from updater.errors import BelowFloor, ClockWrong, ImportTooLate, Incompatible, MetadataExpired, MetadataRefused
 from updater.repository.periods import PERIODS
 
 PLATFORM = "releases-platform"
@@ -92,6 +92,23 @@ def test_hosts_can_be_kept_still_until_the_channel_expires(stage: Scene, thief: 
     # A bundle is judged as of the last time that the host was sure of, and then by the days that its release allows.
     late = {CARRIERS["network"]: MetadataExpired, CARRIERS["bundle"]: ImportTooLate}
     _refused(stage.host, thief, carry, late[carry])
+
+
+def test_a_clock_that_runs_ahead_raises_the_floor_no_further_than_the_offline_roles_allow(
+    stage: Scene, thief: Forge, carry: Carrier
+) -> None:
+    """A wrong clock alone is found by the timestamp's expiry; with the timestamp key, by the channel's."""
+    late = {CARRIERS["network"]: MetadataExpired, CARRIERS["bundle"]: ImportTooLate}
+    honest = stage.now
+    thief.now = honest + 3000 * DAY
+    thief.list()
+    _refused(stage.host, thief, carry, late[carry])
+    thief.now = honest + PERIODS.releases - DAY
+    thief.list()
+    assert _apply(stage.host, thief, carry) == [2, 2]
+    # What is gained by it: until then, updates are refused by hosts whose clock was put right.
+    thief.now = honest
+    _refused(stage.host, thief, carry, ClockWrong)
 
 
 def test_a_channel_can_be_held_back_alone(stage: Scene, thief: Forge, carry: Carrier) -> None:
