@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of metadata on a disk that rots, or that somebody wrote to while the host was off: nothing in it is trusted.
+"""The folder of metadata on a disk that rots, or that somebody wrote to while the host was off: it is never trusted.
 
 What is no good there is fetched again. What cannot be taken from it is the floor, which lies elsewhere.
 """
