@@ -8,7 +8,7 @@ has many more; ``make conformance`` runs it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -211,3 +211,42 @@ def test_a_list_without_digests_is_enough(run: TufClient, forge: Forge) -> None:
     forge.list({"plain": MetaFile(1)})
     assert run.download("some/file") == 1
     assert (run.metadata / "plain.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "keytype"),
+    [
+        (CryptoSigner.generate_ecdsa, "ecdsa"),
+        (CryptoSigner.generate_ecdsa, "ecdsa-sha2-nistp256"),
+        (CryptoSigner.generate_ed25519, "ed25519"),
+        (CryptoSigner.generate_rsa, "rsa"),
+    ],
+    ids=["ecdsa", "ecdsa as it was written before 2023", "ed25519", "rsa"],
+)
+def test_keys_of_all_kinds_are_understood(
+    run: TufClient, forge: Forge, make: Callable[[], CryptoSigner], keytype: str
+) -> None:
+    """Our own roles have ECDSA keys only; the formats of other repositories, old ones too, are read all the same."""
+    signer = make()
+    signer.public_key.keytype = keytype
+    targets = _targets(forge)
+    _appoint(targets, "other", "some/*")
+    assert targets.delegations is not None
+    assert targets.delegations.roles is not None
+    targets.delegations.roles["other"].keyids.clear()
+    targets.add_key(signer.public_key, "other")
+    _list(forge, "other", Targets(expires=SOON), signer)
+    forge.retarget("targets", targets, forge.signers("targets"))
+    forge.release("other", "some/file", b"found", [signer])
+    assert run.download("some/file") == 0
+    assert run.downloaded() == {b"found"}
+    # And a signature of the right form by another key is none.
+    forge.release("other", "some/file", b"forged", [_by(make(), signer)])
+    assert run.download("some/file") == 1
+    assert run.downloaded() == {b"found"}
+
+
+def _by(other: CryptoSigner, named: CryptoSigner) -> CryptoSigner:
+    """Signs with one key under the name of another."""
+    other.public_key.keyid = named.public_key.keyid
+    return other
