@@ -64,8 +64,8 @@ def release_number(path: str, channel: str) -> int | None:
 
 def target_name(path: str, sha256: str) -> str:
     """Where a target lies: consistent snapshots put its digest before its name (TUF 1.0.34, section 6.2)."""
-    folder, _, name = path.rpartition("/")
-    return f"{TARGETS}/{folder}/{sha256}.{name}"
+    folder, slash, name = path.rpartition("/")
+    return f"{TARGETS}/{folder}{slash}{sha256}.{name}"
 
 
 def blob_name(fsverity: str) -> str:
