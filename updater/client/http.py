@@ -26,7 +26,7 @@ CHUNK = 256 * 1024
 REDIRECTS = 3
 AGENT = "vmgate"
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*)")
 _ABSENT = frozenset({403, 404, 410})
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 _UNSATISFIABLE = 416
@@ -49,6 +49,46 @@ class Patience:
     window: float = 30.0
     rate: int = 1_000
     total: float = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Range:
+    """The bytes that are wanted of a file."""
+
+    start: int
+    length: int | None
+
+    @property
+    def header(self) -> str:
+        """What asks for them; nothing where the whole file is wanted."""
+        if self.length is not None:
+            return f"bytes={self.start}-{self.start + self.length - 1}"
+        return f"bytes={self.start}-" if self.start else ""
+
+    def answered_by(self, response: requests.Response) -> bool:
+        """Whether an answer may be used: the whole file, or from exactly there on and not beyond."""
+        if response.status_code == requests.codes.ok:
+            return True
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if response.status_code != requests.codes.partial_content or match is None:
+            return False
+        first, last = int(match[1]), int(match[2])
+        return first == self.start and (self.length is None or first <= last < first + self.length)
+
+    def cut(self, chunks: Iterator[bytes], begins: int) -> Iterator[bytes]:
+        """The chunks without what goes beyond the range."""
+        if self.length is None:
+            yield from chunks
+            return
+        left = self.start + self.length - begins
+        for untrusted_chunk in chunks:
+            yield untrusted_chunk[:left]
+            left -= len(untrusted_chunk)
+            if left <= 0:
+                return
+
+
+_WHOLE = _Range(start=0, length=None)
 
 
 class HttpSource:
@@ -83,23 +123,27 @@ class HttpSource:
         return False
 
     @contextmanager
-    def open(self, name: str, start: int = 0) -> Iterator[Reply]:
+    def open(self, name: str, start: int = 0, length: int | None = None) -> Iterator[Reply]:
         """See ``Source.open``."""
+        wanted = _Range(start=start, length=length)
         began = self._clock()
-        response = self._get(name, start)
+        response = self._get(name, wanted)
         with closing(response):
-            if start and not _continues(response, start):
+            if wanted.header and not wanted.answered_by(response):
+                if length is not None:
+                    raise _unreachable(name, "it was answered with another range than the one asked for")
                 # The file may have another length, or what stands between answers ranges wrongly: take all of it.
                 response.close()
-                response, start = self._get(name, 0), 0
+                response, wanted = self._get(name, _WHOLE), _WHOLE
             with closing(response):
                 # Many servers answer 200 to a range: then the bytes begin at the beginning.
                 begins = start if response.status_code == requests.codes.partial_content else 0
-                yield Reply(start=begins, untrusted_chunks=self._chunks(response, name, began))
+                chunks = self._chunks(response, name, began)
+                yield Reply(start=begins, untrusted_chunks=wanted.cut(chunks, begins))
 
-    def _get(self, name: str, start: int) -> requests.Response:
+    def _get(self, name: str, wanted: _Range) -> requests.Response:
         url = self._base + name
-        headers = {"Range": f"bytes={start}-"} if start else {}
+        headers = {"Range": wanted.header} if wanted.header else {}
         for _ in range(REDIRECTS + 1):
             with _mapped(name):
                 response = self._session.get(
@@ -110,7 +154,7 @@ class HttpSource:
                     timeout=(self._patience.connect, self._patience.silence),
                 )
             if response.status_code not in _REDIRECT:
-                _require_answer(response, name, start)
+                _require_answer(response, name, ranged=bool(wanted.header))
                 return response
             response.close()
             url = self._redirected(url, response.headers.get("Location", ""), name)
@@ -147,10 +191,10 @@ def _no_authentication(request: requests.PreparedRequest) -> requests.PreparedRe
     return request
 
 
-def _require_answer(response: requests.Response, name: str, start: int) -> None:
+def _require_answer(response: requests.Response, name: str, *, ranged: bool) -> None:
     status = response.status_code
-    good = status in (requests.codes.ok, _UNSATISFIABLE) if start else status == requests.codes.ok
-    if (good or (start and status == requests.codes.partial_content)) and "Content-Encoding" not in response.headers:
+    good = status == requests.codes.ok or (ranged and status in (requests.codes.partial_content, _UNSATISFIABLE))
+    if good and "Content-Encoding" not in response.headers:
         return
     response.close()
     if status in _ABSENT:
@@ -162,14 +206,6 @@ def _require_answer(response: requests.Response, name: str, start: int) -> None:
     if good:
         raise _unreachable(name, "it came in an encoding that nobody asked for")
     raise _unreachable(name, f"the answer was HTTP {status}")
-
-
-def _continues(response: requests.Response, start: int) -> bool:
-    """Whether an answer to a range may be used: whole, or from exactly there on."""
-    if response.status_code == requests.codes.ok:
-        return True
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    return response.status_code == requests.codes.partial_content and match is not None and int(match[1]) == start
 
 
 @contextmanager
