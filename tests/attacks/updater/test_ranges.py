@@ -113,7 +113,7 @@ def test_a_range_of_a_missing_file_is_told(server: HostileServer, source: Source
         _take(source, 10, 10)
 
 
-def test_a_source_of_its_own_cannot_be_left(source: Source) -> None:
+def test_a_single_server_cannot_be_left_for_another(source: Source) -> None:
     with source.open(NAME) as reply:
-        reply.reject()
+        assert not reply.reject()
     assert _take(source, 0, None) == (0, DATA)
