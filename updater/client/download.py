@@ -13,7 +13,7 @@ from functools import partial
 from content.errors import ContentError, DigestMismatch
 from content.store import ContentStore, Incoming
 from documents.release import Artifact
-from updater.client.source import Source
+from updater.client.source import Reply, Source
 from updater.errors import Unreachable
 from updater.formats import blob_name
 
@@ -62,30 +62,33 @@ def _intact(store: ContentStore, fsverity: str, length: int) -> bool:
 
 
 def _fetch(source: Source, store: ContentStore, fsverity: str, length: int, progress: Callable[[int], None]) -> None:
+    name = blob_name(fsverity)
     for attempt in itertools.count(1):
         with store.receive(fsverity, length) as incoming:
             began = incoming.offset
+            reject: Callable[[], bool] = bool
             try:
-                _receive(source, incoming, blob_name(fsverity), length, progress)
+                if began < length:
+                    with source.open(name, began) as reply:
+                        reject = reply.reject
+                        _receive(reply, incoming, name, length, progress)
                 incoming.commit()
                 return
             except DigestMismatch:
                 # The beginning may be what another source left. It was thrown away, so now all comes from this one.
-                if began == 0:
+                if began == 0 and not reject():
                     raise
             except Unreachable:
                 if incoming.offset == began or attempt == ATTEMPTS:
                     raise
 
 
-def _receive(source: Source, incoming: Incoming, name: str, length: int, progress: Callable[[int], None]) -> None:
-    if incoming.offset < length:
-        with source.open(name, incoming.offset) as reply:
-            if reply.start != incoming.offset:
-                incoming.restart()
-            for untrusted_chunk in reply.untrusted_chunks:
-                incoming.write(untrusted_chunk)
-                progress(incoming.offset)
+def _receive(reply: Reply, incoming: Incoming, name: str, length: int, progress: Callable[[int], None]) -> None:
+    if reply.start != incoming.offset:
+        incoming.restart()
+    for untrusted_chunk in reply.untrusted_chunks:
+        incoming.write(untrusted_chunk)
+        progress(incoming.offset)
     if incoming.offset < length:
         raise Unreachable(
             "a file was not fetched",
