@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -24,11 +24,11 @@ CONTENT = ("blobs/", "packs/")
 """How the names of files begin that a mirror may have."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class _Server:
-    source: Source
-    failures: int = 0
-    rejected: bool = False
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.failures = 0
+        self.rejected = False
 
 
 class MirroredSource:
@@ -44,7 +44,7 @@ class MirroredSource:
 
     def __init__(self, primary: Source, mirrors: Sequence[Source]) -> None:
         self._primary = primary
-        self._servers = [_Server(source=source) for source in (*mirrors, primary)]
+        self._servers = [_Server(source) for source in (*mirrors, primary)]
         self._lock = threading.Lock()
 
     @property
