@@ -84,8 +84,8 @@ def open_session(route: Route, headers: float) -> requests.Session:
     return session
 
 
-class HeadersTooSlow(TimeoutError):
-    """The headers of an answer did not come in time."""
+class Overdue(TimeoutError):
+    """Bytes came, and came in time, but the answer did not get on."""
 
 
 class _Adapter(HTTPAdapter):
@@ -105,33 +105,39 @@ class _Adapter(HTTPAdapter):
 
 
 class _Answer(HTTPResponse):
-    """An answer whose headers come in time. A time-out of a socket bounds only the wait for the next few bytes."""
+    """An answer that comes in time.
+
+    A socket's time-out bounds only the wait for the next few bytes, and headers, sizes of chunks and trailers are many.
+    """
 
     def __init__(self, seconds: float, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        # The real clock, since the real socket waits by it.
-        self._limited = _Limited(self.fp.detach(), sock, time.monotonic() + seconds)
+        self._limited = _Limited(self.fp.detach(), sock)
+        self._limited.limit(seconds)
         self.fp = io.BufferedReader(self._limited)
 
-    def begin(self) -> None:
-        """Read the headers."""
-        super().begin()
-        self._limited.lift()
+    def read1(self, n: int = -1) -> bytes:
+        """Read what has arrived. To wait for it, and for all that stands around it, is to bear silence once."""
+        self._limited.limit(self._limited.silence)
+        return super().read1(n)
 
 
 class _Limited(io.RawIOBase):
-    """Reads from a socket until a deadline."""
+    """Reads from a socket until a deadline, and only as long as it is not silent.
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
+    Attributes:
+        silence: seconds that a single read may take.
+    """
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw = raw
         self._socket = sock
-        self._silence = sock.gettimeout()
-        self._deadline: float | None = deadline
+        self.silence: float = sock.gettimeout() or 0.0
+        self._deadline = 0.0
 
-    def lift(self) -> None:
-        """From now on only silence is bounded."""
-        self._deadline = None
-        self._socket.settimeout(self._silence)
+    def limit(self, seconds: float) -> None:
+        """Set the deadline, by the real clock, since the real socket waits by it."""
+        self._deadline = time.monotonic() + seconds
 
     def readable(self) -> bool:
         """True."""
@@ -139,18 +145,16 @@ class _Limited(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         """See ``io.RawIOBase``."""
-        if self._deadline is None:
-            return self._raw.readinto(buffer)
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise HeadersTooSlow
-        if self._silence is not None and self._silence <= left:
-            return self._raw.readinto(buffer)
-        self._socket.settimeout(left)
+            raise Overdue
+        self._socket.settimeout(min(left, self.silence))
         try:
             return self._raw.readinto(buffer)
         except TimeoutError as error:
-            raise HeadersTooSlow from error
+            if left < self.silence:
+                raise Overdue from error
+            raise
 
     def close(self) -> None:
         """See ``io.RawIOBase``."""

@@ -21,7 +21,7 @@ import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from updater.client.bandwidth import Bandwidth
-from updater.client.connection import HeadersTooSlow, Route, open_session
+from updater.client.connection import Overdue, Route, open_session
 from updater.client.source import Reply
 from updater.errors import NotOffered, ServerNotTrusted, TimedOut, Unreachable, UpdaterError
 
@@ -274,8 +274,8 @@ def _mapped(name: str) -> Iterator[None]:
             remedy="check the address, this host's clock, and ca_file in vmgate.toml",
         ) from error
     except (requests.Timeout, ReadTimeoutError) as error:
-        slow = any(isinstance(reason, HeadersTooSlow) for reason in _reasons(error))
-        raise _timed_out(name, "the headers took too long" if slow else "the server stayed silent") from error
+        overdue = any(isinstance(reason, Overdue) for reason in _reasons(error))
+        raise _timed_out(name, "the answer did not get on" if overdue else "the server stayed silent") from error
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
         raise _unreachable(name, _reason(error)) from error
 

@@ -73,6 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "vmgate"
     sys_version = ""
     timeout: ClassVar[float] = IDLE
+    # The body is sent after the headers, and must not wait until the client has acknowledged them (40 ms).
+    disable_nagle_algorithm: ClassVar[bool] = True
 
     def do_GET(self) -> None:
         """Answer with a file."""

@@ -89,9 +89,50 @@ def test_headers_that_drip_are_left(stage: Scene, blob: str, piece: bytes, where
     name = blob if where == "artifact" else FIRST
     stage.server.rules[name] = _dripping(stage.server, piece)
     source = HttpSource(stage.server.url, Patience(connect=5, silence=5, headers=0.4, window=5, rate=1, total=60))
-    stage.host.refuses(TimedOut, source, stage.now, "the headers took too long")
+    stage.host.refuses(TimedOut, source, stage.now, "the answer did not get on")
     assert stage.asked()[-1] == name
     assert stage.asked().count(name) == 1
+    assert stage.server.hung_up.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("before", "piece"),
+    [
+        (b"5\r\nabcde\r\n0\r\n", b"X-More: x\r\n"),
+        (b"5\r\nabcde\r\n", b"0"),
+        (b"", b"1;x=" + b"x" * 1000 + b"\r\nA\r\n"),
+    ],
+    ids=["trailers", "size of a chunk", "extensions of chunks"],
+)
+def test_what_stands_around_a_body_may_not_drip_either(stage: Scene, blob: str, before: bytes, piece: bytes) -> None:
+    def chunked(handler: _Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + before)
+        while not stage.server.hung_up.wait(0.02):
+            handler.wfile.write(piece)
+
+    stage.server.rules[blob] = chunked
+    source = HttpSource(stage.server.url, Patience(connect=5, silence=0.5, window=0.5, rate=1_000, total=60))
+    stage.host.refuses(TimedOut, source, stage.now)
+    assert stage.asked().count(blob) == 1
+    assert stage.server.hung_up.wait(20)
+
+
+@pytest.mark.parametrize("status", [404, 302, 503])
+def test_nobody_reads_an_error_without_end(stage: Scene, blob: str, status: int) -> None:
+    """A missing next root is the normal case, and the look-up goes on; but not on that connection."""
+
+    def endless(handler: _Handler) -> None:
+        handler.send_response(status)
+        handler.send_header("Location", f"/{FIRST}")
+        handler.end_headers()
+        while True:
+            handler.wfile.write(PORTAL * 1000)
+
+    stage.server.rules[FIRST] = endless
+    if status == 404:
+        assert stage.host.apply(stage.source, stage.now) is not None
+    else:
+        stage.host.refuses(Unreachable, stage.source, stage.now)
     assert stage.server.hung_up.wait(20)
 
 
