@@ -35,7 +35,7 @@ class Settings:
         mirrors: base URLs of others that have the repository's content, the most wanted first.
         proxy: URL of an HTTP proxy; empty for what the environment says.
         ca_file: certificates in PEM, which alone are believed of servers; empty for the public ones.
-        bandwidth: most bytes per second to fetch; 0 for no limit.
+        bandwidth: most bytes per second to fetch, at least 10,000; 0 for no limit.
     """
 
     repository: str = ""
@@ -62,8 +62,8 @@ _FORMS = {
 }
 _ADDRESSES = frozenset({"repository", "proxy"})
 MAX_MIRRORS = 8
-MAX_BANDWIDTH = 10**12
-"""Bytes per second."""
+BANDWIDTHS = range(10_000, 10**12 + 1)
+"""Bytes per second. With less, servers would take this host for one that stopped reading."""
 
 
 def load(path: Path) -> Settings:
@@ -107,7 +107,7 @@ def parse(untrusted_bytes: bytes, where: str) -> Settings:
 
 def _is_in_form(key: str, untrusted: object) -> bool:
     if key == "bandwidth":
-        return type(untrusted) is int and 0 <= untrusted <= MAX_BANDWIDTH  # a truth value is an int as well
+        return type(untrusted) is int and (untrusted == 0 or untrusted in BANDWIDTHS)  # a truth value is an int too
     if not isinstance(untrusted, str) or not _FORMS[key].fullmatch(untrusted):
         return False
     return untrusted == "" or key not in _ADDRESSES or _names_a_host(untrusted)

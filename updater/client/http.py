@@ -65,6 +65,10 @@ class _Range:
     start: int
     length: int | None
 
+    def __post_init__(self) -> None:
+        if self.start < 0 or (self.length is not None and self.length < 1):
+            raise ValueError("a range begins in a file and has at least one byte")
+
     @property
     def header(self) -> str:
         """What asks for them; nothing where the whole file is wanted."""
@@ -245,7 +249,8 @@ def _let_go(response: requests.Response) -> None:
 def _require_answer(response: requests.Response, name: str, *, ranged: bool) -> None:
     status = response.status_code
     good = status == requests.codes.ok or (ranged and status in (requests.codes.partial_content, _UNSATISFIABLE))
-    page = response.headers.get("Content-Type", "").lower().startswith("text/html")
+    # A server that refuses a range may say so in a web page.
+    page = status != _UNSATISFIABLE and response.headers.get("Content-Type", "").lower().startswith("text/html")
     if good and not page and "Content-Encoding" not in response.headers:
         return
     _let_go(response)
@@ -267,33 +272,27 @@ def _mapped(name: str) -> Iterator[None]:
     """Turn what the libraries raise into errors of this package."""
     try:
         yield
-    except requests.exceptions.SSLError as error:
-        raise ServerNotTrusted(
-            "a file was not fetched",
-            cause=f"{name}: the server's certificate was not accepted: {_reason(error)}",
-            remedy="check the address, this host's clock, and ca_file in vmgate.toml",
-        ) from error
     except (requests.Timeout, ReadTimeoutError) as error:
         overdue = any(isinstance(reason, Overdue) for reason in _reasons(error))
         raise _timed_out(name, "the answer did not get on" if overdue else "the server stayed silent") from error
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        raise _unreachable(name, _reason(error)) from error
+        *_, innermost = _reasons(error)
+        if isinstance(innermost, ssl.SSLCertVerificationError):
+            raise ServerNotTrusted(
+                "a file was not fetched",
+                cause=f"{name}: the server's certificate was not accepted: {innermost.verify_message}",
+                remedy="check the address, this host's clock, and ca_file in vmgate.toml",
+            ) from error
+        raise _unreachable(name, f"{innermost}"[:200] or type(innermost).__name__) from error
 
 
 def _reasons(error: BaseException) -> Iterator[BaseException]:
-    """An error and what is behind it, the outermost first."""
+    """An error and what is behind it. The outer ones repeat addresses and class names, and the innermost says why."""
     reason: BaseException | None = error
     while reason is not None:
         yield reason
-        reason = reason.__cause__ or reason.__context__
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost reason: the outer ones repeat addresses and class names."""
-    *_, innermost = _reasons(error)
-    if isinstance(innermost, ssl.SSLCertVerificationError):
-        return innermost.verify_message
-    return f"{innermost}"[:200] or type(innermost).__name__
+        inside = next((part for part in reason.args if isinstance(part, BaseException)), None)
+        reason = reason.__cause__ or reason.__context__ or inside
 
 
 def _unreachable(name: str, why: str) -> UpdaterError:

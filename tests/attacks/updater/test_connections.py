@@ -299,6 +299,14 @@ def test_a_wrong_certificate_is_one_clear_line(
     assert error.exit == Exit.UNREACHABLE
 
 
+def test_a_server_that_speaks_no_tls_has_no_certificate_to_blame(stage: Scene) -> None:
+    source = HttpSource(stage.server.url.replace("http:", "https:"), PATIENT)
+    error = stage.host.refuses(Unreachable, source, stage.now)
+    assert error.code == "UP001"
+    assert "certificate" not in error.line()
+    assert stage.server.requests == []
+
+
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_the_environment_adds_no_authority(
     stage: Scene, blob: str, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -75,6 +75,7 @@ BAD = {
     "relative certificates": (b'ca_file = "ca.pem"', "'ca_file' is not in its form"),
     "truth for certificates": (b"ca_file = false", "'ca_file' is not in its form"),
     "negative bandwidth": (b"bandwidth = -1", "'bandwidth' is not in its form"),
+    "tiny bandwidth": (b"bandwidth = 9_999", "'bandwidth' is not in its form"),
     "huge bandwidth": (b"bandwidth = 1_000_000_000_001", "'bandwidth' is not in its form"),
     "bandwidth with a point": (b"bandwidth = 1e6", "'bandwidth' is not in its form"),
     "truth for bandwidth": (b"bandwidth = true", "'bandwidth' is not in its form"),
