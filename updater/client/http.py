@@ -29,6 +29,8 @@ CHUNK = 256 * 1024
 SMALL = 4096
 """Bytes of an answer that nobody wants which are read all the same, so that the connection can be used again."""
 REDIRECTS = 3
+KEPT = 30.0
+"""Seconds after which a connection is made anew: what stands between may have forgotten the old one without a word."""
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*)")
 _ABSENT = frozenset({403, 404, 410})
@@ -164,9 +166,13 @@ class HttpSource:
 
     @property
     def _session(self) -> requests.Session:
-        if not hasattr(self._of_thread, "session"):
-            self._of_thread.session = open_session(self._route, self._patience.headers)
-        session: requests.Session = self._of_thread.session
+        mine, now = self._of_thread, self._clock()
+        if not hasattr(mine, "session"):
+            mine.session = open_session(self._route, self._patience.headers)
+        elif now - mine.asked > KEPT:
+            mine.session.close()
+        mine.asked = now
+        session: requests.Session = mine.session
         return session
 
     def _get(self, name: str, wanted: _Range) -> requests.Response:

@@ -18,7 +18,7 @@ from lab.proxy import Proxy, proxying
 from lab.publishing import Publisher
 from updater.client.bandwidth import Bandwidth
 from updater.client.connection import Route
-from updater.client.http import HttpSource, Patience
+from updater.client.http import KEPT, HttpSource, Patience
 from updater.client.source import Source
 from updater.errors import (
     CertificatesUnusable,
@@ -256,6 +256,17 @@ def test_threads_have_connections_of_their_own_and_keep_them(stage: Scene, blob:
     assert sorted(stage.server.requests[-100:]) == sorted(
         (blob, f"bytes={n * size}-{(n + 1) * size - 1}") for n in range(100)
     )
+
+
+def test_a_connection_that_lay_idle_is_not_relied_on(stage: Scene, blob: str) -> None:
+    now = [0.0]
+    source = HttpSource(stage.server.url, PATIENT, lambda: now[0])
+    before = stage.server.connections
+    for idle, connections in ((0, 1), (KEPT, 1), (KEPT + 1, 2), (1, 2)):
+        now[0] += idle
+        with source.open(blob, 0, 10) as reply:
+            assert b"".join(reply.untrusted_chunks) == DATA[:10]
+        assert stage.server.connections == before + connections
 
 
 def test_no_answer_leaves_a_mark_on_the_next_request(stage: Scene, blob: str) -> None:
