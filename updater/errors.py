@@ -224,7 +224,13 @@ class RepositoryExists(UpdaterError):
 
 
 class PackMalformed(UpdaterError):
-    """A pack or a delta is not what its format says, or belongs to another artifact."""
+    """A pack or a delta is not what its format says, or belongs to another artifact.
+
+    Attributes:
+        another: whether another server is left that may have the right one.
+    """
+
+    another: bool = False
 
     code = "UP040"
     exit = Exit.REFUSED
@@ -290,4 +296,35 @@ class NoAssignments(UpdaterError):
     explanation = (
         "Assignments need a role of their own, which the targets keys delegate once: `vmgate repo assign init`. "
         "A repository has at most one."
+    )
+
+
+class ServerNotTrusted(Unreachable):
+    """The server's certificate leads to nobody whom this host believes."""
+
+    code = "UP035"
+    explanation = (
+        "The server of the repository or of a mirror has a certificate that is expired, of another name, or signed by "
+        "nobody whom this host believes. With ca_file in vmgate.toml only certificates in that file count; neither the "
+        "environment nor a home folder adds any. What is fetched is checked in any case; the connection was not used."
+    )
+
+
+class CertificatesUnusable(UpdaterError):
+    """The file of certificates cannot be used."""
+
+    code = "UP036"
+    exit = Exit.NOT_READY
+    explanation = "The file that ca_file in vmgate.toml names cannot be read, or holds no certificates in PEM."
+
+
+class NoServerLeft(UpdaterError):
+    """Every server gave wrong bytes."""
+
+    code = "UP037"
+    exit = Exit.REFUSED
+    explanation = (
+        "The repository and each mirror gave bytes that are not what was signed, so none of them is asked any more "
+        "during this update. Nothing of it was used. Something on the way to all of them, such as a proxy, may change "
+        "files; an offline bundle goes another way: `vmgate update import BUNDLE`."
     )

@@ -132,5 +132,6 @@ def test_settings_in_the_guide_are_ours() -> None:
     assert [key for key, _ in rows] == list(Settings.__slots__)
     for key, written in rows:
         default = getattr(defaults, key)
-        spelled = default if isinstance(default, str) else "[" + ", ".join(f'"{item}"' for item in default) + "]"
+        listed = isinstance(default, tuple)
+        spelled = "[" + ", ".join(f'"{item}"' for item in default) + "]" if listed else str(default)
         assert spelled == written, key

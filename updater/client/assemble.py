@@ -142,20 +142,22 @@ class _Job:
             self._fetch(opened)
 
     def _fetch(self, base: HeldArtifact | None) -> None:
+        whole = False
         for attempt in itertools.count(1):
             before = self._assembly.absent
             try:
-                FrameFetcher(self._source, self._artifact, self._assembly, base, self._done).run()
+                if whole:
+                    self._read_whole()
+                else:
+                    FrameFetcher(self._source, self._artifact, self._assembly, base, self._done).run()
                 return
             except NotRanged:
-                self._read_whole()
-                return
+                whole = True
             except Unreachable:
                 if attempt == ATTEMPTS or self._assembly.absent == before:
                     raise
-            except PackMalformed:
-                # Another mirror may be asked next; with one that stands alone it ends here.
-                if attempt == ATTEMPTS:
+            except PackMalformed as error:
+                if attempt == ATTEMPTS or not error.another:
                     raise
 
     def _read_whole(self) -> None:
@@ -166,8 +168,8 @@ class _Job:
                 untrusted += untrusted_chunk
                 while number < self._head.spans and len(untrusted) >= self._size(number):
                     if not self._take(number, bytes(untrusted[: self._size(number)])):
-                        reply.reject()
-                        raise malformed(f"span {number} of {self._artifact.fsverity} is not what was signed")
+                        with rejecting(reply.reject):
+                            raise malformed(f"span {number} of {self._artifact.fsverity} is not what was signed")
                     del untrusted[: self._size(number)]
                     number += 1
         if number < self._head.spans:

@@ -17,7 +17,7 @@ from content.fsverity import Measured
 from content.store import ContentStore, Incoming
 from documents.release import Artifact
 from updater.client.assemble import ATTEMPTS, assemble, read_head
-from updater.client.source import Source
+from updater.client.source import Reply, Source
 from updater.errors import Unreachable
 from updater.formats import blob_name
 
@@ -115,30 +115,33 @@ def _intact(store: ContentStore, measured: Measured) -> bool:
 
 
 def _fetch(source: Source, store: ContentStore, measured: Measured, progress: Callable[[int], None]) -> None:
+    name = blob_name(measured.fsverity)
     for attempt in itertools.count(1):
         with store.receive(measured.fsverity, measured.length) as incoming:
             began = incoming.offset
+            reject: Callable[[], bool] = bool
             try:
-                _receive(source, incoming, blob_name(measured.fsverity), measured.length, progress)
+                if began < measured.length:
+                    with source.open(name, began) as reply:
+                        reject = reply.reject
+                        _receive(reply, incoming, name, measured.length, progress)
                 incoming.commit()
                 return
             except DigestMismatch:
                 # The beginning may be what another source left. It was thrown away, so now all comes from this one.
-                if began == 0:
+                if began == 0 and not reject():
                     raise
             except Unreachable:
                 if incoming.offset == began or attempt == ATTEMPTS:
                     raise
 
 
-def _receive(source: Source, incoming: Incoming, name: str, length: int, progress: Callable[[int], None]) -> None:
-    if incoming.offset < length:
-        with source.open(name, incoming.offset) as reply:
-            if reply.start != incoming.offset:
-                incoming.restart()
-            for untrusted_chunk in reply.untrusted_chunks:
-                incoming.write(untrusted_chunk)
-                progress(incoming.offset)
+def _receive(reply: Reply, incoming: Incoming, name: str, length: int, progress: Callable[[int], None]) -> None:
+    if reply.start != incoming.offset:
+        incoming.restart()
+    for untrusted_chunk in reply.untrusted_chunks:
+        incoming.write(untrusted_chunk)
+        progress(incoming.offset)
     if incoming.offset < length:
         raise Unreachable(
             "a file was not fetched",

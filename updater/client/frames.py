@@ -142,9 +142,10 @@ class FrameFetcher:
         alone = _Wanted(span=item.span, record=item.record, places=[_NOWHERE] * len(item.places))
         frames = self._fetch([(item.span, item.record, every)])
         if not self._assembly.take(item.span, HashedSpan(self._put_together(alone, frames))):
-            for frame in frames.values():
-                frame.reject()
-            raise malformed(f"span {item.span} of {self._artifact.fsverity} is not what was signed")
+            error = malformed(f"span {item.span} of {self._artifact.fsverity} is not what was signed")
+            others = [frame.reject() for frame in frames.values()]
+            error.another = any(others)
+            raise error
 
     def _put_together(self, item: _Wanted, frames: dict[tuple[int, int], _Frame]) -> bytes:
         parts = []
@@ -180,7 +181,7 @@ class FrameFetcher:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Frame:
     untrusted: bytes
-    reject: Callable[[], None]
+    reject: Callable[[], bool]
 
 
 def _slices(items: Iterator[T], size: int) -> Iterator[list[T]]:

@@ -21,7 +21,7 @@ class Part:
     """
 
     untrusted: bytes
-    reject: Callable[[], None]
+    reject: Callable[[], bool]
 
 
 def read_range(source: Source, name: str, start: int, length: int) -> Part:
@@ -54,10 +54,10 @@ def read_range(source: Source, name: str, start: int, length: int) -> Part:
 
 
 @contextmanager
-def rejecting(reject: Callable[[], None]) -> Iterator[None]:
-    """Put it down to the mirror when what came from there turns out to be no part of a pack."""
+def rejecting(reject: Callable[[], bool]) -> Iterator[None]:
+    """Put it down to the server when what came from there turns out to be no part of a pack."""
     try:
         yield
-    except PackMalformed:
-        reject()
+    except PackMalformed as error:
+        error.another = reject()
         raise

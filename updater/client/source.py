@@ -11,8 +11,8 @@ from typing import Protocol
 from updater.errors import MetadataRefused
 
 
-def _ignore() -> None:
-    """A source that there is only one of cannot be left for another."""
+def _nobody_else() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +23,13 @@ class Reply:
         start: where they begin in the file; 0 if the source cannot begin where it was asked to.
         untrusted_chunks: the bytes, in pieces; may be fewer than were asked for, and without a ``length`` more than the
             file has.
-        reject: to be called when they turn out to be wrong, so that the mirror they came from is not asked again.
+        reject: to be called when they turn out to be wrong, so that the server they came from is not asked again; tells
+            whether there is another one to ask.
     """
 
     start: int
     untrusted_chunks: Iterator[bytes]
-    reject: Callable[[], None] = _ignore
+    reject: Callable[[], bool] = _nobody_else
 
 
 class Source(Protocol):

@@ -74,8 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "vmgate"
     sys_version = ""
     timeout: ClassVar[float] = IDLE
-    # Headers and body are two writes: the second would wait 40 ms for the delayed acknowledgement of the first.
-    disable_nagle_algorithm = True
+    # The body is sent after the headers, and must not wait until the client has acknowledged them (40 ms).
+    disable_nagle_algorithm: ClassVar[bool] = True
 
     def do_GET(self) -> None:
         """Answer with a file."""

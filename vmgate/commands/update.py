@@ -10,6 +10,7 @@ import click
 
 from vmgate.commands.host import ask, root_option
 from vmgate.output import output_option, printable, show, table
+from vmgate.progress import progress_option, shown
 
 
 @click.group("update")
@@ -50,20 +51,26 @@ def check(root: Path, output: str) -> None:
 
 
 @command.command("apply")
+@progress_option
 @root_option
 @output_option
-def apply(root: Path, output: str) -> None:
+def apply(progress: bool | None, root: Path, output: str) -> None:
     """Fetch, verify, stage and activate the newest releases from the repository."""
-    _report(ask(root, "update/apply"), output)
+    with shown(root, progress):
+        result = ask(root, "update/apply")
+    _report(result, output)
 
 
 @command.command("import")
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@progress_option
 @root_option
 @output_option
-def import_(bundle: Path, root: Path, output: str) -> None:
+def import_(bundle: Path, progress: bool | None, root: Path, output: str) -> None:
     """Do the same from an offline bundle; the same checks apply."""
-    _report(ask(root, "update/import", bundle=str(bundle.absolute())), output)
+    with shown(root, progress):
+        result = ask(root, "update/import", bundle=str(bundle.absolute()))
+    _report(result, output)
 
 
 @command.command("rollback")

@@ -107,13 +107,34 @@ def test_a_range_behind_the_end_is_refused(server: HostileServer, source: Source
     assert server.requests == [(NAME, f"bytes={SIZE}-{SIZE + 9}")]
 
 
+def test_a_refused_range_is_followed_by_the_whole_file(server: HostileServer, source: Source) -> None:
+    """What was kept may be longer than the file; some servers say so in a web page."""
+
+    def refuse(handler: _Handler) -> None:
+        if handler.headers.get("Range"):
+            body(b"<html>", 416, Content_Type="text/html", Content_Range=f"bytes */{SIZE}")(handler)
+        else:
+            body(DATA)(handler)
+
+    server.rules[NAME] = refuse
+    assert _take(source, SIZE + 5, None) == (0, DATA)
+    assert server.requests == [(NAME, f"bytes={SIZE + 5}-"), (NAME, None)]
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 0), (5, -1), (-1, None), (-1, 5)])
+def test_no_range_at_all_is_a_bug(server: HostileServer, source: Source, start: int, length: int | None) -> None:
+    with pytest.raises(ValueError, match="at least one byte"):
+        _take(source, start, length)
+    assert server.requests == []
+
+
 def test_a_range_of_a_missing_file_is_told(server: HostileServer, source: Source) -> None:
     server.rules[NAME] = body(b"", 404)
     with pytest.raises(NotOffered):
         _take(source, 10, 10)
 
 
-def test_a_source_of_its_own_cannot_be_left(source: Source) -> None:
+def test_a_single_server_cannot_be_left_for_another(source: Source) -> None:
     with source.open(NAME) as reply:
-        reply.reject()
+        assert not reply.reject()
     assert _take(source, 0, None) == (0, DATA)
