@@ -44,17 +44,26 @@ def read_head(source: Source, artifact: Measured) -> Head | None:
     """
     if artifact.length < SMALLEST:
         return None
-    try:
-        with source.open(pack_name(artifact.fsverity, HEAD)) as reply:
-            untrusted = b""
-            for untrusted_chunk in reply.untrusted_chunks:
-                untrusted += untrusted_chunk
-                if len(untrusted) > head_limit(artifact.length):
-                    break
-            with rejecting(reply.reject):
-                return Head.parse(untrusted, artifact.fsverity, artifact.length)
-    except (NotOffered, PackMalformed):
-        return None
+    for _ in range(ATTEMPTS):
+        try:
+            return _read_head(source, artifact)
+        except NotOffered:
+            return None
+        except PackMalformed as error:
+            if not error.another:
+                return None
+    return None
+
+
+def _read_head(source: Source, artifact: Measured) -> Head:
+    with source.open(pack_name(artifact.fsverity, HEAD)) as reply:
+        untrusted = b""
+        for untrusted_chunk in reply.untrusted_chunks:
+            untrusted += untrusted_chunk
+            if len(untrusted) > head_limit(artifact.length):
+                break
+        with rejecting(reply.reject):
+            return Head.parse(untrusted, artifact.fsverity, artifact.length)
 
 
 def assemble(
@@ -107,7 +116,7 @@ class _Job:
         return (best, bases[best.base]) if best is not None else None
 
     def apply(self, offer: Offer, base: Measured) -> None:
-        """Take what a delta gives. Where it is damaged, or its base, the pack gives the rest."""
+        """Take what a delta gives. Where it breaks off or is damaged, or its base is, the pack gives the rest."""
         name = pack_name(self._artifact.fsverity, delta_part(offer.base))
 
         def group(start: int, length: int) -> bytes:
@@ -127,7 +136,7 @@ class _Job:
                     if self._assembly.wants(span)
                 )
                 in_threads(lambda span: self._take(*span), built, len(os.sched_getaffinity(0)))
-        except (NotOffered, NotRanged, PackMalformed):
+        except (NotOffered, NotRanged, PackMalformed, Unreachable):
             return
 
     def complete(self, base: Measured | None) -> None:
@@ -151,14 +160,18 @@ class _Job:
                 else:
                     FrameFetcher(self._source, self._artifact, self._assembly, base, self._done).run()
                 return
-            except NotRanged:
+            except (NotRanged, NotOffered):
+                if whole:
+                    raise
                 whole = True
             except Unreachable:
                 if attempt == ATTEMPTS or self._assembly.absent == before:
                     raise
             except PackMalformed as error:
-                if attempt == ATTEMPTS or not error.another:
+                if attempt == ATTEMPTS or (whole and not error.another):
                     raise
+                # Another server's pack, or the artifact as a whole, in which each span is one server's word.
+                whole = whole or not error.another
 
     def _read_whole(self) -> None:
         """Read the artifact from its beginning and take what is missing of it."""

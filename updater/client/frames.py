@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from content.assembly import Assembly
@@ -54,10 +54,11 @@ _NOWHERE, _EMPTY = -1, -2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """A missing span: its number, its record, and for each block where it may lie in the base."""
+    """A missing span: its number, its record and who gave it, and for each block where it may lie in the base."""
 
     span: int
     record: SpanRecord
+    server: int
     places: Sequence[int]
 
     def frames(self) -> list[int]:
@@ -107,25 +108,25 @@ class FrameFetcher:
         records = list(self._records(numbers))
         places: Iterator[int] = itertools.repeat(_NOWHERE)
         if self._base is not None:
-            places = self._base.find(b"".join(record.weak for record in records))
+            places = self._base.find(b"".join(record.weak for record, _ in records))
         wanted = []
-        for span, record in zip(numbers, records, strict=True):
+        for span, (record, server) in zip(numbers, records, strict=True):
             # All of them are taken, so that the next span's places come next.
             found = list(itertools.islice(places, BLOCKS_IN_SPAN))
             weak = memoryview(record.weak).cast("I")
             here = [_EMPTY if weak[i] == _ZERO else place for i, place in enumerate(found)]
             blocks = -(-span_length(span, self._artifact.length) // BLOCK)
-            wanted.append(_Wanted(span=span, record=record, places=here[:blocks]))
+            wanted.append(_Wanted(span=span, record=record, server=server, places=here[:blocks]))
         return wanted
 
-    def _records(self, numbers: Sequence[int]) -> Iterator[SpanRecord]:
-        """The records of ascending spans; neighbours in one request."""
+    def _records(self, numbers: Sequence[int]) -> Iterator[tuple[SpanRecord, int]]:
+        """The records of ascending spans, each with the server that gave it; neighbours in one request."""
         name = pack_name(self._artifact.fsverity, SPANS)
         for start, end in _joined(((n * RECORD, (n + 1) * RECORD) for n in numbers), GAP):
             part = read_range(self._source, name, start, end - start)
             with rejecting(part.reject):
                 inside = (n * RECORD - start for n in numbers if start <= n * RECORD < end)
-                yield from [SpanRecord.parse(part.untrusted[at : at + RECORD]) for at in inside]
+                yield from [(SpanRecord.parse(part.untrusted[at : at + RECORD]), part.server) for at in inside]
 
     def _fill(self, wanted: Sequence[_Wanted]) -> None:
         """Fetch, put together and take a few spans."""
@@ -139,12 +140,14 @@ class FrameFetcher:
     def _fill_whole(self, item: _Wanted) -> None:
         """Take a span of which a block was not what its weak hash promised, from its frames alone."""
         every = [number for number, length in enumerate(item.record.frames) if length]
-        alone = _Wanted(span=item.span, record=item.record, places=[_NOWHERE] * len(item.places))
+        alone = replace(item, places=[_NOWHERE] * len(item.places))
         frames = self._fetch([(item.span, item.record, every)])
         if not self._assembly.take(item.span, HashedSpan(self._put_together(alone, frames))):
             error = malformed(f"span {item.span} of {self._artifact.fsverity} is not what was signed")
-            others = [frame.reject() for frame in frames.values()]
-            error.another = any(others)
+            # Where record and frames are of several servers, nobody can tell who lied, and none is blamed for it.
+            if {frame.server for frame in frames.values()} <= {item.server}:
+                answers = [frame.reject() for frame in frames.values()]
+                error.another = any(answers)
             raise error
 
     def _put_together(self, item: _Wanted, frames: dict[tuple[int, int], _Frame]) -> bytes:
@@ -174,7 +177,9 @@ class FrameFetcher:
                     if start <= offset < end:
                         untrusted = part.untrusted[offset - start : offset - start + length]
                         size = min(FRAME, span_length(span, self._artifact.length) - number * FRAME)
-                        frames[span, number] = _Frame(untrusted=decompressed(untrusted, size), reject=part.reject)
+                        frames[span, number] = _Frame(
+                            untrusted=decompressed(untrusted, size), reject=part.reject, server=part.server
+                        )
         return frames
 
 
@@ -182,6 +187,7 @@ class FrameFetcher:
 class _Frame:
     untrusted: bytes
     reject: Callable[[], bool]
+    server: int
 
 
 def _slices(items: Iterator[T], size: int) -> Iterator[list[T]]:

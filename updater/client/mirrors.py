@@ -83,7 +83,7 @@ class MirroredSource:
                 failure = error
             else:
                 chunks = chain((untrusted_first,), self._noting(server, reply.untrusted_chunks))
-                return replace(reply, untrusted_chunks=chunks, reject=partial(self._reject, server))
+                return replace(reply, untrusted_chunks=chunks, reject=partial(self._reject, server), server=id(server))
         raise failure
 
     def _in_order(self) -> list[_Server]:

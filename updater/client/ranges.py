@@ -18,10 +18,12 @@ class Part:
     Attributes:
         untrusted: exactly as many as were asked for.
         reject: to be called when they turn out to be wrong, see ``Reply.reject``.
+        server: where they came from, see ``Reply.server``.
     """
 
     untrusted: bytes
     reject: Callable[[], bool]
+    server: int
 
 
 def read_range(source: Source, name: str, start: int, length: int) -> Part:
@@ -45,7 +47,7 @@ def read_range(source: Source, name: str, start: int, length: int) -> Part:
             parts.append(untrusted_chunk[: length - got])
             got += len(parts[-1])
             if got == length:
-                return Part(untrusted=b"".join(parts), reject=reply.reject)
+                return Part(untrusted=b"".join(parts), reject=reply.reject, server=reply.server)
     raise Unreachable(
         "a file was not fetched",
         cause=f"{name}: {got} of {length} bytes came",

@@ -25,11 +25,13 @@ class Reply:
             file has.
         reject: to be called when they turn out to be wrong, so that the server they came from is not asked again; tells
             whether there is another one to ask.
+        server: which one of several they came from, to be compared with that of another reply.
     """
 
     start: int
     untrusted_chunks: Iterator[bytes]
     reject: Callable[[], bool] = _nobody_else
+    server: int = 0
 
 
 class Source(Protocol):
