@@ -38,8 +38,15 @@ def assignment_target(host: str) -> str:
 
 
 def list_assignment(assignment: Assignment) -> TargetFile:
-    """How a bin lists an assignment."""
-    target = TargetFile.from_data(assignment_target(assignment.host), assignment.encode(), ["sha256"])
+    """How a bin lists an assignment.
+
+    Raises:
+        DocumentError: no host would read it, such as with channels that are not sorted.
+        ValueError: it is not of a host's name.
+    """
+    data = assignment.encode()
+    Assignment.parse(data)
+    target = TargetFile.from_data(assignment_target(assignment.host), data, ["sha256"])
     held = {**assignment.members(), "version": assignment.VERSION}
     del held["host"]
     target.unrecognized_fields["custom"] = held

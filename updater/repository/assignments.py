@@ -62,6 +62,7 @@ def assign(
     Raises:
         NoAssignments: the repository has no such role.
         AssignmentRefused: a bin has no room.
+        DocumentError: no host would read an assignment; nothing was written.
         RepositoryDamaged: the repository is not consistent.
         KeysError: a key does not open.
         ContentError: busy, or it could not be read or written.

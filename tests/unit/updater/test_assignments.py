@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tuf.api.metadata import Metadata, Targets
 
-from documents.errors import VmgateError
+from documents.errors import DocumentError, VmgateError
 from keys.signers import open_role
 from lab.counting import stamps, touched
 from lab.fleet import BITS, Fleet, assignment
@@ -229,6 +230,15 @@ def test_a_bin_that_hosts_would_not_read_is_not_published(
     # What was signed before is no part of the repository: hosts see what the timestamp leads to.
     assert all("assignments-" in name for name in touched(before, stamps(publisher.repository)))
     assert verify_repository(publisher.repository, now=NOW).assignments == 0
+
+
+def test_what_no_host_would_read_is_not_signed(publisher: Publisher, fleet: Fleet) -> None:
+    before = stamps(publisher.repository)
+    good = assignment("h", NOW + DAY)
+    for bad in (replace(good, channels=good.channels[::-1]), replace(good, host="../h"), replace(good, expires=-1)):
+        with pytest.raises(DocumentError):
+            assign(publisher.repository, publisher.keys, PASSPHRASE, [good, bad], now=NOW)
+    assert not touched(before, stamps(publisher.repository))
 
 
 def test_a_listing_is_the_document_or_refused() -> None:

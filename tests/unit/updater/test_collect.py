@@ -15,12 +15,12 @@ from lab.counting import stamps
 from lab.crash import crash_points
 from lab.fleet import Fleet
 from lab.hostile import CHANNELS, Host, served
-from lab.publishing import DAY, NOW, Publisher, workload
+from lab.publishing import DAY, NOW, PASSPHRASE, Publisher, workload
 from updater.client.http import HttpSource
 from updater.errors import RepositoryDamaged
 from updater.repository.chain import load_chain
 from updater.repository.collect import Collected, collect
-from updater.repository.release import LISTED
+from updater.repository.release import LISTED, publish
 from updater.repository.verify import verify_repository
 from vmgate.main import run
 
@@ -127,11 +127,6 @@ def test_a_cut_leaves_a_whole_repository_and_the_next_run_removes_the_rest(tmp_p
     publisher = Publisher(tmp_path)
     for number in (1, 2):
         publisher.publish_workload(number)
-    held = publisher.repository.parent / "held"
-    shutil.copytree(publisher.repository, held)
-    from lab.publishing import PASSPHRASE
-    from updater.repository.release import publish
-
     own, path = publisher.artifact("image/own", "image", b"the third")
     place = (publisher.repository, publisher.keys, PASSPHRASE)
     publish(*place, workload(3, own).encode(), [path], now=NOW, listed=1)
