@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
+from agent import update_settings
 from agent.errors import NotReady, SettingsWrong
+from agent.update_settings import UpdateSettings
 from content import durable
 from content.errors import Missing
 from documents.fields import NAME
@@ -31,6 +34,7 @@ class Settings:
         libvirt: libvirt connection URI.
         hook: where libvirt looks for its QEMU hook.
         accelerator: ``kvm``, or ``emulation`` where signed policy has AllowEmulation.
+        update: when this host may update itself.
     """
 
     repository: str = ""
@@ -39,6 +43,7 @@ class Settings:
     libvirt: str = "qemu:///system"
     hook: str = "/etc/libvirt/hooks/qemu"
     accelerator: str = "kvm"
+    update: UpdateSettings = field(default=UpdateSettings())
 
 
 _FORMS = {
@@ -80,6 +85,8 @@ def parse(untrusted_bytes: bytes, where: str) -> Settings:
     for key, value in untrusted.items():
         if key == "channels":
             values[key] = _channels(value, where)
+        elif key == "update":
+            values[key] = update_settings.read(value, partial(_wrong, where))
         elif isinstance(value, str) and _FORMS[key].fullmatch(value):
             values[key] = value
         else:

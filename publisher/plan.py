@@ -114,6 +114,8 @@ def plan_platform(
             policy_keys=(signer.public(),),
             policies=policies,
             refused=terms.refused,
+            waves=terms.waves,
+            urgent=terms.urgent,
         )
     )
 
@@ -155,6 +157,8 @@ def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessor
             policy_keys=(),
             policies=(),
             refused=terms.refused,
+            waves=terms.waves,
+            urgent=terms.urgent,
         )
     )
 

@@ -64,12 +64,14 @@ class Offer:
 
     Attributes:
         releases: the newest release document of each channel, by channel.
+        published: when each was published, in seconds since 1970 UTC, by channel.
         root: version of the root that was followed.
         time: the latest time that is certain now, in seconds since 1970 UTC.
         stale: metadata had expired, and the releases' ``import_days`` allowed it.
     """
 
     releases: Mapping[str, bytes]
+    published: Mapping[str, int]
     root: int
     time: int
     stale: bool
@@ -121,6 +123,7 @@ def refresh(
     newest = max((published for _, published in found), default=0)
     return Offer(
         releases={channel: release for channel, (release, _) in zip(channels, found, strict=True)},
+        published={channel: published for channel, (_, published) in zip(channels, found, strict=True)},
         root=root,
         # Of stale metadata only the time of publication is certain: the clock was not confirmed by anybody.
         time=max(floor.time, newest) if stale else reference,

@@ -28,6 +28,7 @@ from updater.client.metadata import refresh
 from updater.client.resolve import Resolution, resolve
 from updater.client.source import Source
 from updater.client.states import NEW, ON_ITS_WAY, active, advance
+from updater.client.waves import Waiting, waiting
 from updater.errors import Incompatible, NoGeneration, NotConfirmed, RollbackRefused
 
 
@@ -55,10 +56,12 @@ class Candidate:
     Attributes:
         resolution: which releases, and what was held back.
         stale: the metadata had expired and the releases allow that.
+        waiting: releases whose wave has not reached this host; whether they are held back is the caller's choice.
     """
 
     resolution: Resolution
     stale: bool
+    waiting: tuple[Waiting, ...] = ()
 
 
 class Update:
@@ -126,8 +129,17 @@ class Update:
         self._store.sweep()
         return journal
 
-    def check(self, source: Source, channels: Sequence[str], *, now: int) -> Candidate:
+    def check(
+        self, source: Source, channels: Sequence[str], *, now: int, place: int | None = None, wait: bool = False
+    ) -> Candidate:
         """Look up what is offered. Only the floor's time and root may change.
+
+        Args:
+            source: the repository.
+            channels: that this host follows.
+            now: seconds since 1970 UTC.
+            place: this host's place in the waves; None where they do not matter, as with a bundle.
+            wait: hold back what the waves have not brought to that place yet.
 
         Raises:
             UpdaterError: see ``updater.client.metadata.refresh`` and ``updater.client.resolve.resolve``.
@@ -141,8 +153,18 @@ class Update:
         higher = raised(floor, time=offer.time, root=offer.root)
         if higher != floor:
             save_floor(self._places.floor, higher)
-        resolution = resolve(offer.releases, self.active(), refused=self.journal.refused, agent=self._agent)
-        return Candidate(resolution=resolution, stale=offer.stale)
+        active = self.active()
+        later: tuple[Waiting, ...] = ()
+        if place is not None and active is not None:
+            later = waiting(offer.releases, offer.published, active.releases, place, offer.time)
+        resolution = resolve(
+            offer.releases,
+            active,
+            refused=self.journal.refused,
+            agent=self._agent,
+            waiting={release.channel for release in later} if wait else (),
+        )
+        return Candidate(resolution=resolution, stale=offer.stale, waiting=later)
 
     def fetch(self, candidate: Candidate, source: Source, progress: Progress | None = None) -> None:
         """Fetch all artifacts of a new candidate.
