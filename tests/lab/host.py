@@ -49,15 +49,15 @@ class Host:
         self._log = folder / "agent.log"
         RUN.symlink_to(self.root / "run/vmgate")
 
-    def settings(self, repository: str) -> Path:
-        """Write the host's settings."""
+    def settings(self, repository: str, more: str = "") -> Path:
+        """Write the host's settings; ``more`` ends them."""
         self._settings.write_text(
             f"""\
 repository = "{repository}"
 channels = ["platform", "workload"]
 tpm = "{self.tpm.tcti}"
 accelerator = "emulation"
-"""
+{more}"""
         )
         return self._settings
 

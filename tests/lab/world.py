@@ -95,9 +95,10 @@ class World:
         desk: the publisher.
         url: of the repository.
         libvirt: private, running.
+        settings: more of the host's settings.
     """
 
-    def __init__(self, below: Path, desk: Desk, url: str, libvirt: LibvirtHost) -> None:
+    def __init__(self, below: Path, desk: Desk, url: str, libvirt: LibvirtHost, settings: str = "") -> None:
         self.folder = below
         self.desk = desk
         self.libvirt = libvirt
@@ -105,7 +106,7 @@ class World:
         self.root = self.host.root
         self.state_folder = self.root / "var/lib/vmgate"
         self.host.tpm.start()
-        self.run("init", "--anchor", desk.anchor, "--settings", self.host.settings(url))
+        self.run("init", "--anchor", desk.anchor, "--settings", self.host.settings(url, settings))
         libvirt.restart_libvirtd()
         self.host.start_agent()
 
@@ -186,10 +187,10 @@ class World:
 
 
 @contextmanager
-def living(name: str, desk: Desk, url: str) -> Iterator[World]:
+def living(name: str, desk: Desk, url: str, settings: str = "") -> Iterator[World]:
     """A world for the time of a block: its own folder, mount namespace, libvirt and host. The update is not applied."""
     with folder(name) as below, libvirt_host.running(below / "libvirt") as libvirt:
-        world = World(below, desk, url, libvirt)
+        world = World(below, desk, url, libvirt, settings)
         try:
             yield world
         finally:
