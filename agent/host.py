@@ -57,7 +57,7 @@ class Host:
         gate = Gate(self.platform, self.store, plan, outside.clock)
         turn = threading.RLock()
         update = settings.update
-        contact = Contact(
+        self._contact = contact = Contact(
             paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
         )
         self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact)
@@ -82,6 +82,7 @@ class Host:
         self.outside.audit.append("agent", "started", "host", "agent", version=self.outside.version)
         self.updates.recover()
         self._try("the pending update was not finished", self.updates.finish)
+        self._try("how long updates were not looked up is not known", self._contact.silent)
         generation = self.generation()
         if generation is None:
             return

@@ -8,6 +8,7 @@ urgent is there, and that nobody keeps this host from its repository. What an up
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -24,6 +25,8 @@ from documents.canonical import Json
 from documents.errors import VmgateError
 from documents.release import Release
 from updater.client.transaction import Candidate
+
+log = logging.getLogger(__name__)
 
 
 class Unattended:
@@ -71,7 +74,7 @@ class Unattended:
             # What an earlier run brought is not kept from its VMs by a repository that is away.
             self._restart(actor)
             raise
-        return result | {"restarts": self._restart(actor)}
+        return result | self._restart(actor)
 
     def _update(self, actor: str) -> dict[str, Json]:
         try:
@@ -91,8 +94,8 @@ class Unattended:
         except VmgateError:
             self._hooks.try_run("update-after", actor, values | {"VMGATE_RESULT": "failed"})
             raise
-        warning = self._hooks.try_run("update-after", actor, values | {"VMGATE_RESULT": "done"})
-        return _told(decision) | {"held_back": held_back, "update": update, "warning": warning}
+        hooks = self._hooks.try_run("update-after", actor, values | {"VMGATE_RESULT": "done"})
+        return _told(decision) | {"held_back": held_back, "update": update, "hooks": hooks}
 
     def _situation(self, candidate: Candidate) -> Situation:
         pause = self._pause.now()
@@ -118,11 +121,18 @@ class Unattended:
             **values,  # type: ignore[arg-type]  # the names are those of Situation
         )
 
-    def _restart(self, actor: str) -> list[Json]:
-        """Restart VMs, unless a pause or an unconfirmed update says that nothing is to stop."""
-        if self._pause.now() is not None or not self._updates.settled():
-            return []
-        return self._restarts.run(actor, window=window_open(self._around()))
+    def _restart(self, actor: str) -> dict[str, Json]:
+        """Restart VMs, unless a pause or an unconfirmed update says that nothing is to stop.
+
+        What goes wrong here is told with the rest: the update itself is done.
+        """
+        try:
+            if self._pause.now() is not None or not self._updates.settled():
+                return {}
+            return {"restarts": self._restarts.run(actor, window=window_open(self._around()))}
+        except VmgateError as error:
+            log.warning("VMs were not restarted: %s", error)
+            return {"vms": error.line()}
 
     def pause(self, until: int, reason: str, actor: str) -> dict[str, Json]:
         """Pause until a time."""
@@ -159,6 +169,7 @@ def _told(decision: Decision) -> dict[str, Json]:
         "next": decision.next,
         "held_back": [],
         "update": {},
-        "warning": "",
+        "hooks": "",
         "restarts": [],
+        "vms": "",
     }

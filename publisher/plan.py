@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from content.fsverity import Measured, digest_bytes
 from documents.definition import VmDefinition
@@ -114,9 +114,8 @@ def plan_platform(
             policy_keys=(signer.public(),),
             policies=policies,
             refused=terms.refused,
-            waves=terms.waves,
-            urgent=terms.urgent,
-        )
+        ),
+        terms,
     )
 
 
@@ -157,9 +156,8 @@ def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessor
             policy_keys=(),
             policies=(),
             refused=terms.refused,
-            waves=terms.waves,
-            urgent=terms.urgent,
-        )
+        ),
+        terms,
     )
 
 
@@ -209,8 +207,9 @@ def _measured(data: bytes) -> Measured:
     return Measured(fsverity=digest_bytes(data), length=len(data))
 
 
-def _checked(release: Release) -> Release:
-    """The release, if hosts would take it."""
+def _checked(planned: Release, terms: Terms) -> Release:
+    """The release with its waves, if hosts would take it."""
+    release = replace(planned, waves=terms.waves, urgent=terms.urgent)
     for artifact in release.artifacts:
         if artifact.fsverity in release.refused:
             raise _refused(f"it brings {artifact.name}, whose digest it refuses", "take one of the two out")

@@ -250,6 +250,19 @@ def test_outside_its_window_only_what_is_urgent_comes_and_a_pause_holds_even_tha
     assert world.generation()["workload"] == 7
 
 
+def test_a_vm_that_is_to_wait_for_its_window_waits_unless_what_is_installed_is_urgent(world: World) -> None:
+    world.run("vm", "start", VM_NAME)
+    _publish(world, "Eight", restart="window")
+    world.run("update", "apply")
+    assert _run(world).out == "up to date\n"
+    assert "workload 7 on platform 1; restart: window" in world.run("vm", "list")
+    world.host.console_until("vmgate-guest: ready", VM_NAME)
+    _publish(world, "Nine", terms="urgent = true\n", restart="window")
+    done = _run(world)
+    assert (done.exit, f"{VM_NAME}: restarted\n" in done.out) == (0, True), (done.out, done.err)
+    assert _vm(world)["running"]["number"] == 9
+
+
 def test_a_repository_that_is_kept_from_a_host_becomes_an_alarm(world: World) -> None:
     """Whoever drops its requests breaks nothing: it shows as silence, once in the trail, until the next word."""
     metadata = world.desk.repository / "metadata"

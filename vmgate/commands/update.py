@@ -42,8 +42,8 @@ def _draw_unattended(result: dict[str, Any]) -> None:
     else:
         for reason in result["held_back"]:
             say(f"held back: {reason}")
-    if result["warning"]:
-        say(f"warning: {result['warning']}")
+    for warning in filter(None, (result["hooks"], result["vms"])):
+        say(f"warning: {warning}")
     for restart in result["restarts"]:
         say(f"{restart['name']}: {restart['failed'] or 'restarted'}")
 

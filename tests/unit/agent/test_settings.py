@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.errors import NotReady, SettingsWrong
 from agent.settings import MAX_BYTES, Settings, load, parse
-from agent.update_settings import zone
+from agent.update_settings import UpdateSettings, read, zone
 from documents.errors import Exit, VmgateError
 
 GOOD = b"""\
@@ -140,6 +140,22 @@ def test_a_directory_in_its_place_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(VmgateError) as caught:
         load(tmp_path)
     assert caught.value.line().isprintable()
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(UpdateSettings.__slots__) | st.text(max_size=8),
+        st.text(max_size=20) | st.integers() | st.booleans() | st.floats() | st.lists(st.text(max_size=20), max_size=3),
+        max_size=3,
+    )
+)
+def test_any_table_is_read_or_refused(table: dict[str, object]) -> None:
+    try:
+        settings = read(table, ValueError)
+    except ValueError:
+        return
+    assert set(table) <= set(UpdateSettings.__slots__)
+    assert 1 <= settings.stale_days <= 365
 
 
 @given(st.binary(max_size=80) | st.text("ab\"[]{}=.\\#\n'019-:TZ", max_size=60).map(str.encode))

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from content.errors import Missing
 from documents.security_policy import SecurityPolicy
@@ -15,6 +17,8 @@ from publisher.errors import RecipeWrong
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ImageParts
 from publisher.recipe import PlatformRecipe, Terms, WorkloadRecipe, read_recipe
+from publisher.tables import Table
+from publisher.waves import STEP, read_waves
 
 PLATFORM = """\
 authority = "platform"
@@ -177,3 +181,15 @@ def test_a_mistake_is_named_with_its_line(folder: Path, text: str, old: str, new
     with pytest.raises(RecipeWrong) as caught:
         read(folder, text.replace(old, new, 1))
     assert line in caught.value.line()
+
+
+@given(st.text(max_size=12) | st.from_regex(STEP, fullmatch=True))
+def test_any_step_is_read_or_refused(text: str) -> None:
+    table = Table({"waves": [text]}, PurePath("recipe.toml"), "")
+    try:
+        (wave,) = read_waves(table)
+    except RecipeWrong:
+        assert STEP.fullmatch(text) is None
+        return
+    assert wave.share <= 9_999
+    assert wave.after >= 0
