@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When this host last heard of its updates, and the alarm when that is too long ago.
+"""When updates were last within this host's reach, and the alarm when that is too long ago.
 
 Who drops a host's requests, or answers them with what was true once, keeps it from security updates without breaking
-anything: it shows only as silence. A look-up counts when its metadata was fresh, over the network or from a bundle. The
-alarm is recorded once for each silence. This module looks nothing up itself.
+anything: it shows only as silence. What counts is a look-up with fresh metadata, over the network or from a bundle,
+after which nothing had to be fetched, or was. The alarm is recorded once for each silence. This module looks nothing
+up itself.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Contact:
         self._lock = threading.Lock()
 
     def heard(self) -> None:
-        """Updates were looked up with fresh metadata."""
+        """Updates were within reach."""
         with self._lock:
             self._write(UpdateContact(time=max(0, self._clock()), heard=True, told=False))
 
@@ -65,9 +66,9 @@ class Contact:
             return alarm
 
     def failure(self, cause: str) -> UpdatesSilent:
-        """The error of a look-up that failed in a silence that is an alarm."""
+        """The error of what failed in a silence that is an alarm."""
         return UpdatesSilent(
-            f"no update was looked up for more than {self._days} days",
+            f"updates were out of reach for more than {self._days} days",
             cause=cause,
             remedy="mend the way to the repository, or import a fresh bundle",
         )

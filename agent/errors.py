@@ -109,14 +109,14 @@ class HookUntrusted(AgentError):
 
 
 class UpdatesSilent(AgentError):
-    """Updates could not be looked up for too long."""
+    """Updates were out of reach for too long."""
 
     code = "AG020"
     exit = Exit.NOT_READY
     explanation = (
-        "For more than update.stale_days this host has not been able to look its updates up with fresh metadata. "
-        "Somebody may be keeping them from it. `vmgate update check` tries again and says what fails; a fresh bundle "
-        "ends the alarm as well."
+        "For more than update.stale_days this host has not been able to look its updates up with fresh metadata, or to "
+        "fetch what was new. Somebody may be keeping them from it. `vmgate update apply` tries again and says what "
+        "fails; a fresh bundle ends the alarm as well."
     )
 
 

@@ -122,13 +122,11 @@ class Service:
         call.finish()
         if not until.isdecimal() or len(until) > MAX_TIME:
             raise BadRequest("updates were not paused", cause="the end is not a time", remedy="use the vmgate command")
-        with self._lock:
-            return self._host.unattended.pause(int(until), reason, call.actor)
+        return self._host.unattended.pause(int(until), reason, call.actor)
 
     def _resume(self, call: Call) -> dict[str, Json]:
         call.finish()
-        with self._lock:
-            return self._host.unattended.resume(call.actor)
+        return self._host.unattended.resume(call.actor)
 
     def _prepare(self, call: Call) -> dict[str, Json]:
         name, untrusted_xml = call.take("name"), call.take("xml")

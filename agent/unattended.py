@@ -54,7 +54,7 @@ class Unattended:
             change: runs what changes the releases, one at a time.
 
         Raises:
-            UpdatesSilent: nothing could be looked up, for too long by now.
+            UpdatesSilent: it failed, and updates were out of reach for too long by now.
             HookFailed: a hook said no.
             VmgateError: as ``vmgate update apply``.
         """
@@ -70,25 +70,28 @@ class Unattended:
             return _told(Decision(act=False, why="no-repository", sentence="not now: vmgate.toml names no repository"))
         try:
             result = change(lambda: self._update(actor))
-        except VmgateError:
+        except VmgateError as error:
             # What an earlier run brought is not kept from its VMs by a repository that is away.
             self._restart(actor)
+            if self._contact.silent():
+                raise self._contact.failure(str(error)) from error
             raise
         return result | self._restart(actor)
 
     def _update(self, actor: str) -> dict[str, Json]:
-        try:
-            candidate = self._updates.look_up()
-        except VmgateError as error:
-            if self._contact.silent():
-                raise self._contact.failure(str(error)) from error
-            raise
+        candidate = self._updates.look_up()
         decision = decide(self._situation(candidate))
         held_back: list[Json] = [*candidate.resolution.held_back]
         if not decision.act:
+            self._updates.heard(candidate)
             return _told(decision) | {"held_back": held_back}
         values = {"VMGATE_RELEASES": ", ".join(f"{r.channel} {r.number}" for r in _releases(candidate))}
-        self._hooks.run("update-before", actor, values)
+        try:
+            self._hooks.run("update-before", actor, values)
+        except VmgateError:
+            # The host's own no is not a repository out of reach.
+            self._updates.heard(candidate)
+            raise
         try:
             update = self._updates.apply_found(candidate, actor)
         except VmgateError:
@@ -145,14 +148,14 @@ class Unattended:
         return {"said": "resumed"}
 
     def status(self) -> dict[str, Json]:
-        """What ``vmgate status`` says of it: a pause, the last look-up, and whether its silence is an alarm."""
+        """What ``vmgate status`` says of it: a pause, the last contact, and whether the silence is an alarm."""
         silent = self._contact.silent()
         contact = self._contact.look()
         pause = self._pause.now()
         where = zone(self._settings)
         return {
             "silent": silent,
-            "looked_up": clock(contact.time, where) if contact.heard else "never",
+            "reached": clock(contact.time, where) if contact.heard else "never",
             "paused": f"until {clock(pause.until, where)} by {pause.actor}: {pause.reason}" if pause else "no",
         }
 

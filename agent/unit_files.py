@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from agent.setup import write_new
 from content import durable
 
 NAMES = ("vmgate.service", "vmgate-update.service", "vmgate-update.timer")
@@ -24,7 +25,7 @@ def install_units(root: Path) -> tuple[str, ...]:
     folder = root / FOLDER
     durable.make_directory(folder, 0o755)
     for name in NAMES:
-        durable.write_file(folder / name, files("agent").joinpath("units", name).read_bytes(), 0o644)
+        write_new(folder / name, files("agent").joinpath("units", name).read_bytes(), 0o644)
     return (
         f"systemd units in {folder}: {', '.join(NAMES)}",
         "`systemctl enable --now vmgate.service vmgate-update.timer` lets this host update itself",

@@ -33,7 +33,7 @@ class UpdateSettings:
         windows: when it may; at any time if there is none.
         timezone: of the windows, such as ``Europe/Berlin``; empty for the machine's own.
         metered: what is updated over a metered connection.
-        stale_days: days without a look-up after which that is an alarm.
+        stale_days: days out of reach of updates after which that is an alarm.
         hook_seconds: how long one hook may run.
         notice_seconds: how long before VMs restart their users are told.
         stop_seconds: how long a guest may take to shut down.

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from agent import update_report
 from agent.audit_key import AuditKey
 from agent.contact import Contact
 from agent.errors import NotReady, PolicyRefused, Refused
@@ -52,7 +53,7 @@ class Updates:
         keys: the host's key, which must open after a switch.
         audit_key: made with the first release.
         turn: held while generations switch, see ``agent.launch``.
-        contact: told of each look-up with fresh metadata.
+        contact: told when updates were within reach.
     """
 
     def __init__(
@@ -138,25 +139,18 @@ class Updates:
     def check(self) -> dict[str, Json]:
         """What is offered, and when its waves bring it to this host by themselves."""
         candidate = self._look_up(self._web(), wait=False)
-        active = self.active()
-        numbers = {release.channel: release.number for release in active.parsed()} if active else {}
-        due = {(release.channel, release.number): release.due for release in candidate.waiting}
-        offered: list[Json] = [
-            {
-                "channel": release.channel,
-                "active": numbers.get(release.channel, 0),
-                "offered": release.number,
-                "urgent": release.urgent,
-                "due": due.get((release.channel, release.number), 0),
-            }
-            for release in map(Release.parse, candidate.resolution.releases)
-        ]
-        held_back: list[Json] = [*candidate.resolution.held_back]
-        return {"releases": offered, "held_back": held_back}
+        if not candidate.resolution.new:
+            self.heard(candidate)
+        return update_report.offers(candidate, self.active())
 
     def look_up(self) -> Candidate:
         """What is due on this host by itself."""
         return self._look_up(self._web(), wait=True)
+
+    def heard(self, candidate: Candidate) -> None:
+        """This host is in contact: nothing was there to be fetched, or it was fetched, or is not to be fetched yet."""
+        if not candidate.stale:
+            self._contact.heard()
 
     def new_of(self, candidate: Candidate) -> tuple[Release, ...]:
         """The releases of a candidate that are not active."""
@@ -194,16 +188,8 @@ class Updates:
 
     def history(self) -> dict[str, Json]:
         """The generations that are on the disk."""
-        journal = self._update.journal
-        told: list[Json] = []
-        for number in self._generations.numbers():
-            releases: list[Json] = [
-                {"channel": release.channel, "number": release.number}
-                for release in self._generations.load(number).parsed()
-            ]
-            state = journal.state if number == journal.generation else "previous"
-            told.append({"generation": number, "state": state, "releases": releases})
-        return {"generations": told}
+        generations = map(self._generations.load, self._generations.numbers())
+        return update_report.history(generations, self._update.journal)
 
     @property
     def _channels(self) -> tuple[str, ...]:
@@ -225,6 +211,7 @@ class Updates:
             )
         candidate = self._look_up(source, wait=False)
         if not candidate.resolution.new:
+            self.heard(candidate)
             old = self.active()
             self._repair(source, old)
             self._require_nothing_held_back(candidate)
@@ -234,15 +221,13 @@ class Updates:
     def _look_up(self, source: Source, *, wait: bool) -> Candidate:
         """Look up what is offered; ``wait`` holds back what is not due here yet. Waves have no meaning for a bundle."""
         place = None if source.offline else wave_place(self._outside.paths.wave_place)
-        candidate = self._update.check(source, self._channels, now=self._outside.clock(), place=place, wait=wait)
-        if not candidate.stale:
-            self._contact.heard()
-        return candidate
+        return self._update.check(source, self._channels, now=self._outside.clock(), place=place, wait=wait)
 
     def _install(self, source: Source, candidate: Candidate) -> dict[str, Json]:
         old = self.active()
         try:
             self._update.fetch(candidate, source)
+            self.heard(candidate)
             self._update.verify()
             self._update.stage()
             self._require_components(_platform_of(candidate))
@@ -322,25 +307,8 @@ class Updates:
     def _told(
         self, generation: Generation | None, *, changed: bool, candidate: Candidate | None = None
     ) -> dict[str, Json]:
-        releases: list[Json] = [
-            {"channel": release.channel, "number": release.number}
-            for release in (generation.parsed() if generation else ())
-        ]
-        early: list[Json] = [
-            {"channel": release.channel, "number": release.number, "due": release.due}
-            for release in (candidate.waiting if candidate else ())
-            if {"channel": release.channel, "number": release.number} in releases
-        ]
-        return {
-            "changed": changed,
-            "generation": generation.number if generation else 0,
-            "state": self.state(),
-            "stale": generation.stale if generation else False,
-            "reboot": generation is not None and not self._keys_open(generation),
-            "held_back": [*candidate.resolution.held_back] if candidate else [],
-            "early": early,
-            "releases": releases,
-        }
+        reboot = generation is not None and not self._keys_open(generation)
+        return update_report.outcome(generation, self.state(), candidate, changed=changed, reboot=reboot)
 
     def _keys_open(self, generation: Generation) -> bool:
         """Whether this boot is in a state in which the generation's policies open the host's key."""

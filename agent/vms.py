@@ -128,6 +128,10 @@ class Vms:
         for vm in self.all():
             yield self._versions(vm), vm.definition.restart, vm.release.urgent or vm.platform.urgent
 
+    def is_off(self, name: str) -> bool:
+        """Whether a VM does not run."""
+        return self._hypervisor.state(name) in OFF
+
     def outdated(self) -> tuple[str, ...]:
         """The VMs that run something else than what is installed."""
         return tuple(versions.name for versions, _, _ in self.versions() if versions.outdated)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host keeps to update itself: its place in the waves, a pause, its last look-up, what each VM was started from.
+"""What a host keeps to update itself: its place in the waves, a pause, its last contact, what each VM was started from.
 
 Each carries a version; one written by a newer vmgate is refused (``DocumentNewer``). This module does no I/O.
 """
@@ -80,7 +80,7 @@ class UpdatePause(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateContact(Document):
-    """When this host last looked its updates up with fresh metadata.
+    """When updates were last within this host's reach: looked up with fresh metadata, and fetched if new.
 
     Attributes:
         time: of that; before the first, when counting began.

@@ -100,23 +100,21 @@ def plan_platform(
         epochs={PURPOSE_EPOCH, terms.epoch, *(old.epoch for old in predecessors)},
         image=image,
     )
-    return _checked(
-        Release(
-            channel=terms.channel,
-            authority="platform",
-            number=number,
-            epoch=terms.epoch,
-            minimum_agent=terms.minimum_agent,
-            import_days=terms.import_days,
-            accepts=(0, 0),
-            artifacts=(*artifacts, *booted),
-            reference=reference,
-            policy_keys=(signer.public(),),
-            policies=policies,
-            refused=terms.refused,
-        ),
-        terms,
+    release = Release(
+        channel=terms.channel,
+        authority="platform",
+        number=number,
+        epoch=terms.epoch,
+        minimum_agent=terms.minimum_agent,
+        import_days=terms.import_days,
+        accepts=(0, 0),
+        artifacts=(*artifacts, *booted),
+        reference=reference,
+        policy_keys=(signer.public(),),
+        policies=policies,
+        refused=terms.refused,
     )
+    return _checked(release, terms)
 
 
 def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessors: Sequence[Release]) -> Release:
@@ -139,26 +137,24 @@ def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessor
     _require_distinct("VM UUID", (definition.uuid for definition in inputs.definitions))
     for definition in inputs.definitions:
         _require_fit(definition, inputs)
-    return _checked(
-        Release(
-            channel=terms.channel,
-            authority="workload",
-            number=number,
-            epoch=terms.epoch,
-            minimum_agent=terms.minimum_agent,
-            import_days=terms.import_days,
-            accepts=inputs.accepts,
-            artifacts=(
-                *(_artifact(f"image/{name}", "image", measured) for name, measured in inputs.images),
-                *(_artifact(f"vm/{d.name}", "definition", _measured(d.encode())) for d in inputs.definitions),
-            ),
-            reference=(),
-            policy_keys=(),
-            policies=(),
-            refused=terms.refused,
+    release = Release(
+        channel=terms.channel,
+        authority="workload",
+        number=number,
+        epoch=terms.epoch,
+        minimum_agent=terms.minimum_agent,
+        import_days=terms.import_days,
+        accepts=inputs.accepts,
+        artifacts=(
+            *(_artifact(f"image/{name}", "image", measured) for name, measured in inputs.images),
+            *(_artifact(f"vm/{d.name}", "definition", _measured(d.encode())) for d in inputs.definitions),
         ),
-        terms,
+        reference=(),
+        policy_keys=(),
+        policies=(),
+        refused=terms.refused,
     )
+    return _checked(release, terms)
 
 
 def _require_growth(authority: str, terms: Terms, number: int, predecessors: Sequence[Release]) -> None:

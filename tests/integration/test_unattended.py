@@ -263,27 +263,33 @@ def test_a_vm_that_is_to_wait_for_its_window_waits_unless_what_is_installed_is_u
     assert _vm(world)["running"]["number"] == 9
 
 
-def test_a_repository_that_is_kept_from_a_host_becomes_an_alarm(world: World) -> None:
-    """Whoever drops its requests breaks nothing: it shows as silence, once in the trail, until the next word."""
-    metadata = world.desk.repository / "metadata"
-    hidden = metadata.rename(world.desk.repository / "hidden")
-    with unchanged(world):
+@pytest.mark.parametrize(("part", "besides"), [("metadata", []), ("blobs", ["floor"])])
+def test_a_repository_that_is_kept_from_a_host_becomes_an_alarm(world: World, part: str, besides: list[str]) -> None:
+    """Whoever drops its requests breaks nothing: it shows as silence, once in the trail, until the next word.
+
+    Nor does it help to let the look-up through and drop only what is to be fetched.
+    """
+    _publish(world, f"Without {part}", terms="urgent = true\n")
+    kept = world.desk.repository / part
+    hidden = kept.rename(world.desk.repository / "hidden")
+    before = [record for record in world.trail() if record.event == "update-silence"]
+    with unchanged(world, *besides):
         done = _run(world)
         assert (done.exit, "AG020" in done.err) == (3, False), done.err
         assert world.host.vmgate("status").exit == 0, "not for so long yet"
     contact = world.state_folder / "update-contact"
     last = UpdateContact.parse(contact.read_bytes()).time - 8 * DAY
     contact.write_bytes(UpdateContact(time=last, heard=True, told=False).encode())
-    with unchanged(world):
+    with unchanged(world, *besides):
         for _ in range(2):
             done = _run(world)
             assert done.exit == 7
-            assert "error[AG020]: no update was looked up for more than 7 days; " in done.err
+            assert "error[AG020]: updates were out of reach for more than 7 days; " in done.err
         status = world.host.vmgate("status")
         assert status.exit == 7
         assert "ALARM" in status.out
     alarms = [record for record in world.trail() if record.event == "update-silence"]
-    assert [dict(record.details) for record in alarms] == [{"days": "7", "last": str(last)}]
-    hidden.rename(metadata)
+    assert [dict(record.details) for record in alarms[len(before) :]] == [{"days": "7", "last": str(last)}]
+    hidden.rename(kept)
     assert _run(world).exit == 0
     assert world.host.vmgate("status").exit == 0

@@ -19,17 +19,17 @@ from vmgate.output import output_option, show, table
 def command(root: Path, output: str) -> int:
     """Say whether this host is ready and trusted: exit 0 trusted, 5 something was refused, 7 not ready.
 
-    It is not ready either when its updates could not be looked up for too long: somebody may keep them from it.
+    It is not ready either when its updates were out of reach for too long: somebody may keep them from it.
     """
     result: dict[str, Any] = ask(root, "status")
     names = {"tpm": "TPM", "libvirt": "libvirt", "platform": "platform", "update": "update", "audit": "audit trail"}
-    names |= {"looked_up": "updates looked up", "paused": "updates paused"}
+    names |= {"reached": "updates reached", "paused": "updates paused"}
     rows = [[names[key], result[key]] for key in names]
     rows += [[f"channel {item['channel']}", f"release {item['number']}"] for item in result["releases"]]
     rows += [["assurance level", result["level"]], ["refused since boot", ", ".join(result["refused"]) or "nothing"]]
     rows += [["VMs to restart", ", ".join(result["outdated"]) or "none"]]
     if result["silent"]:
-        rows += [["ALARM", "updates could not be looked up for too long: see `vmgate explain AG020`"]]
+        rows += [["ALARM", "updates were out of reach for too long: see `vmgate explain AG020`"]]
     show(output, result, lambda: table(["WHAT", "STATE"], rows))
     if not result["ready"]:
         return Exit.NOT_READY
