@@ -263,6 +263,18 @@ def test_a_vm_that_is_to_wait_for_its_window_waits_unless_what_is_installed_is_u
     assert _vm(world)["running"]["number"] == 9
 
 
+def test_a_vm_that_cannot_be_stopped_goes_on_and_is_told(world: World) -> None:
+    world.run("vm", "start", VM_NAME)
+    _publish(world, "Ten", terms="urgent = true\n", restart="now")
+    world.libvirt.virsh("suspend", VM_NAME)
+    done = _run(world)
+    assert done.exit == 0, done.err
+    assert f"{VM_NAME}: error[HY000]: {VM_NAME} was not stopped; " in done.out
+    assert world.vm_state() == "paused", "nothing was switched off"
+    assert (_vm(world)["running"]["number"], _vm(world)["outdated"]) == (9, True)
+    assert _events(world, "vm-restart")[-1] == ("vm-restart", "failed", VM_NAME)
+
+
 @pytest.mark.parametrize(("part", "besides"), [("metadata", []), ("blobs", ["floor"])])
 def test_a_repository_that_is_kept_from_a_host_becomes_an_alarm(world: World, part: str, besides: list[str]) -> None:
     """Whoever drops its requests breaks nothing: it shows as silence, once in the trail, until the next word.
