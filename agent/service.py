@@ -176,14 +176,14 @@ class Service:
             "level": verdict.level if verdict else host.platform.least_level,
             "releases": releases,
             "refused": refused,
-            "outdated": self._outdated(),
+            "vms": self._vms(),
             **host.unattended.status(),
         }
 
-    def _outdated(self) -> list[Json]:
-        """VMs that run something else than what is installed; none are known while libvirt does not answer."""
+    def _vms(self) -> list[Json]:
+        """What runs and what is installed; nothing is known of VMs while libvirt does not answer."""
         try:
-            return [*self._host.vms.outdated()]
+            return [{"name": vm.name, **vm.members()} for vm, _, _ in self._host.vms.versions()]
         except VmgateError:
             return []
 

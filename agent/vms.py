@@ -132,10 +132,6 @@ class Vms:
         """Whether a VM does not run."""
         return self._hypervisor.state(name) in OFF
 
-    def outdated(self) -> tuple[str, ...]:
-        """The VMs that run something else than what is installed."""
-        return tuple(versions.name for versions, _, _ in self.versions() if versions.outdated)
-
     def _versions(self, vm: VmPlan) -> Versions:
         name = vm.definition.name
         state = self._hypervisor.state(name)
