@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make demo` and `make test` are all the set-up there is. Each installs what is missing, says so, and can be run again.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long rig rig-shell rig-vectors venv ready clean
+.PHONY: help demo test test-long conformance rig rig-shell rig-vectors venv ready clean
 
 # Real TPMs, mounts and VMs need root; on a machine where you are not, sudo asks.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo env CI="$(CI)" VMGATE_ALLOW_SKIP="$(VMGATE_ALLOW_SKIP)")
@@ -10,6 +10,7 @@ help:
 	@echo "make demo       the main job, end to end, on real parts (software TPM, QEMU, libvirt of its own)"
 	@echo "make test       what CI runs: lint, types, architecture, unit, attack and integration tests"
 	@echo "make test-long  the same, and what takes longer"
+	@echo "make conformance SUITE=DIR  the public TUF conformance suite, from a checkout of it, against our client"
 	@echo "make rig        build a whole host as a VM, boot it, and see that it is what it should be"
 	@echo "make rig-shell  the same host for you to look around in; nothing is left of it afterwards"
 	@echo "make rig-vectors  boot it and keep its logs and evidence as tests/vectors/rig"
@@ -24,6 +25,11 @@ test: ready
 
 test-long: ready
 	@$(AS_ROOT) .venv/bin/tox -e lint,types,architecture,long
+
+conformance: venv
+	@test -d "$(SUITE)/tuf_conformance" || { \
+	    echo "SUITE=DIR must be a checkout of https://github.com/theupdateframework/tuf-conformance"; exit 2; }
+	@SUITE="$(abspath $(SUITE))" .venv/bin/tox -e conformance
 
 rig: ready
 	@$(AS_ROOT) .venv/bin/tox -e rig

@@ -14,8 +14,8 @@ from documents.canonical import Json
 from documents.errors import Exit
 from documents.local_api import Request, Response
 
-SECONDS = 3600
-"""A hang guard for the longest call, an update over a slow line."""
+SECONDS = 24 * 3600
+"""A hang guard for the longest call, an update over a slow line; an agent that ends is noticed at once."""
 
 
 def call(path: Path, verb: str, actor: str, **arguments: str) -> dict[str, Json]:

@@ -80,7 +80,8 @@ class SettingsWrong(AgentError):
     exit = Exit.USAGE
     explanation = (
         "The configuration file has an unknown key or a value that is out of its range. Nothing was changed. "
-        "Its keys are repository, channels, tpm, libvirt, hook, accelerator and the table update."
+        "Its keys are repository, mirrors, proxy, ca_file, bandwidth, channels, host, tpm, libvirt, hook, accelerator "
+        "and the table update."
     )
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent's verbs: what each request does, by name. One writer: what changes state holds one lock.
 
-``vm/start`` and its like hold no lock while libvirt works, because libvirt's hook asks the gate meanwhile. This module
-holds no logic of its own.
+``vm/start`` and its like hold no lock while libvirt works, because libvirt's hook asks the gate meanwhile; nor does
+``update/progress``, which is asked while an update holds it. This module holds no logic of its own.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Service:
         plain: dict[str, Callable[[], dict[str, Json]]] = {
             "status": self._status,
             "update/history": host.updates.history,
+            "update/progress": host.updates.transfer.told,
             "vm/list": host.vms.list,
             "measure/show": self._measure_show,
             "measure/log": self._measure_log,

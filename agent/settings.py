@@ -12,6 +12,7 @@ import tomllib
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from agent import update_settings
 from agent.errors import NotReady, SettingsWrong
@@ -30,29 +31,47 @@ class Settings:
     Attributes:
         repository: base URL of the update repository.
         channels: channels that this host follows.
+        host: name of this host in its fleet, whose assignment it follows; empty for one that follows none.
         tpm: TPM2 TCTI configuration, such as ``device:/dev/tpmrm0``.
         libvirt: libvirt connection URI.
         hook: where libvirt looks for its QEMU hook.
         accelerator: ``kvm``, or ``emulation`` where signed policy has AllowEmulation.
+        mirrors: base URLs of others that have the repository's content, the most wanted first.
+        proxy: URL of an HTTP proxy; empty for what the environment says.
+        ca_file: certificates in PEM, which alone are believed of servers; empty for the public ones.
+        bandwidth: most bytes per second to fetch, at least 10,000; 0 for no limit.
         update: when this host may update itself.
     """
 
     repository: str = ""
     channels: tuple[str, ...] = ("platform",)
+    host: str = ""
     tpm: str = "device:/dev/tpmrm0"
     libvirt: str = "qemu:///system"
     hook: str = "/etc/libvirt/hooks/qemu"
     accelerator: str = "kvm"
+    mirrors: tuple[str, ...] = ()
+    proxy: str = ""
+    ca_file: str = ""
+    bandwidth: int = 0
     update: UpdateSettings = field(default=UpdateSettings())
 
 
+_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]/_~%-]{1,300}")
 _FORMS = {
-    "repository": re.compile(r"(https?://[A-Za-z0-9.:\[\]/_~%-]{1,300})?"),
+    "repository": re.compile(f"({_URL.pattern})?"),
+    "host": re.compile(rf"({NAME.pattern})?"),
     "tpm": re.compile(r"[a-z]+(:[A-Za-z0-9/=.,:_-]{0,200})?"),
     "libvirt": re.compile(r"qemu:///[a-z]{1,20}"),
     "hook": re.compile(r"(/[A-Za-z0-9._-]+)+"),
     "accelerator": re.compile(r"kvm|emulation"),
+    "proxy": re.compile(r"(http://[A-Za-z0-9.:\[\]_-]{1,300}/?)?"),
+    "ca_file": re.compile(r"((/[A-Za-z0-9._-]+)+)?"),
 }
+_ADDRESSES = frozenset({"repository", "proxy"})
+MAX_MIRRORS = 8
+BANDWIDTHS = range(10_000, 10**12 + 1)
+"""Bytes per second. With less, servers would take this host for one that stopped reading."""
 
 
 def load(path: Path) -> Settings:
@@ -87,11 +106,40 @@ def parse(untrusted_bytes: bytes, where: str) -> Settings:
             values[key] = _channels(value, where)
         elif key == "update":
             values[key] = update_settings.read(value, partial(_wrong, where))
-        elif isinstance(value, str) and _FORMS[key].fullmatch(value):
+        elif key == "mirrors":
+            values[key] = _mirrors(value, where)
+        elif _is_in_form(key, value):
             values[key] = value
         else:
             raise _wrong(where, f"the value of {key!r} is not in its form")
     return Settings(**values)  # type: ignore[arg-type]  # every key was checked above
+
+
+def _is_in_form(key: str, untrusted: object) -> bool:
+    if key == "bandwidth":
+        return type(untrusted) is int and (untrusted == 0 or untrusted in BANDWIDTHS)  # a truth value is an int too
+    if not isinstance(untrusted, str) or not _FORMS[key].fullmatch(untrusted):
+        return False
+    return untrusted == "" or key not in _ADDRESSES or _names_a_host(untrusted)
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # brackets or port are wrong
+        return False
+
+
+def _mirrors(untrusted: object, where: str) -> tuple[str, ...]:
+    if not isinstance(untrusted, list) or len(untrusted) > MAX_MIRRORS:
+        raise _wrong(where, f"mirrors is not a list of at most {MAX_MIRRORS} addresses")
+    for url in untrusted:
+        if not isinstance(url, str) or not _URL.fullmatch(url) or not _names_a_host(url):
+            raise _wrong(where, "mirrors has an item that is not an address")
+    if len(set(untrusted)) != len(untrusted):
+        raise _wrong(where, "mirrors has an address twice")
+    return tuple(untrusted)
 
 
 def _channels(untrusted: object, where: str) -> tuple[str, ...]:

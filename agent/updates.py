@@ -20,7 +20,9 @@ from agent.contact import Contact
 from agent.errors import NotReady, PolicyRefused, Refused
 from agent.outside import Outside
 from agent.platform import Platform
+from agent.progress import Transfer
 from agent.setup import renew_hook
+from agent.transport import web
 from agent.vm_keys import VmKeys
 from agent.wave_place import wave_place
 from content.store import ContentStore
@@ -35,7 +37,6 @@ from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
 from updater.client.download import fetch_artifacts
 from updater.client.generations import Generations
-from updater.client.http import HttpSource
 from updater.client.source import Source
 from updater.client.states import ON_ITS_WAY
 from updater.client.transaction import Candidate, Places, Update
@@ -54,6 +55,9 @@ class Updates:
         audit_key: made with the first release.
         turn: held while generations switch, see ``agent.launch``.
         contact: told when updates were within reach.
+
+    Attributes:
+        transfer: how far the running update has come with fetching.
     """
 
     def __init__(
@@ -75,7 +79,8 @@ class Updates:
         self._contact = contact
         self._places = Places.below(outside.paths.state)
         self._generations = Generations(self._places.generations)
-        self._update = Update(self._places, outside.anchor, store, outside.version)
+        self._update = Update(self._places, outside.anchor, store, outside.version, host=outside.settings.host)
+        self.transfer = Transfer()
 
     def active(self) -> Generation | None:
         """The active generation."""
@@ -196,11 +201,7 @@ class Updates:
         return self._outside.settings.channels
 
     def _web(self) -> Source:
-        if not self._outside.settings.repository:
-            raise NotReady(
-                "nothing was looked up", cause="vmgate.toml names no repository", remedy="set it, or import a bundle"
-            )
-        return HttpSource(self._outside.settings.repository)
+        return web(self._outside.settings)
 
     def _apply(self, source: Source) -> dict[str, Json]:
         if self.pending():
@@ -226,7 +227,8 @@ class Updates:
     def _install(self, source: Source, candidate: Candidate) -> dict[str, Json]:
         old = self.active()
         try:
-            self._update.fetch(candidate, source)
+            with self.transfer.running() as tell:
+                self._update.fetch(candidate, source, tell)
             self.heard(candidate)
             self._update.verify()
             self._update.stage()
@@ -259,8 +261,10 @@ class Updates:
 
     def _repair(self, source: Source, generation: Generation | None) -> None:
         """Fetch again what is missing or damaged in the store, although nothing is new."""
-        for release in generation.parsed() if generation else ():
-            fetch_artifacts(source, self._store, release.artifacts)
+        releases = generation.parsed() if generation else ()
+        artifacts = [artifact for release in releases for artifact in release.artifacts]
+        with self.transfer.running() as tell:
+            fetch_artifacts(source, self._store, artifacts, tell)
 
     def _in_this_boot(self, generation: Generation, old: Generation | None) -> bool:
         """Whether a generation can be measured now.

@@ -14,7 +14,6 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,7 @@ from typing import Self
 
 from content import effects
 from content.errors import StorageFailed, StorageFull, TooLarge, storage
+from content.sparse import data_ranges
 
 TEMPORARY = ".vmgate-new-"
 """What the name of everything unfinished starts with."""
@@ -260,9 +260,18 @@ class Writer:
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Add bytes. Raises ``StorageFull`` or another ``ContentError``; then the writer is of no more use."""
-        with storage("the file was not written", self.partial, len(chunk)):
-            _write_all(self.descriptor, chunk, self.offset)
+        self.write_at(chunk, self.offset)
         self.offset += len(chunk)
+
+    def write_at(self, chunk: bytes | memoryview, offset: int) -> None:
+        """Write bytes anywhere, from any thread; ``offset`` does not move. Raises as ``write`` does."""
+        with storage("the file was not written", self.partial, len(chunk)):
+            _write_all(self.descriptor, chunk, offset)
+
+    def sync(self) -> None:
+        """Let what was written so far survive a power cut, under its unfinished name. Raises ``ContentError``."""
+        with storage("the unfinished file was not synchronised", self.partial):
+            effects.fsync(self.descriptor)
 
     def copy(self, source: Path) -> None:
         """Add all bytes of a regular file; its holes become holes.
@@ -276,7 +285,7 @@ class Writer:
         ):
             length = _require_regular(descriptor, source).st_size
             before = self.offset
-            for start, end in _data_ranges(descriptor, length):
+            for start, end in data_ranges(descriptor, length):
                 self.offset = before + start
                 for position in range(start, end, CHUNK):
                     self.write(_read_exactly(descriptor, source, position, min(CHUNK, end - position)))
@@ -376,21 +385,6 @@ def _require_regular(descriptor: int, path: Path) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise StorageFailed("the file was not read", cause=f"{path}: not a regular file", remedy="check the path")
     return status
-
-
-def _data_ranges(descriptor: int, length: int) -> Iterator[tuple[int, int]]:
-    """Start and end of each part of a file that is not a hole."""
-    end = 0
-    while end < length:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # Only a hole is left.
-                return
-            raise
-        end = min(os.lseek(descriptor, start, os.SEEK_HOLE), length)
-        if start < end:
-            yield start, end
 
 
 def _read_exactly(descriptor: int, path: Path, position: int, length: int) -> bytes:

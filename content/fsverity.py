@@ -28,6 +28,9 @@ BLOCK = 4096
 UNIT = 512 * BLOCK
 """Bytes that one thread reads and hashes at a time. Its blocks fill whole blocks of hashes for each algorithm."""
 
+SPAN = BLOCK * (BLOCK // hashlib.sha256().digest_size)
+"""Bytes whose block hashes fill one block of hashes (SHA-256): 512 KiB. Checked at a time while a file grows."""
+
 _DESCRIPTOR = struct.Struct("<BBBB4xQ64s32x144x")
 
 
@@ -89,6 +92,36 @@ def digest_leaves(leaves: bytes, length: int, algorithm: Algorithm = Algorithm.S
     if len(leaves) != -(-length // BLOCK) * algorithm.size:
         raise ValueError(f"{len(leaves)} bytes are not the leaves of a file of {length} bytes")
     return _digest(leaves, length, algorithm)
+
+
+class HashedSpan:
+    """One span of a file, up to ``SPAN`` bytes, and what was computed from just these bytes.
+
+    Attributes:
+        data: the bytes.
+        leaves: the SHA-256 hashes of its blocks, one after another.
+        hash: the hash that stands for the span in the level above.
+    """
+
+    __slots__ = ("data", "hash", "leaves")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.leaves = hash_blocks(data)
+        self.hash = hash_blocks(self.leaves)
+
+
+def digest_spans(hashes: bytes, length: int) -> str:
+    """The SHA-256 digest of a file of ``length`` bytes, from the hashes of its spans.
+
+    With it a list of span hashes from anywhere is checked against a signed digest; then each span can be checked alone.
+
+    Raises:
+        ValueError: not the number of spans of such a file, or a file of one span, whose tree has no such level.
+    """
+    if length <= SPAN or len(hashes) != -(-length // SPAN) * hashlib.sha256().digest_size:
+        raise ValueError(f"{len(hashes)} bytes are not the span hashes of a file of {length} bytes")
+    return _digest(hashes, length, Algorithm.SHA256)
 
 
 def digest_file(path: Path, algorithm: Algorithm = Algorithm.SHA256, *, allow_link: bool = False) -> Measured:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from content import durable
+from content.assembly import Assembly
 from content.errors import ContentError, DigestMismatch, Missing, NotInStore, storage
 from content.fsverity import Measured, digest_bytes, digest_descriptor, verify_descriptor, verify_file
 
@@ -139,6 +140,29 @@ class ContentStore:
                 writer.restart()
             durable.require_space(partial.parent, length - writer.offset)
             yield Incoming(writer, target, Measured(fsverity=fsverity, length=length))
+
+    @contextmanager
+    def assemble(self, fsverity: str, length: int, hashes: bytes) -> Iterator[Assembly]:
+        """Put a large file together from spans; an interrupted transfer goes on with those that it lacks.
+
+        Args:
+            fsverity: its digest.
+            length: its bytes; more than one span.
+            hashes: of its spans, see ``content.fsverity.digest_spans``.
+
+        Raises:
+            DigestMismatch: the hashes are not those of this digest.
+            StorageFull: no room for the rest.
+            ContentError: any other failure.
+            ValueError: not the number of hashes for this length.
+        """
+        target = self.path(fsverity)
+        partial = self._partial_folder() / fsverity
+        durable.make_directory(target.parent, _FOLDER_MODE)
+        with durable.Writer(partial, resume=True, keep=True) as writer:
+            assembly = Assembly(writer, target, Measured(fsverity=fsverity, length=length), hashes, _FILE_MODE)
+            durable.require_space(partial.parent, assembly.absent)
+            yield assembly
 
     def items(self) -> tuple[Measured, ...]:
         """Names and lengths of all files, sorted by name. Their bytes are not looked at.

@@ -16,7 +16,7 @@ from documents.document import Document
 from documents.fields import Fields
 from documents.release import MAX_LENGTH
 
-ENTRY = re.compile(r"(metadata|targets|blobs)(/(?!\.)[A-Za-z0-9._-]{1,120}){1,4}")
+ENTRY = re.compile(r"(metadata|targets|blobs|packs)(/(?!\.)[A-Za-z0-9._-]{1,120}){1,4}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
         "root": Role(threshold=2, keys=3, curve=P384, offline=True, signs="the keys of all other roles"),
         "targets": Role(threshold=2, keys=3, curve=P384, offline=True, signs="which role releases which channel"),
         "releases": Role(threshold=1, keys=1, curve=P384, offline=True, signs="the releases of one channel"),
+        "assignments": Role(threshold=1, keys=1, curve=P256, offline=False, signs="what each host of a fleet may take"),
         "snapshot": Role(threshold=1, keys=1, curve=P256, offline=False, signs="which metadata belongs together"),
         "timestamp": Role(threshold=1, keys=1, curve=P256, offline=False, signs="that this is the newest"),
         # Many TPMs refuse P-384.

@@ -43,8 +43,8 @@ class ProgramFailed(PublisherError):
 
     code = "PB003"
     explanation = (
-        "A separate program (dpkg-deb, virt-fw-vars, sbsign, sbverify, veritysetup) is not installed, reported a "
-        "failure or did not end in time. What it said is in the message."
+        "A separate program (dpkg-deb, virt-fw-vars, sbsign, sbverify, veritysetup, tar, mkfs.erofs) is not installed, "
+        "reported a failure or did not end in time. What it said is in the message."
     )
 
 
@@ -79,4 +79,16 @@ class HostImageWrong(PublisherError):
         "The unified kernel image or the root of a host image cannot be described: the kernel image is damaged, not "
         "signed for db, made with another stub or without exactly one roothash, or a file of the root has no place on "
         "the list. The message names the file."
+    )
+
+
+class VmmWrong(PublisherError):
+    """The VMM image asked for would not run, or not from itself alone."""
+
+    code = "PB007"
+    exit = Exit.REFUSED
+    explanation = (
+        "The packages given do not make a VMM image: one that another needs is missing or of a version that will not "
+        "do, two bring the same file, a program or a library that one is linked with is not there, or a library would "
+        "be looked for on the host. The message names it."
     )

@@ -6,9 +6,10 @@ They are separate works under licences of their own and are never imported. This
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from publisher.errors import ProgramFailed
@@ -17,7 +18,13 @@ SECONDS = 120
 """A hang guard: the slowest of these programs needs about one second."""
 
 
-def run(command: Sequence[str], what: str, pass_fds: tuple[int, ...] = (), seconds: int = SECONDS) -> bytes:
+def run(
+    command: Sequence[str],
+    what: str,
+    pass_fds: tuple[int, ...] = (),
+    seconds: int = SECONDS,
+    without: frozenset[str] = frozenset(),
+) -> bytes:
     """Run a program to its end.
 
     Args:
@@ -25,6 +32,7 @@ def run(command: Sequence[str], what: str, pass_fds: tuple[int, ...] = (), secon
         what: what will not have happened, for the error.
         pass_fds: descriptors that the program inherits besides the standard ones.
         seconds: after which it is stopped.
+        without: variables of our environment that it does not see.
 
     Returns:
         What it printed.
@@ -40,6 +48,7 @@ def run(command: Sequence[str], what: str, pass_fds: tuple[int, ...] = (), secon
             timeout=seconds,
             check=False,
             pass_fds=pass_fds,
+            env={name: value for name, value in os.environ.items() if name not in without},
         )
     except OSError as error:
         raise _missing(command, what, error) from error
@@ -73,6 +82,37 @@ def output(command: Sequence[str], what: str) -> Iterator[IO[bytes]]:
         raise
     finally:
         stream.close()
+        code = process.wait()
+    if code != 0:
+        raise _failed(command, what, f"exit {code}")
+
+
+@contextmanager
+def fed(command: Sequence[str], what: str) -> Iterator[IO[bytes]]:
+    """Run a program that reads what the block writes; at the end of the block it must end well.
+
+    Raises:
+        ProgramFailed: missing, or its exit code is not 0.
+    """
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        raise _missing(command, what, error) from error
+    stream = process.stdin
+    if stream is None:
+        raise ValueError("the program has no input")
+    try:
+        yield stream
+        stream.close()
+    except BrokenPipeError:
+        # It ended without having read all, and its exit code says more than that.
+        pass
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        with suppress(BrokenPipeError):
+            stream.close()
         code = process.wait()
     if code != 0:
         raise _failed(command, what, f"exit {code}")

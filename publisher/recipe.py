@@ -20,6 +20,7 @@ from documents.waves import Wave
 from publisher.definitions import read_policy
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ANY_PHASE, ImageParts
+from publisher.patterns import matching
 from publisher.tables import LIMIT, Table, read_table
 from publisher.waves import read_waves
 
@@ -144,15 +145,10 @@ def _packages(table: Table, folder: Path) -> tuple[Path, ...]:
     """The files that the patterns mean; each pattern must mean one at least."""
     found: set[Path] = set()
     for pattern in table.take_texts("packages", TEXT, MAX_ITEMS, MAX_PATH):
-        whole = (folder / pattern).absolute()
         try:
-            found_here = Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))
-            matches = {path for path in found_here if path.is_file()}
-        except (ValueError, NotImplementedError, OSError) as error:
-            raise table.wrong("packages", f"has {pattern!r}, which is no pattern ({error})") from error
-        if not matches:
-            raise table.wrong("packages", f"has {pattern!r}, which matches no file")
-        found |= matches
+            found |= matching(pattern, folder)
+        except ValueError as error:
+            raise table.wrong("packages", f"has {pattern!r}, {error}") from error
     return tuple(sorted(found))
 
 

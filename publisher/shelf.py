@@ -15,9 +15,8 @@ from content.store import ContentStore
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from updater.formats import BLOBS, release_target
-from updater.repository.chain import damaged, load_chain
+from updater.repository.chain import damaged, load_chain, read_target
 from updater.repository.release import channel_role
-from updater.repository.verify import read_target
 
 RELEASES = "releases-"
 """What the name of a channel's role starts with."""

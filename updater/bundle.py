@@ -95,8 +95,8 @@ class BundleReader:
             raise self._malformed(f"{name} has {entry.length} bytes and the bound is {limit}")
         return b"".join(self.stream(name))
 
-    def stream(self, name: str, start: int = 0) -> Iterator[bytes]:
-        """The bytes of an entry from ``start`` on, in pieces.
+    def stream(self, name: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes of an entry from ``start`` on, in pieces; at most ``length`` of them.
 
         Raises:
             NotOffered: no such entry.
@@ -104,7 +104,8 @@ class BundleReader:
             ContentError: it cannot be read.
         """
         entry = self.entry(name)
-        position, end = self._start + entry.offset + start, self._start + entry.offset + entry.length
+        stop = entry.length if length is None else min(start + length, entry.length)
+        position, end = self._start + entry.offset + start, self._start + entry.offset + stop
         while position < end:
             untrusted_chunk = self._pread(min(CHUNK, end - position), position)
             if not untrusted_chunk:

@@ -221,3 +221,110 @@ class RepositoryExists(UpdaterError):
 
     code = "UP020"
     explanation = "A repository is never written over: its keys and numbers would be lost. Choose another folder."
+
+
+class PackMalformed(UpdaterError):
+    """A pack or a delta is not what its format says, or belongs to another artifact.
+
+    Attributes:
+        another: whether another server is left that may have the right one.
+    """
+
+    another: bool = False
+
+    code = "UP040"
+    exit = Exit.REFUSED
+    explanation = (
+        "A pack or a delta, from which an artifact is put together, is damaged or was changed on the way. It carries "
+        "no trust and nothing of it was used. Another mirror, or the whole artifact, is tried where there is one."
+    )
+
+
+class NotRanged(UpdaterError):
+    """A server that gives whole files only was asked for a part of one."""
+
+    code = "UP041"
+    exit = Exit.UNREACHABLE
+    explanation = (
+        "The web server does not answer requests for ranges of a file (RFC 9110, section 14). Updates work, but whole "
+        "files are fetched, from their beginning, where otherwise only what changed would be."
+    )
+
+
+class NotAssigned(UpdaterError):
+    """This host follows assignments and has none."""
+
+    code = "UP030"
+    exit = Exit.REFUSED
+    explanation = (
+        "This host is set up to follow assignments, and its repository has none for it. It takes nothing until it has "
+        "one: ask who runs the fleet, or compare `host` in vmgate.toml with `vmgate repo assign list`."
+    )
+
+
+class AssignmentExpired(UpdaterError):
+    """The assignment of this host is out of date."""
+
+    code = "UP031"
+    exit = Exit.REFUSED
+    explanation = (
+        "This host's assignment has expired, so that it may no longer be what the fleet wants. The host keeps what it "
+        "has until there is a newer assignment."
+    )
+
+
+class AssignmentRefused(UpdaterError):
+    """An assignment is not what its listing says."""
+
+    code = "UP032"
+    exit = Exit.REFUSED
+    explanation = "An assignment was listed with another length or digest than it has, or without content."
+
+
+class NoSuchHost(UpdaterError):
+    """A host has no assignment to show or remove."""
+
+    code = "UP033"
+    exit = Exit.NOT_FOUND
+    explanation = "The repository has no assignment for a host of that name."
+
+
+class NoAssignments(UpdaterError):
+    """A repository has no assignments role, or has one already."""
+
+    code = "UP034"
+    explanation = (
+        "Assignments need a role of their own, which the targets keys delegate once: `vmgate repo assign init`. "
+        "A repository has at most one."
+    )
+
+
+class ServerNotTrusted(Unreachable):
+    """The server's certificate leads to nobody whom this host believes."""
+
+    code = "UP035"
+    explanation = (
+        "The server of the repository or of a mirror has a certificate that is expired, of another name, or signed by "
+        "nobody whom this host believes. With ca_file in vmgate.toml only certificates in that file count; neither the "
+        "environment nor a home folder adds any. What is fetched is checked in any case; the connection was not used."
+    )
+
+
+class CertificatesUnusable(UpdaterError):
+    """The file of certificates cannot be used."""
+
+    code = "UP036"
+    exit = Exit.NOT_READY
+    explanation = "The file that ca_file in vmgate.toml names cannot be read, or holds no certificates in PEM."
+
+
+class NoServerLeft(UpdaterError):
+    """Every server gave wrong bytes."""
+
+    code = "UP037"
+    exit = Exit.REFUSED
+    explanation = (
+        "The repository and each mirror gave bytes that are not what was signed, so none of them is asked any more "
+        "during this update. Nothing of it was used. Something on the way to all of them, such as a proxy, may change "
+        "files; an offline bundle goes another way: `vmgate update import BUNDLE`."
+    )

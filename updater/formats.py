@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -10,9 +11,12 @@ from documents.fields import HEX_SHA256
 from documents.release import MAX_NUMBER, Release
 from keys.roles import releases_role
 
+_NUMBERED = re.compile(r"releases/([^/]+)/([1-9][0-9]{0,9})\.json")
+
 METADATA = "metadata"
 TARGETS = "targets"
 BLOBS = "blobs"
+PACKS = "packs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +56,16 @@ def release_target(channel: str, number: int | None) -> str:
     return f"releases/{channel}/{'current' if number is None else number}.json"
 
 
+def release_number(path: str, channel: str) -> int | None:
+    """The number in the target path of a release; nothing if it has none or is no such path."""
+    match = _NUMBERED.fullmatch(path)
+    return int(match[2]) if match and match[1] == channel and int(match[2]) <= MAX_NUMBER else None
+
+
 def target_name(path: str, sha256: str) -> str:
     """Where a target lies: consistent snapshots put its digest before its name (TUF 1.0.34, section 6.2)."""
-    folder, _, name = path.rpartition("/")
-    return f"{TARGETS}/{folder}/{sha256}.{name}"
+    folder, slash, name = path.rpartition("/")
+    return f"{TARGETS}/{folder}{slash}{sha256}.{name}"
 
 
 def blob_name(fsverity: str) -> str:
@@ -67,3 +77,25 @@ def blob_name(fsverity: str) -> str:
     if not HEX_SHA256.fullmatch(fsverity):
         raise ValueError(f"{fsverity!r} is not a SHA-256 digest")
     return f"{BLOBS}/{fsverity[:2]}/{fsverity}"
+
+
+def pack_name(fsverity: str, part: str) -> str:
+    """Where a part of an artifact's pack lies: ``head``, ``spans``, ``frames`` or a delta, see ``updater.pack``.
+
+    Raises:
+        ValueError: not a digest.
+    """
+    if not HEX_SHA256.fullmatch(fsverity):
+        raise ValueError(f"{fsverity!r} is not a SHA-256 digest")
+    return f"{PACKS}/{fsverity[:2]}/{fsverity}/{part}"
+
+
+def delta_part(base: str) -> str:
+    """The part of a pack that makes the artifact out of ``base``.
+
+    Raises:
+        ValueError: not a digest.
+    """
+    if not HEX_SHA256.fullmatch(base):
+        raise ValueError(f"{base!r} is not a SHA-256 digest")
+    return f"from-{base}"

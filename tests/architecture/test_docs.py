@@ -140,6 +140,7 @@ def _written(section: str, defaults: object) -> list[str]:
     rows = re.findall(r"^\| `(\w+)` \| (?:`([^`]*)`|empty) \|", section, re.MULTILINE)
     for key, written in rows:
         default = getattr(defaults, key)
-        spelled = "[" + ", ".join(f'"{item}"' for item in default) + "]" if isinstance(default, tuple) else str(default)
+        listed = isinstance(default, tuple)
+        spelled = "[" + ", ".join(f'"{item}"' for item in default) + "]" if listed else str(default)
         assert spelled == written, key
     return [key for key, _ in rows]

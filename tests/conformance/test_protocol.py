@@ -3,66 +3,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+import json
+from concurrent.futures import ThreadPoolExecutor
 
-import pytest
+from lab.tuf_client import TufClient
 
-from lab.hostile import HostileServer, served
-from lab.publishing import Publisher
-
-CLIENT = Path(__file__).with_name("tuf-client")
 TARGET = "releases/platform/current.json"
 
 
-class Run:
-    def __init__(self, folder: Path, server: HostileServer, publisher: Publisher) -> None:
-        self.metadata, self.targets = folder / "metadata", folder / "targets"
-        self.metadata.mkdir()
-        self.targets.mkdir()
-        self.server, self.publisher = server, publisher
-        self.root = folder / "root.json"
-        self.root.write_bytes(publisher.anchor)
-
-    def __call__(self, *arguments: str) -> int:
-        command = [sys.executable, str(CLIENT), "--metadata-dir", str(self.metadata), *arguments]
-        return subprocess.run(command, check=False, timeout=60).returncode
-
-    def init(self) -> int:
-        return self("init", str(self.root))
-
-    def refresh(self) -> int:
-        return self("--metadata-url", f"{self.server.url}metadata/", "refresh")
-
-    def download(self, *names: str) -> int:
-        wanted = [argument for name in names for argument in ("--target-name", name)]
-        return self(
-            "--metadata-url", f"{self.server.url}metadata/", *wanted,
-            "--target-dir", str(self.targets), "--target-base-url", f"{self.server.url}targets/", "download",
-        )  # fmt: skip
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    import time
-
-    (tmp_path / "publisher").mkdir()
-    publisher = Publisher(tmp_path / "publisher", now=int(time.time()))
-    publisher.publish_platform(1)
-    with served(publisher.repository) as server:
-        yield Run(tmp_path, server, publisher)
-
-
-def test_init_asks_nobody(run: Run) -> None:
+def test_init_asks_nobody(run: TufClient) -> None:
     assert run.init() == 0
     assert run.server.requests == []
     assert (run.metadata / "root.json").read_bytes() == run.publisher.anchor
 
 
-def test_refresh_stores_what_was_served(run: Run) -> None:
+def test_refresh_stores_what_was_served(run: TufClient) -> None:
     assert run.init() == 0
     assert run.refresh() == 0
     served_files = run.publisher.repository / "metadata"
@@ -73,18 +28,20 @@ def test_refresh_stores_what_was_served(run: Run) -> None:
     }  # fmt: skip
 
 
-def test_download_stores_targets_once(run: Run) -> None:
+def test_download_stores_targets_once(run: TufClient) -> None:
     assert run.init() == 0
     assert run.download(TARGET, "releases/platform/1.json") == 0
-    digests = {hashlib.sha256(p.read_bytes()).hexdigest() for p in run.targets.rglob("*") if p.is_file()}
-    assert len(digests) == 1
+    assert len(run.downloaded()) == 1
     run.server.requests.clear()
     assert run.download(TARGET) == 0
-    assert not [name for name, _ in run.server.requests if name.startswith("targets/")]
+    assert not [name for name in run.asked() if name.startswith("targets/")]
 
 
-def test_every_failure_is_1(run: Run) -> None:
+def test_every_failure_is_1(run: TufClient) -> None:
     assert run("nonsense") == 1
+    assert run() == 1
+    assert run("--target-name") == 1
+    assert run.bare("refresh") == 1
     assert run.refresh() == 1
     assert run.init() == 0
     assert run.download("releases/platform/9.json") == 1
@@ -93,3 +50,15 @@ def test_every_failure_is_1(run: Run) -> None:
     assert run.refresh() == 1
     timestamp.unlink()
     assert run.refresh() == 1
+
+
+def test_clients_at_the_same_time_do_not_break_each_other(run: TufClient) -> None:
+    """One folder of metadata: python-tuf takes no lock. The agent does; whoever does not finds whole files."""
+    assert run.init() == 0
+    for number in (2, 3):
+        run.publisher.publish_platform(number)
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda _: run.refresh(), range(4))) == [0] * 4
+        for role in ("root", "timestamp", "snapshot", "targets"):
+            json.loads((run.metadata / f"{role}.json").read_bytes())
+    assert run.download(f"releases/platform/{number}.json") == 0

@@ -63,6 +63,7 @@ def test_nothing_new_changes_nothing(world: World) -> None:
     with unchanged(world, "floor"):
         assert world.run("update", "apply") == "up to date\nplatform: release 1\nworkload: release 1\n"
     assert _outcomes(world, "update-apply") == ["started", "done"]
+    assert world.ask("update/progress") == {"running": False, "done": 0, "total": 0}
 
 
 def test_a_damaged_image_is_fetched_again_although_nothing_is_new(world: World) -> None:

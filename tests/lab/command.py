@@ -30,7 +30,13 @@ class Refusal:
     remedy: str
 
 
-def run(*arguments: str | Path, before: tuple[str, ...] = (), cwd: Path | None = None, **environment: str) -> Result:
+def run(
+    *arguments: str | Path,
+    before: tuple[str, ...] = (),
+    cwd: Path | None = None,
+    guard: int = GUARD,
+    **environment: str,
+) -> Result:
     """Run ``vmgate``, by a program ``before`` it if so asked; nobody types anything."""
     command = [*before, str(VMGATE), *map(str, arguments)]
     done = subprocess.run(
@@ -41,7 +47,7 @@ def run(*arguments: str | Path, before: tuple[str, ...] = (), cwd: Path | None =
         capture_output=True,
         text=True,
         check=False,
-        timeout=GUARD,
+        timeout=guard,
     )
     return Result(done)
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from documents.assignment import Assignment, Range
 from documents.audit import GENESIS, AuditHead, AuditRecord, SignedHead
 from documents.audit import OUTCOMES as AUDIT_OUTCOMES
 from documents.bundle import BundleEntry, BundleIndex
@@ -307,7 +308,24 @@ def responses(draw: st.DrawFn) -> Response:
     return Response(exit=int(code), error=draw(FULL_TEXTS) if code else "", result=draw(OBJECTS))
 
 
+@st.composite
+def assignments(draw: st.DrawFn) -> Assignment:
+    """What one host may follow."""
+    bounds = st.tuples(NUMBERS, NUMBERS).map(sorted)
+    return Assignment(
+        host=draw(NAMES),
+        channels=tuple(
+            Range(channel=channel, lowest=lowest, highest=highest)
+            for channel in draw(distinct(NAMES, 3))
+            for lowest, highest in [draw(bounds)]
+        ),
+        locked=draw(st.booleans()),
+        expires=draw(TIMES),
+    )
+
+
 DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
+    Assignment: assignments(),
     AuditRecord: AUDIT_RECORDS,
     BundleIndex: bundle_indexes(),
     Evidence: EVIDENCE,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,16 +53,37 @@ class HostileServer(RepositoryServer):
 
     Attributes:
         requests: (path, Range header or nothing) of each request.
+        headers: of each request.
+        connections: how many were made.
         hung_up: set when a client left while it was being answered.
     """
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[tuple[str, str | None]] = []
+        self.headers: list[dict[str, str]] = []
+        self.connections = 0
         self.rules: dict[str, Rule] = {}
         self.every: Rule | None = None
         self.hung_up = threading.Event()
         super().__init__(repository)
         self.RequestHandlerClass = Counting
+        self._tls = tls
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return super().url.replace("http:", "https:") if self._tls else super().url
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """A new connection; the TLS handshake comes with the first bytes that are read."""
+        connection, address = super().get_request()
+        self.connections += 1
+        if self._tls:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that leaves, or does not believe the certificate, is not worth a word."""
 
 
 class Counting(Answers):
@@ -68,13 +91,14 @@ class Counting(Answers):
 
     def do_GET(self) -> None:  # noqa: N802 - the name that the standard library calls
         self.server.requests.append((self.path.removeprefix("/"), self.headers.get("Range")))
+        self.server.headers.append(dict(self.headers.items()))
         super().do_GET()
 
 
 @contextmanager
-def served(repository: Path) -> Iterator[HostileServer]:
+def served(repository: Path, tls: ssl.SSLContext | None = None) -> Iterator[HostileServer]:
     """A running server."""
-    server = HostileServer(repository)
+    server = HostileServer(repository, tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

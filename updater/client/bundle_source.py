@@ -26,7 +26,7 @@ class BundleSource:
         return True
 
     @contextmanager
-    def open(self, name: str, start: int = 0) -> Iterator[Reply]:
+    def open(self, name: str, start: int = 0, length: int | None = None) -> Iterator[Reply]:
         """See ``Source.open``.
 
         Raises:
@@ -35,4 +35,4 @@ class BundleSource:
             ContentError: it cannot be read.
         """
         self._reader.entry(name)
-        yield Reply(start=start, untrusted_chunks=self._reader.stream(name, start))
+        yield Reply(start=start, untrusted_chunks=self._reader.stream(name, start, length))

@@ -8,7 +8,8 @@ python-tuf's ngclient runs it (TUF specification 1.0.34, section 5). Added here,
 3. "now" is a given time, never before the floor;
 4. the root is not below the floor;
 5. the release has the length and digest that were signed, is well formed, and is of the channel asked for;
-6. it is not below the floor, and not published in the future.
+6. it is not below the floor, and not published in the future;
+7. a host that follows assignments has one, of its own and not expired, and gets the newest release that it allows.
 
 Expired metadata is refused. Only a bundle, which cannot be fresher, is then judged as of the floor's time: none of its
 metadata had expired at the latest time that this host knows to be past, and each release is still within its own
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,9 +37,14 @@ from tuf.ngclient import Updater, UpdaterConfig
 
 from content import durable
 from content.errors import storage
+from documents.assignment import Assignment
 from documents.host_state import Floor
 from documents.release import Release
 from keys.anchor import TrustAnchor
+from keys.roles import releases_role
+from updater.assignment import ROLE as ASSIGNMENTS
+from updater.assignment import assignment_target, choose
+from updater.client.assignment import require_assignment, require_current
 from updater.client.fetcher import BASE, SourceFetcher
 from updater.client.floor import require_clock, require_published, require_release, require_root
 from updater.client.source import Source, read
@@ -52,7 +58,7 @@ from updater.errors import (
     UpdaterError,
     WrongAnchor,
 )
-from updater.formats import LIMITS, METADATA, release_target, target_name
+from updater.formats import LIMITS, METADATA, release_number, release_target, target_name
 
 DAY = 86_400
 _TRY_AGAIN = "try another network or mirror, or ask the publisher"
@@ -63,11 +69,14 @@ class Offer:
     """What a repository offers now, verified.
 
     Attributes:
-        releases: the newest release document of each channel, by channel.
-        published: when each was published, in seconds since 1970 UTC, by channel.
+        releases: the newest release document of each channel, by channel; with an assignment the newest that it
+            allows, where it allows one.
+        published: when each of these was published, in seconds since 1970 UTC, by channel.
         root: version of the root that was followed.
         time: the latest time that is certain now, in seconds since 1970 UTC.
         stale: metadata had expired, and the releases' ``import_days`` allowed it.
+        assignment: of this host, if it follows assignments.
+        newest: number of the newest release that each channel lists; known with an assignment only.
     """
 
     releases: Mapping[str, bytes]
@@ -75,10 +84,35 @@ class Offer:
     root: int
     time: int
     stale: bool
+    assignment: Assignment | None = None
+    newest: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What one pass of the workflow found.
+
+    Attributes:
+        root: the root's version.
+        releases: release and time of publication by channel.
+        assignment, newest: see ``Offer``.
+    """
+
+    root: int
+    releases: Mapping[str, tuple[bytes, int]]
+    assignment: Assignment | None
+    newest: Mapping[str, int]
 
 
 def refresh(
-    directory: Path, anchor: TrustAnchor, source: Source, channels: Sequence[str], *, now: int, floor: Floor
+    directory: Path,
+    anchor: TrustAnchor,
+    source: Source,
+    channels: Sequence[str],
+    *,
+    now: int,
+    floor: Floor,
+    host: str = "",
 ) -> Offer:
     """Run the workflow.
 
@@ -89,6 +123,7 @@ def refresh(
         channels: whose newest releases are wanted.
         now: seconds since 1970 UTC.
         floor: the lowest that is accepted; not changed here.
+        host: name of this host in its fleet; empty for one that follows no assignments.
 
     Raises:
         ClockWrong: the clock is before the floor, or before a publication.
@@ -98,7 +133,8 @@ def refresh(
         MetadataRefused: unsigned, rolled back, mixed, malformed, or of the wrong length or digest.
         BelowFloor: root or release is older than this host has accepted.
         NoSuchChannel: the repository has no release of a channel.
-        DocumentError: a release is malformed.
+        NotAssigned, AssignmentExpired, AssignmentRefused: the host follows assignments and has no good one.
+        DocumentError: a release or assignment is malformed.
         UpdaterError: the source failed, see ``Source.open``.
         ContentError: the directory cannot be read or written.
     """
@@ -106,29 +142,37 @@ def refresh(
     durable.make_directory(directory, 0o700)
     reference = max(now, floor.time)
     try:
-        root, found = _run(directory, anchor, source, channels, reference)
+        found = _run(directory, anchor, source, channels, reference, floor, host)
         stale = False
     except MetadataExpired:
         if not source.offline:
             raise
-        root, found = _run(directory, anchor, source, channels, floor.time)
+        found = _run(directory, anchor, source, channels, floor.time, floor, host)
         stale = True
-    require_root(floor, root)
-    for release, published in found:
+    _require_acceptable(found, floor, now, stale=stale)
+    newest = max((published for _, published in found.releases.values()), default=0)
+    return Offer(
+        releases={channel: release for channel, (release, _) in found.releases.items()},
+        published={channel: published for channel, (_, published) in found.releases.items()},
+        root=found.root,
+        # Of stale metadata only the time of publication is certain: the clock was not confirmed by anybody.
+        time=max(floor.time, newest) if stale else reference,
+        stale=stale,
+        assignment=found.assignment,
+        newest=found.newest,
+    )
+
+
+def _require_acceptable(found: _Found, floor: Floor, now: int, *, stale: bool) -> None:
+    require_root(floor, found.root)
+    if found.assignment is not None:
+        require_current(found.assignment, max(now, floor.time))
+    for release, published in found.releases.values():
         parsed = Release.parse(release)
         require_release(floor, parsed)
         require_published(published, now)
         if stale and now > published + parsed.import_days * DAY:
             raise _too_late(parsed, published)
-    newest = max((published for _, published in found), default=0)
-    return Offer(
-        releases={channel: release for channel, (release, _) in zip(channels, found, strict=True)},
-        published={channel: published for channel, (_, published) in zip(channels, found, strict=True)},
-        root=root,
-        # Of stale metadata only the time of publication is certain: the clock was not confirmed by anybody.
-        time=max(floor.time, newest) if stale else reference,
-        stale=stale,
-    )
 
 
 class GivenTimeUpdater(Updater):
@@ -167,6 +211,28 @@ class GivenTimeUpdater(Updater):
         """Whether a role's metadata is trusted by now."""
         return role in self._trusted_set
 
+    def numbers(self, channel: str) -> tuple[int, ...]:
+        """Numbers of the releases that the role of a channel lists, once it was asked for one."""
+        role = self._listing(releases_role(channel))
+        paths = role.targets if role is not None else ()
+        return tuple(number for path in paths if (number := release_number(path, channel)) is not None)
+
+    def find_assignment(self, host: str) -> TargetFile | None:
+        """What is listed for a host; nothing also where no host of its bin was ever assigned."""
+        path = assignment_target(host)
+        try:
+            return self.get_targetinfo(path)
+        except RepositoryError:
+            role = self._listing(ASSIGNMENTS)
+            bins = role.delegations.succinct_roles if role is not None and role.delegations is not None else None
+            if bins is None or f"{bins.get_role_for_target(path)}.json" in self._trusted_set.snapshot.meta:
+                raise
+            return None
+
+    def _listing(self, role: str) -> Targets | None:
+        signed = self._trusted_set[role] if self.has(role) else None
+        return signed if isinstance(signed, Targets) else None
+
     def expired(self) -> MetadataExpired:
         """Which role it was, after ``ExpiredMetadataError``."""
         time = self._trusted_set.reference_time
@@ -192,31 +258,56 @@ class GivenTimeUpdater(Updater):
 
 
 def _run(
-    directory: Path, anchor: TrustAnchor, source: Source, channels: Sequence[str], reference: int
-) -> tuple[int, list[tuple[bytes, int]]]:
-    """One pass; returns the root's version, and release and time of publication for each channel."""
+    directory: Path,
+    anchor: TrustAnchor,
+    source: Source,
+    channels: Sequence[str],
+    reference: int,
+    floor: Floor,
+    host: str,
+) -> _Found:
+    """One pass."""
+    releases: dict[str, tuple[bytes, int]] = {}
+    newest: dict[str, int] = {}
     with storage("the update was not looked up", directory):
         updater = GivenTimeUpdater(directory, anchor.root, source, reference)
         with _mapped(updater):
             updater.refresh()
-            return updater.root_version, [_newest(updater, source, channel) for channel in channels]
+            assignment = require_assignment(updater.find_assignment(host), host) if host else None
+            for channel in channels:
+                target = _target(updater, channel, None)
+                if assignment is not None:
+                    listed = updater.numbers(channel)
+                    newest[channel] = max(listed, default=0)
+                    number = choose(assignment, channel, listed, dict(floor.releases).get(channel, 0))
+                    if number is None:
+                        continue
+                    target = _target(updater, channel, number)
+                releases[channel] = _fetch(source, target, channel)
+            return _Found(root=updater.root_version, releases=releases, assignment=assignment, newest=newest)
 
 
-def _newest(updater: GivenTimeUpdater, source: Source, channel: str) -> tuple[bytes, int]:
-    target = updater.get_targetinfo(release_target(channel, None))
+def _target(updater: GivenTimeUpdater, channel: str, number: int | None) -> TargetFile:
+    target = updater.get_targetinfo(release_target(channel, number))
     if target is None:
         raise NoSuchChannel(
             "the update was not looked up",
             cause=f"the repository has no release of the channel {channel}",
             remedy="check the channels in the configuration",
         )
+    return target
+
+
+def _fetch(source: Source, target: TargetFile, channel: str) -> tuple[bytes, int]:
+    """Release and time of publication."""
     sha256 = target.hashes.get("sha256")
     if sha256 is None or target.length > LIMITS.release:
         raise _refused(f"{target.path} is listed without SHA-256 digest, or as too long")
     data = read(source, target_name(target.path, sha256), target.length)
     target.verify_length_and_hashes(data)
-    if Release.parse(data).channel != channel:
-        raise _refused(f"{target.path} holds a release of another channel")
+    release = Release.parse(data)
+    if release.channel != channel or release_number(target.path, channel) not in (None, release.number):
+        raise _refused(f"{target.path} holds a release of another channel or number")
     return data, _published(target)
 
 

@@ -12,7 +12,7 @@ healthy; who does calls ``confirm`` or ``roll_back``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from content import durable
@@ -20,7 +20,9 @@ from content.errors import Missing
 from content.fsverity import digest_bytes
 from content.store import ContentStore
 from documents.host_state import Generation, UpdateJournal
+from documents.release import Artifact
 from keys.anchor import TrustAnchor
+from updater.client.assignment import restrict
 from updater.client.download import Progress, fetch_artifacts
 from updater.client.floor import load_floor, raised, save_floor
 from updater.client.generations import Generations
@@ -72,13 +74,15 @@ class Update:
         anchor: where trust starts.
         store: where artifacts go.
         agent: version of this vmgate, ``major.minor.patch``.
+        host: name of this host in its fleet, whose assignment it follows; empty for one that follows none.
     """
 
-    def __init__(self, places: Places, anchor: TrustAnchor, store: ContentStore, agent: str) -> None:
+    def __init__(self, places: Places, anchor: TrustAnchor, store: ContentStore, agent: str, host: str = "") -> None:
         self._places = places
         self._anchor = anchor
         self._store = store
         self._agent = agent
+        self._host = host
         self._generations = Generations(places.generations)
         self._next: Generation | None = None
 
@@ -147,23 +151,28 @@ class Update:
             ContentError: state could not be read or written.
         """
         floor = load_floor(self._places.floor, self._anchor)
-        offer = refresh(self._places.tuf, self._anchor, source, channels, now=now, floor=floor)
+        offer = refresh(self._places.tuf, self._anchor, source, channels, now=now, floor=floor, host=self._host)
         # Read again: the look-up took its time, and a floor that rose meanwhile must not sink.
         floor = load_floor(self._places.floor, self._anchor)
         higher = raised(floor, time=offer.time, root=offer.root)
         if higher != floor:
             save_floor(self._places.floor, higher)
         active = self.active()
+        offered = offer.releases
+        held_back: tuple[str, ...] = ()
+        if offer.assignment is not None:
+            offered, held_back = restrict(offer.assignment, channels, offered, offer.newest, active)
         later: tuple[Waiting, ...] = ()
         if place is not None and active is not None:
-            later = waiting(offer.releases, offer.published, active.releases, place, offer.time)
+            later = waiting(offered, offer.published, active.releases, place, offer.time)
         resolution = resolve(
-            offer.releases,
+            offered,
             active,
             refused=self.journal.refused,
             agent=self._agent,
             waiting={release.channel for release in later} if wait else (),
         )
+        resolution = replace(resolution, held_back=(*held_back, *resolution.held_back))
         return Candidate(resolution=resolution, stale=offer.stale, waiting=later)
 
     def fetch(self, candidate: Candidate, source: Source, progress: Progress | None = None) -> None:
@@ -189,7 +198,7 @@ class Update:
         following = advance(journal, "fetch", generation=number)
         generation = Generation(number=number, releases=candidate.resolution.releases, stale=candidate.stale)
         artifacts = [artifact for release in generation.parsed() for artifact in release.artifacts]
-        fetch_artifacts(source, self._store, artifacts, progress)
+        fetch_artifacts(source, self._store, artifacts, progress, self._held())
         self._next = generation
         self._write(following)
 
@@ -328,6 +337,11 @@ class Update:
             if self.journal.state in ON_ITS_WAY:
                 self.abandon()
         return self.active()
+
+    def _held(self) -> list[Artifact]:
+        """What the generations on the disk are made of, the newest first."""
+        generations = [self._generations.load(number) for number in reversed(self._generations.numbers())]
+        return [artifact for generation in generations for r in generation.parsed() for artifact in r.artifacts]
 
     def _coming(self) -> Generation:
         if self._next is None:

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from securesystemslib.signer import CryptoSigner
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from content import durable
 from content.errors import Missing
 from keys.roles import role
+from updater.assignment import ROLE as ASSIGNMENTS
 from updater.errors import RepositoryDamaged
-from updater.formats import LIMITS, METADATA, metadata_name
+from updater.formats import LIMITS, METADATA, metadata_name, target_name
 
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 
@@ -52,6 +53,8 @@ class Chain:
     targets: Held[Targets]
     releases: Mapping[str, Held[Targets]]
     """By the name of the role, such as ``releases-platform``."""
+    assignments: Held[Targets] | None = None
+    """The role that delegates to the bins of a fleet; the bins are read one by one, see ``assignments``."""
 
     @property
     def root(self) -> Held[Root]:
@@ -60,7 +63,7 @@ class Chain:
 
 
 def load_chain(repository: Path) -> Chain:
-    """Read and verify all metadata.
+    """Read and verify all metadata but the bins of the assignments.
 
     Raises:
         RepositoryDamaged: missing, malformed, unsigned, or not belonging together.
@@ -71,18 +74,43 @@ def load_chain(repository: Path) -> Chain:
         root = roots[-1].signed
         timestamp = _load(repository, Timestamp, "timestamp", None, LIMITS.timestamp, None)
         root.verify_delegate("timestamp", timestamp.metadata.signed_bytes, timestamp.metadata.signatures)
-        snapshot = _load_listed(repository, Snapshot, "snapshot", timestamp.signed.snapshot_meta, root)
+        snapshot = load_listed(repository, Snapshot, "snapshot", timestamp.signed.snapshot_meta, root)
         listed = snapshot.signed.meta
-        targets = _load_listed(repository, Targets, "targets", listed["targets.json"], root)
+        targets = load_listed(repository, Targets, "targets", listed["targets.json"], root)
         releases = {}
         delegations = targets.signed.delegations
         for name in (delegations.roles or {}) if delegations else {}:
-            releases[name] = _load_listed(repository, Targets, name, listed[f"{name}.json"], targets.signed)
+            releases[name] = load_listed(repository, Targets, name, listed[f"{name}.json"], targets.signed)
     except Missing as error:
         raise damaged(error.cause) from error
     except (RepositoryError, ValueError, KeyError) as error:
         raise damaged(f"{type(error).__name__}: {error}") from error
-    return Chain(roots=roots, timestamp=timestamp, snapshot=snapshot, targets=targets, releases=releases)
+    assignments = releases.pop(ASSIGNMENTS, None)
+    return Chain(
+        roots=roots,
+        timestamp=timestamp,
+        snapshot=snapshot,
+        targets=targets,
+        releases=releases,
+        assignments=assignments,
+    )
+
+
+def load_listed(repository: Path, kind: type[S], name: str, listed: MetaFile, delegator: Root | Targets) -> Held[S]:
+    """Read and verify metadata as another role lists it.
+
+    Raises:
+        RepositoryDamaged: it says that it is another version or role.
+        RepositoryError: unsigned, malformed, or of another length or digest.
+        ValueError: malformed.
+        ContentError: missing, or it cannot be read.
+    """
+    limit = LIMITS.snapshot if name == "snapshot" else LIMITS.targets
+    held = _load(repository, kind, name, listed.version, limit, listed)
+    delegator.verify_delegate(name, held.metadata.signed_bytes, held.metadata.signatures)
+    if held.signed.version != listed.version:
+        raise damaged(f"{held.name} says that it is version {held.signed.version}")
+    return held
 
 
 def sign(metadata: Metadata[S], signers: Sequence[CryptoSigner]) -> bytes:
@@ -106,6 +134,22 @@ def write(repository: Path, name: str, data: bytes) -> None:
 def meta_of(signed: Targets | Snapshot, data: bytes) -> MetaFile:
     """How the next role up lists metadata: version, length and digest."""
     return MetaFile.from_data(signed.version, data, ["sha256"])
+
+
+def read_target(repository: Path, target: TargetFile) -> bytes:
+    """The bytes of a target, verified.
+
+    Raises:
+        RepositoryDamaged: missing or another file.
+        ContentError: it cannot be read.
+    """
+    name = target_name(target.path, target.hashes["sha256"])
+    try:
+        data = durable.read_file(repository / name, LIMITS.release)
+        target.verify_length_and_hashes(data)
+    except (LengthOrHashMismatchError, Missing) as error:
+        raise damaged(f"{name}: {error}") from error
+    return data
 
 
 def require_signers(chain_role: str, keyids: Sequence[str], signers: Sequence[CryptoSigner]) -> None:
@@ -143,15 +187,6 @@ def _load_roots(repository: Path) -> tuple[Held[Root], ...]:
     if not roots:
         raise damaged(f"{repository / METADATA} has no first root")
     return tuple(roots)
-
-
-def _load_listed(repository: Path, kind: type[S], name: str, listed: MetaFile, delegator: Root | Targets) -> Held[S]:
-    limit = LIMITS.snapshot if name == "snapshot" else LIMITS.targets
-    held = _load(repository, kind, name, listed.version, limit, listed)
-    delegator.verify_delegate(name, held.metadata.signed_bytes, held.metadata.signatures)
-    if held.signed.version != listed.version:
-        raise damaged(f"{held.name} says that it is version {held.signed.version}")
-    return held
 
 
 def _load(

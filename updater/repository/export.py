@@ -9,18 +9,26 @@ from pathlib import Path
 from content import durable
 from content.errors import storage
 from content.fsverity import verify_file
+from documents.assignment import Assignment
 from documents.bundle import BundleEntry, BundleIndex
 from documents.release import Release
+from updater.assignment import assignment_target, choose, listed_assignment
 from updater.bundle import encode_head
 from updater.errors import NoSuchChannel
-from updater.formats import blob_name, release_target, target_name
-from updater.repository.chain import FILE_MODE, Chain, load_chain
+from updater.formats import blob_name, release_number, release_target, target_name
+from updater.repository.assignments import bin_of
+from updater.repository.chain import FILE_MODE, Chain, load_chain, read_target
 from updater.repository.refresh import locked
 from updater.repository.release import channel_role
-from updater.repository.verify import read_target
 
 
-def export_bundle(repository: Path, channels: Sequence[str], path: Path, have: Collection[str] = ()) -> BundleIndex:
+def export_bundle(
+    repository: Path,
+    channels: Sequence[str],
+    path: Path,
+    have: Collection[str] = (),
+    hosts: Collection[str] = (),
+) -> BundleIndex:
     """Write a bundle of the newest releases of some channels.
 
     Args:
@@ -28,21 +36,24 @@ def export_bundle(repository: Path, channels: Sequence[str], path: Path, have: C
         channels: whose newest releases it will carry.
         path: the bundle; a file that is there is replaced as a whole.
         have: fs-verity digests that every receiver has already; left out.
+        hosts: receivers that follow assignments: their assignments, and the newest releases that these allow, too.
 
     Returns:
         What is in it.
 
     Raises:
         NoSuchChannel: the repository does not have a channel, or no release of it.
+        NoAssignments, NoSuchHost: it has no assignment for a host.
         RepositoryDamaged: the repository is not consistent.
         ContentError: busy, damaged, or it could not be read or written.
     """
     with locked(repository, wait=True):
         chain = load_chain(repository)
         names = _metadata_names(chain, channels)
+        assignments = [_assignment(repository, chain, host, names) for host in hosts]
         artifacts: dict[str, int] = {}
         for channel in channels:
-            for name, release in _release_targets(repository, chain, channel):
+            for name, release in _release_targets(repository, chain, channel, assignments):
                 names.add(name)
                 artifacts |= {a.fsverity: a.length for a in release.artifacts if a.fsverity not in have}
         for fsverity, length in artifacts.items():
@@ -62,8 +73,17 @@ def _metadata_names(chain: Chain, channels: Sequence[str]) -> set[str]:
     return names | {root.name for root in chain.roots} | {channel_role(chain, channel).name for channel in channels}
 
 
-def _release_targets(repository: Path, chain: Chain, channel: str) -> Iterator[tuple[str, Release]]:
-    """The newest release of a channel, under both of its names."""
+def _assignment(repository: Path, chain: Chain, host: str, names: set[str]) -> Assignment:
+    """The assignment of a host; adds to ``names`` the metadata that leads to it."""
+    held = bin_of(repository, chain, host)
+    names |= {held.name} | ({chain.assignments.name} if chain.assignments is not None else set())
+    return listed_assignment(held.signed.targets[assignment_target(host)])
+
+
+def _release_targets(
+    repository: Path, chain: Chain, channel: str, assignments: Collection[Assignment]
+) -> Iterator[tuple[str, Release]]:
+    """The newest release of a channel under both of its names, and what assignments choose instead."""
     targets = channel_role(chain, channel).signed.targets
     current = targets.get(release_target(channel, None))
     if current is None:
@@ -71,10 +91,12 @@ def _release_targets(repository: Path, chain: Chain, channel: str) -> Iterator[t
             "the bundle was not written", cause=f"{channel} has no release yet", remedy="publish one first"
         )
     release = Release.parse(read_target(repository, current))
-    for path in (current.path, release_target(channel, release.number)):
-        target = targets[path]
-        read_target(repository, target)
-        yield target_name(path, target.hashes["sha256"]), release
+    listed = [number for path in targets if (number := release_number(path, channel)) is not None]
+    chosen = {choose(assignment, channel, listed) for assignment in assignments} | {release.number}
+    yield target_name(current.path, current.hashes["sha256"]), release
+    for number in chosen - {None}:
+        target = targets[release_target(channel, number)]
+        yield target_name(target.path, target.hashes["sha256"]), Release.parse(read_target(repository, target))
 
 
 def _lay_out(repository: Path, names: Sequence[str]) -> BundleIndex:

@@ -16,6 +16,7 @@ class Periods:
     root: int = 365 * DAY
     targets: int = 365 * DAY
     releases: int = 365 * DAY
+    assignments: int = 365 * DAY
     snapshot: int = 30 * DAY
     timestamp: int = 7 * DAY
 

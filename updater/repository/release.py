@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish a release: its artifacts first, then its document, its metadata, and the timestamp last.
 
-Hosts see nothing of it before the timestamp; a cut before that leaves the old state published. Nothing is ever removed.
+Hosts see nothing of it before the timestamp; a cut before that leaves the old state published. The channel's role
+lists its newest releases only, so that what a host reads does not grow with the years; no file is ever removed.
 """
 
 from __future__ import annotations
@@ -12,18 +13,27 @@ from pathlib import Path
 
 from tuf.api.metadata import TargetFile, Targets
 
-from content.fsverity import digest_file
+from content.fsverity import Measured, digest_file
 from content.store import ContentStore
 from documents.release import Release
 from keys.roles import releases_role
 from keys.signers import open_role, require_signing
 from updater.errors import NoSuchChannel, ReleaseRefused
 from updater.formats import BLOBS, metadata_name, release_target, target_name
-from updater.repository.chain import Chain, Held, load_chain, meta_of, require_signers, sign, write
+from updater.repository.chain import Chain, Held, load_chain, meta_of, read_target, require_signers, sign, write
+from updater.repository.packing import has_pack, make_deltas
 from updater.repository.periods import PERIODS, Periods, expiry
 from updater.repository.refresh import Refresher, locked
 
 _NUMBER = re.compile(r"releases/[^/]+/([0-9]+)\.json")
+
+LISTED = 16
+"""So many of a channel's newest releases stay listed. Hosts may be held at one of them, and the next is made to follow
+them: more than any publication looks back at."""
+
+
+DELTAS = 5
+"""From so many of the newest earlier releases there is a delta; other hosts find themselves what they have."""
 
 
 def publish(
@@ -35,6 +45,7 @@ def publish(
     *,
     now: int,
     periods: Periods = PERIODS,
+    listed: int = LISTED,
 ) -> None:
     """Publish a release as its channel's newest.
 
@@ -46,6 +57,7 @@ def publish(
         blobs: files with the artifacts that the repository does not have yet, in any order.
         now: seconds since 1970 UTC; signed as the time of publication.
         periods: how long what is signed now is valid.
+        listed: so many of the channel's newest releases stay listed, at least one.
 
     Raises:
         DocumentError: the release is malformed.
@@ -68,11 +80,13 @@ def publish(
         refresher = Refresher(keys, passphrase, chain)
 
         _add_blobs(ContentStore(repository / BLOBS), release, blobs)
+        _add_packs(repository, held.signed, release)
         for number in (release.number, None):
             target = TargetFile.from_data(release_target(release.channel, number), release_bytes, ["sha256"])
             target.unrecognized_fields["custom"] = {"published": now}
             write(repository, target_name(target.path, target.hashes["sha256"]), release_bytes)
             held.signed.targets[target.path] = target
+        _prune(held.signed, listed)
         held.signed.version += 1
         held.signed.expires = expiry(now, periods.releases)
         data = sign(held.metadata, signers)
@@ -98,7 +112,18 @@ def channel_role(chain: Chain, channel: str) -> Held[Targets]:
 
 def last_number(targets: Targets) -> int:
     """The highest number that a channel has released; 0 for none."""
-    return max((int(match[1]) for path in targets.targets if (match := _NUMBER.fullmatch(path))), default=0)
+    return max(_numbers(targets), default=0)
+
+
+def _numbers(targets: Targets) -> dict[int, str]:
+    """The paths of the releases that are listed, by their numbers."""
+    return {int(match[1]): path for path in targets.targets if (match := _NUMBER.fullmatch(path))}
+
+
+def _prune(targets: Targets, listed: int) -> None:
+    numbers = _numbers(targets)
+    for number in sorted(numbers, reverse=True)[max(listed, 1) :]:
+        del targets.targets[numbers[number]]
 
 
 def _require_newer(targets: Targets, release: Release) -> None:
@@ -124,6 +149,17 @@ def _add_blobs(store: ContentStore, release: Release, blobs: Iterable[Path]) -> 
         if not store.contains(artifact.fsverity, artifact.length):
             raise _not_published(f"nobody gave the bytes of {artifact.name}")
         store.verify(artifact.fsverity, artifact.length)
+
+
+def _add_packs(repository: Path, targets: Targets, release: Release) -> None:
+    """Make packs of the large artifacts, with deltas from those of the same name in the releases before."""
+    paths = [path for _, path in sorted(_numbers(targets).items(), reverse=True)[:DELTAS]]
+    earlier = [Release.parse(read_target(repository, targets.targets[path])) for path in paths]
+    for artifact in release.artifacts:
+        measured = Measured(fsverity=artifact.fsverity, length=artifact.length)
+        if has_pack(measured):
+            bases = [base for old in earlier if (base := old.artifact(artifact.name)) is not None]
+            make_deltas(repository, measured, [Measured(fsverity=b.fsverity, length=b.length) for b in bases])
 
 
 def _not_published(why: str) -> ReleaseRefused:

@@ -20,7 +20,8 @@ from updater.errors import CannotServe
 SERVED = re.compile(
     r"(metadata/(?!\.)[A-Za-z0-9._-]{1,120}\.json"
     r"|targets/releases/[a-z0-9][a-z0-9._-]{0,62}/[0-9a-f]{64}\.[a-z0-9]{1,10}\.json"
-    r"|blobs/[0-9a-f]{2}/[0-9a-f]{64})"
+    r"|blobs/[0-9a-f]{2}/[0-9a-f]{64}"
+    r"|packs/[0-9a-f]{2}/[0-9a-f]{64}/(head|spans|frames|from-[0-9a-f]{64}))"
 )
 RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{1,15})?")
 CHUNK = 256 * 1024
@@ -73,6 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "vmgate"
     sys_version = ""
     timeout: ClassVar[float] = IDLE
+    # The body is sent after the headers, and must not wait until the client has acknowledged them (40 ms).
+    disable_nagle_algorithm: ClassVar[bool] = True
 
     def do_GET(self) -> None:
         """Answer with a file."""

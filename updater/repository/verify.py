@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tuf.api.exceptions import LengthOrHashMismatchError
-from tuf.api.metadata import TargetFile
-
-from content import durable
-from content.errors import Missing, NotInStore
+from content.errors import NotInStore
+from content.fsverity import Measured
 from content.store import ContentStore
 from documents.release import Release
+from updater.assignment import ROLE as ASSIGNMENTS
 from updater.errors import MetadataExpired
-from updater.formats import BLOBS, LIMITS, target_name
-from updater.repository.chain import Chain, damaged, load_chain
+from updater.formats import BLOBS
+from updater.repository.assignments import all_assignments
+from updater.repository.chain import Chain, damaged, load_chain, read_target
 from updater.repository.release import last_number
+from updater.repository.unpacking import verify_pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ class Inventory:
         releases: how many releases.
         blobs: how many artifacts, each counted once.
         length: bytes of the artifacts.
+        assignments: how many hosts have one.
     """
 
     root: int
@@ -37,6 +38,7 @@ class Inventory:
     releases: int
     blobs: int
     length: int
+    assignments: int = 0
 
 
 def verify_repository(repository: Path, *, now: int) -> Inventory:
@@ -48,8 +50,10 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
 
     Raises:
         RepositoryDamaged: something is missing, or metadata or a release is damaged or does not belong there.
+        AssignmentRefused: an assignment is not what its listing says.
         MetadataExpired: a role's metadata is out of date.
         DigestMismatch: an artifact is damaged.
+        PackMalformed: a pack or a delta does not give its artifact.
         ContentError: it cannot be read.
     """
     chain = load_chain(repository)
@@ -65,34 +69,21 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
             store.verify(fsverity, length)
         except NotInStore as error:
             raise damaged(error.cause) from error
+        verify_pack(repository, Measured(fsverity=fsverity, length=length))
     return Inventory(
         root=chain.root.signed.version,
         channels=tuple((name, last_number(held.signed)) for name, held in chain.releases.items()),
         releases=len(releases),
         blobs=len(artifacts),
         length=sum(length for _, length in artifacts),
+        assignments=sum(1 for _ in all_assignments(repository, chain, now)),
     )
-
-
-def read_target(repository: Path, target: TargetFile) -> bytes:
-    """The bytes of a target, verified.
-
-    Raises:
-        RepositoryDamaged: missing or another file.
-        ContentError: it cannot be read.
-    """
-    name = target_name(target.path, target.hashes["sha256"])
-    try:
-        data = durable.read_file(repository / name, LIMITS.release)
-        target.verify_length_and_hashes(data)
-    except (LengthOrHashMismatchError, Missing) as error:
-        raise damaged(f"{name}: {error}") from error
-    return data
 
 
 def _verify_fresh(chain: Chain, now: datetime) -> None:
     named = [("root", chain.root.signed), ("timestamp", chain.timestamp.signed), ("snapshot", chain.snapshot.signed)]
     roles = [("targets", chain.targets), *chain.releases.items()]
+    roles += [(ASSIGNMENTS, chain.assignments)] if chain.assignments else []
     for name, signed in [*named, *((name, held.signed) for name, held in roles)]:
         if signed.is_expired(now):
             raise MetadataExpired(name, signed.expires.date().isoformat())

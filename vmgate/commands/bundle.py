@@ -23,11 +23,14 @@ def command() -> None:
 @click.argument("bundle", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--channel", "channels", multiple=True, default=("platform", "workload"), show_default=True)
 @click.option("--have", multiple=True, help="Leave out an artifact that the host has (fs-verity digest).")
-def create(repository: Path, bundle: Path, channels: tuple[str, ...], have: tuple[str, ...]) -> None:
+@click.option("--host", "hosts", multiple=True, help="Take along what is assigned to a host of a fleet.")
+def create(
+    repository: Path, bundle: Path, channels: tuple[str, ...], have: tuple[str, ...], hosts: tuple[str, ...]
+) -> None:
     """Put the newest releases of a repository, and what they are made of, into one file."""
     from updater.repository.export import export_bundle
 
-    index = export_bundle(repository.absolute(), channels, bundle.absolute(), have)
+    index = export_bundle(repository.absolute(), channels, bundle.absolute(), have, hosts)
     say(f"{bundle}: {len(index.entries)} files, {index.size} bytes")
 
 

@@ -3,47 +3,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from vmgate.errors import UsageError
+from vmgate.commands import repo_assign, repo_gc, repo_vmm
+from vmgate.commands.key_options import FILE, FOLDER, keys_options
 from vmgate.output import note, output_option, say, show, table
-
-F = TypeVar("F", bound=Callable[..., Any])
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-MAX_PASSPHRASE = 1_000
-
-
-def keys_options(function: F) -> F:
-    """Give a command the options that open the keys."""
-    function = click.option("--keys", type=FOLDER, required=True, help="Folder of the encrypted key files.")(function)
-    return click.option(
-        "--passphrase-file", type=FILE, envvar="VMGATE_PASSPHRASE_FILE", help="Holds the passphrase; else it is asked."
-    )(function)
-
-
-def _passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
-    if file is None:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "the keys were not opened",
-                cause="there is no terminal to ask for the passphrase",
-                remedy="give --passphrase-file",
-            )
-        typed: str = click.prompt("Passphrase of the keys", hide_input=True, confirmation_prompt=confirm, err=True)
-        return typed.encode()
-    from content.durable import read_file
-
-    passphrase = read_file(file, MAX_PASSPHRASE).rstrip(b"\n")
-    if not passphrase:
-        raise UsageError("the keys were not opened", cause=f"{file} is empty", remedy="write the passphrase into it")
-    return passphrase
 
 
 def _now() -> int:
@@ -55,16 +23,21 @@ def command() -> None:
     """The publisher: keys, releases, repository."""
 
 
+command.add_command(repo_vmm.command)
+command.add_command(repo_assign.command)
+command.add_command(repo_gc.command)
+
+
 @command.command("init")
 @click.argument("repository", type=FOLDER)
-@keys_options
+@keys_options(confirm=True)
 @click.option("--channel", "channels", multiple=True, default=("platform", "workload"), show_default=True)
 @click.option("--anchor", type=click.Path(path_type=Path, dir_okay=False), help="Write the trust anchor of hosts here.")
 @output_option
 def init(
     repository: Path,
     keys: Path,
-    passphrase_file: Path | None,
+    secret: bytes,
     channels: tuple[str, ...],
     anchor: Path | None,
     output: str,
@@ -75,9 +48,7 @@ def init(
     from keys.roles import role
     from updater.repository.create import create
 
-    root = create(
-        repository.absolute(), keys.absolute(), _passphrase(passphrase_file, confirm=True), channels, now=_now()
-    )
+    root = create(repository.absolute(), keys.absolute(), secret, channels, now=_now())
     if anchor is not None:
         write_file(anchor.absolute(), root, 0o644)
     names = ["root", "targets", *[f"releases-{channel}" for channel in channels], "snapshot", "timestamp", "tpm-policy"]
@@ -95,16 +66,16 @@ def init(
 
 
 @command.command("key")
-@keys_options
+@keys_options()
 @click.option("--name", default="vmgate image signing key", help="Common name in the certificate.")
 @output_option
-def key(keys: Path, passphrase_file: Path | None, name: str, output: str) -> None:
+def key(keys: Path, secret: bytes, name: str, output: str) -> None:
     """Make the key that signs what a VM's firmware starts, and its certificate."""
     from datetime import UTC, datetime
 
     from publisher.signing import create_image_key
 
-    made = create_image_key(keys.absolute(), _passphrase(passphrase_file), name, datetime.fromtimestamp(_now(), UTC))
+    made = create_image_key(keys.absolute(), secret, name, datetime.fromtimestamp(_now(), UTC))
     show(
         output,
         {"key": str(made.key), "certificate": str(made.certificate)},
@@ -115,12 +86,12 @@ def key(keys: Path, passphrase_file: Path | None, name: str, output: str) -> Non
 @command.command("sign-image")
 @click.argument("efi", type=FILE)
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@keys_options
-def sign_image(efi: Path, out: Path, keys: Path, passphrase_file: Path | None) -> None:
+@keys_options()
+def sign_image(efi: Path, out: Path, keys: Path, secret: bytes) -> None:
     """Sign an EFI program with the image signing key."""
     from publisher.signing import ImageKey, sign_image
 
-    sign_image(efi, ImageKey.within(keys.absolute()), _passphrase(passphrase_file), out.absolute())
+    sign_image(efi, ImageKey.within(keys.absolute()), secret, out.absolute())
     say(f"{out} signed")
 
 
@@ -142,13 +113,13 @@ def firmware(template: Path, out: Path, certificate: Path, owner: Any, tool: Pat
 @command.command("release")
 @click.argument("repository", type=FOLDER)
 @click.argument("recipe", type=FILE)
-@keys_options
+@keys_options()
 @output_option
-def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | None, output: str) -> None:
+def release(repository: Path, recipe: Path, keys: Path, secret: bytes, output: str) -> None:
     """Measure a recipe's artifacts, predict and sign what they measure to, and publish the release."""
     from publisher.desk import release as publish
 
-    made = publish(repository.absolute(), keys.absolute(), _passphrase(passphrase_file), recipe.absolute(), now=_now())
+    made = publish(repository.absolute(), keys.absolute(), secret, recipe.absolute(), now=_now())
 
     def draw() -> None:
         say(f"{made.channel} {made.number} published, security epoch {made.epoch}")
@@ -165,12 +136,12 @@ def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | 
 
 @command.command("refresh")
 @click.argument("repository", type=FOLDER)
-@keys_options
-def refresh(repository: Path, keys: Path, passphrase_file: Path | None) -> None:
+@keys_options()
+def refresh(repository: Path, keys: Path, secret: bytes) -> None:
     """Sign snapshot and timestamp anew, before they expire."""
     from updater.repository.refresh import refresh
 
-    refresh(repository.absolute(), keys.absolute(), _passphrase(passphrase_file), now=_now())
+    refresh(repository.absolute(), keys.absolute(), secret, now=_now())
     say("snapshot and timestamp signed")
 
 

@@ -12,6 +12,7 @@ import click
 from vmgate.commands.host import ask, root_option
 from vmgate.errors import UsageError
 from vmgate.output import output_option, printable, say, show, table
+from vmgate.progress import progress_option, shown
 
 
 @click.group("update")
@@ -83,19 +84,21 @@ def _due(item: dict[str, Any]) -> str:
 
 @command.command("apply")
 @click.option("--unattended", is_flag=True, help="For the timer: update only if it is time, and say if it is not.")
+@progress_option
 @root_option
 @output_option
-def apply(unattended: bool, root: Path, output: str) -> None:
+def apply(unattended: bool, progress: bool | None, root: Path, output: str) -> None:
     """Fetch, verify, stage and activate the newest releases from the repository.
 
     By hand it waits for nothing. Unattended it keeps to waves, windows, a pause and metered connections, runs the hooks
     and restarts the VMs that are to be.
     """
-    if not unattended:
-        _report(ask(root, "update/apply"), output)
-        return
-    result: dict[str, Any] = ask(root, "update/unattended")
-    show(output, result, lambda: _draw_unattended(result))
+    with shown(root, progress):
+        result = ask(root, "update/unattended" if unattended else "update/apply")
+    if unattended:
+        show(output, result, lambda: _draw_unattended(result))
+    else:
+        _report(result, output)
 
 
 @command.command("pause")
@@ -124,11 +127,14 @@ def resume(root: Path, output: str) -> None:
 
 @command.command("import")
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@progress_option
 @root_option
 @output_option
-def import_(bundle: Path, root: Path, output: str) -> None:
+def import_(bundle: Path, progress: bool | None, root: Path, output: str) -> None:
     """Do the same from an offline bundle; the same checks apply."""
-    _report(ask(root, "update/import", bundle=str(bundle.absolute())), output)
+    with shown(root, progress):
+        result = ask(root, "update/import", bundle=str(bundle.absolute()))
+    _report(result, output)
 
 
 @command.command("rollback")

@@ -214,7 +214,7 @@ def _endless(handler: _Handler) -> None:
 
 def test_the_page_of_a_captive_portal_is_refused(stage: Scene) -> None:
     stage.server.every = body(b"<!DOCTYPE html><title>Sign in to the network</title>", Content_Type="text/html")
-    stage.host.refuses(MetadataRefused, stage.source, stage.now)
+    stage.host.refuses(Unreachable, stage.source, stage.now, "web page")
     stage.server.every = body(b"", 302, Location="http://portal.invalid/login")
     stage.host.refuses(Unreachable, stage.source, stage.now, "redirected to another server")
     stage.server.every = body(b"", 511)

@@ -14,7 +14,8 @@ from updater.errors import MetadataRefused, NotOffered, TimedOut, Unreachable
 from updater.formats import blob_name
 from updater.repository.serve import _Handler
 
-DATA = bytes(range(256)) * 12_000
+DATA = bytes(range(256)) * 4_000
+"""Below the size from which on artifacts come from packs: these stories are about whole files."""
 SIZE = len(DATA)
 
 

@@ -18,10 +18,15 @@ GOOD = b"""\
 # Comments are for people.
 repository = "https://updates.example.org/vmgate"
 channels = ["work", "platform"]
+host = "desk-7.example.org"
 tpm = "device:/dev/tpmrm0"
 libvirt = "qemu:///system"
 hook = "/etc/libvirt/hooks/qemu"
 accelerator = "emulation"
+mirrors = ["https://near.example.org/vmgate", "http://[::1]:8080"]
+proxy = "http://proxy.example.org:3128"
+ca_file = "/etc/vmgate/site-ca.pem"
+bandwidth = 1_000_000
 """
 
 BAD = {
@@ -41,6 +46,7 @@ BAD = {
     "no days": (b"[update]\nstale_days = 0", "'update.stale_days' is not in its form"),
     "hook without end": (b"[update]\nhook_seconds = 901", "'update.hook_seconds' is not in its form"),
     "key with a line end": (b'"a\\nb" = 1', "is unknown"),
+    "name that is a path": (b'host = "../other"', "'host' is not in its form"),
     "number for a text": (b"repository = 1", "'repository' is not in its form"),
     "truth for a text": (b"tpm = true", "'tpm' is not in its form"),
     "list for a text": (b'hook = ["/a"]', "'hook' is not in its form"),
@@ -62,6 +68,34 @@ BAD = {
     "hook with a line end": (b'hook = "/etc/hook\\n"', "'hook' is not in its form"),
     "unknown accelerator": (b'accelerator = "tcg"', "'accelerator' is not in its form"),
     "empty accelerator": (b'accelerator = ""', "'accelerator' is not in its form"),
+    "address without a host": (b'repository = "http://:80/"', "'repository' is not in its form"),
+    "address with wrong brackets": (b'repository = "http://[::1/"', "'repository' is not in its form"),
+    "address with a wrong port": (b'repository = "http://host:99999/"', "'repository' is not in its form"),
+    "text for mirrors": (b'mirrors = "http://host/"', "mirrors is not a list of at most 8"),
+    "too many mirrors": (
+        b"mirrors = [" + b",".join(b'"http://h%d/"' % n for n in range(9)) + b"]",
+        "mirrors is not a list of at most 8",
+    ),
+    "number among the mirrors": (b"mirrors = [1]", "not an address"),
+    "list among the mirrors": (b'mirrors = [["http://host/"]]', "not an address"),
+    "empty mirror": (b'mirrors = [""]', "not an address"),
+    "mirror in a folder": (b'mirrors = ["file:///srv"]', "not an address"),
+    "mirror without a host": (b'mirrors = ["http:///x"]', "not an address"),
+    "mirror with a query": (b'mirrors = ["http://host/?a"]', "not an address"),
+    "repeated mirror": (b'mirrors = ["http://host/", "http://host/"]', "mirrors has an address twice"),
+    "password for the proxy": (b'proxy = "http://user:secret@proxy/"', "'proxy' is not in its form"),
+    "proxy of another kind": (b'proxy = "socks5://proxy:1080"', "'proxy' is not in its form"),
+    "proxy by TLS": (b'proxy = "https://proxy:3128"', "'proxy' is not in its form"),
+    "proxy with a path": (b'proxy = "http://proxy/x"', "'proxy' is not in its form"),
+    "proxy without a host": (b'proxy = "http://:3128"', "'proxy' is not in its form"),
+    "relative certificates": (b'ca_file = "ca.pem"', "'ca_file' is not in its form"),
+    "truth for certificates": (b"ca_file = false", "'ca_file' is not in its form"),
+    "negative bandwidth": (b"bandwidth = -1", "'bandwidth' is not in its form"),
+    "tiny bandwidth": (b"bandwidth = 9_999", "'bandwidth' is not in its form"),
+    "huge bandwidth": (b"bandwidth = 1_000_000_000_001", "'bandwidth' is not in its form"),
+    "bandwidth with a point": (b"bandwidth = 1e6", "'bandwidth' is not in its form"),
+    "truth for bandwidth": (b"bandwidth = true", "'bandwidth' is not in its form"),
+    "text for bandwidth": (b'bandwidth = "1M"', "'bandwidth' is not in its form"),
     "repeated key": (b'tpm = "a"\ntpm = "b"', "it is not TOML"),
     "not TOML": (b"{}", "it is not TOML"),
     "half a line": (b"repository =", "it is not TOML"),
@@ -92,7 +126,14 @@ def test_good_settings(tmp_path: Path) -> None:
     path = tmp_path / "vmgate.toml"
     path.write_bytes(GOOD)
     assert load(path) == Settings(
-        repository="https://updates.example.org/vmgate", channels=("platform", "work"), accelerator="emulation"
+        repository="https://updates.example.org/vmgate",
+        channels=("platform", "work"),
+        host="desk-7.example.org",
+        accelerator="emulation",
+        mirrors=("https://near.example.org/vmgate", "http://[::1]:8080"),
+        proxy="http://proxy.example.org:3128",
+        ca_file="/etc/vmgate/site-ca.pem",
+        bandwidth=1_000_000,
     )
 
 

@@ -28,6 +28,7 @@ def test_the_table_is_what_the_architecture_says() -> None:
         "root": (2, 3, P384, True),
         "targets": (2, 3, P384, True),
         "releases": (1, 1, P384, True),
+        "assignments": (1, 1, P256, False),
         "snapshot": (1, 1, P256, False),
         "timestamp": (1, 1, P256, False),
         "tpm-policy": (1, 1, P256, True),

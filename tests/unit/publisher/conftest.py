@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 @pytest.fixture
 def make_deb(tmp_path: Path) -> MakeDeb:
-    """A .deb with these files (path below the root: content), hard links and symbolic links (path: target)."""
+    """A .deb with these files (path below the root: content), hard links, symbolic links and more control fields."""
 
     def make(
         name: str,
@@ -38,11 +38,13 @@ def make_deb(tmp_path: Path) -> MakeDeb:
         version: str = "1.0-1",
         links: Mapping[str, str] | None = None,
         symlinks: Mapping[str, str] | None = None,
+        control: str = "",
     ) -> Path:
         tree = tmp_path / f"{name}-tree"
         (tree / "DEBIAN").mkdir(parents=True)
         (tree / "DEBIAN/control").write_text(
-            f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: T <t@example.org>\nDescription: t\n"
+            f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: T <t@example.org>\n"
+            f"Description: t\n{control}"
         )
         for path, content in files.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)

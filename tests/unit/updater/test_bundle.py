@@ -17,7 +17,7 @@ from updater.bundle import CHUNK, BundleReader, encode_head
 from updater.errors import BundleMalformed, NotOffered
 
 names = st.from_regex(r"(metadata|targets|blobs)/[a-z0-9]{1,8}", fullmatch=True)
-files = st.dictionaries(names, st.binary(max_size=100), min_size=1, max_size=6)
+files = st.dictionaries(names, st.binary(max_size=40), min_size=1, max_size=6)
 
 
 def _encode(contents: dict[str, bytes]) -> bytes:
@@ -43,6 +43,8 @@ def test_what_goes_in_comes_out(contents: dict[str, bytes]) -> None:
         for name, data in contents.items():
             for start in range(len(data) + 1):
                 assert b"".join(reader.stream(name, start)) == data[start:]
+                for length in range(1, len(data) + 2):
+                    assert b"".join(reader.stream(name, start, length)) == data[start : start + length]
     path.unlink()
 
 

@@ -15,6 +15,7 @@ def test_names() -> None:
     assert release_target("platform", None) == "releases/platform/current.json"
     assert release_target("platform", 7) == "releases/platform/7.json"
     assert target_name("releases/platform/7.json", "ab") == "targets/releases/platform/ab.7.json"
+    assert target_name("7.json", "ab") == "targets/ab.7.json"
     assert blob_name("ab" * 32) == "blobs/ab/" + "ab" * 32
 
 

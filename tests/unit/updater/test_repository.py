@@ -12,14 +12,16 @@ from tuf.api.metadata import Metadata, Root, Targets
 from content import locks
 from content.errors import Busy, ContentError, DigestMismatch, Missing, NotInStore
 from documents.errors import DocumentError
+from documents.release import Release
 from keys.errors import KeyExists, PassphraseWrong
 from lab.publishing import DAY, NOW, PASSPHRASE, Publisher, platform, workload
+from publisher.desk import SUPPORTED
 from updater.errors import MetadataExpired, NoSuchChannel, ReleaseRefused, RepositoryDamaged, RepositoryExists
 from updater.repository.chain import load_chain
 from updater.repository.create import create
 from updater.repository.export import export_bundle
 from updater.repository.refresh import refresh
-from updater.repository.release import publish
+from updater.repository.release import LISTED, publish
 from updater.repository.verify import Inventory, verify_repository
 
 
@@ -103,6 +105,35 @@ def test_all_releases_stay(publisher: Publisher) -> None:
     assert sorted(held.targets) == [f"releases/platform/{name}.json" for name in ("1", "2", "5", "current")]
     assert held.targets["releases/platform/5.json"].hashes == held.targets["releases/platform/current.json"].hashes
     assert held.targets["releases/platform/5.json"].custom == {"published": NOW}
+
+
+def test_the_role_lists_the_newest_and_the_rest_stays_on_the_disk(publisher: Publisher) -> None:
+    first = publisher.publish_platform(1)
+    for number in range(2, LISTED + 3):
+        publisher.publish_platform(number)
+    held = load_chain(publisher.repository).releases["releases-platform"].signed
+    newest = [f"releases/platform/{number}.json" for number in range(3, LISTED + 3)]
+    assert sorted(held.targets) == sorted([*newest, "releases/platform/current.json"])
+    assert len(list((publisher.repository / "targets/releases/platform").glob("*.[0-9]*.json"))) == LISTED + 2
+    assert sum(path.is_file() for path in (publisher.repository / "blobs").rglob("*")) == LISTED + 2
+    assert verify_repository(publisher.repository, now=NOW).channels[0] == ("releases-platform", LISTED + 2)
+    # What is no longer listed still counts: no number comes back.
+    with pytest.raises(ReleaseRefused, match=f"is at {LISTED + 2}"):
+        publisher.publish(Release.parse(first))
+    # Every publication looks back at fewer than stay.
+    assert LISTED > SUPPORTED
+
+
+def test_a_publisher_may_list_fewer(publisher: Publisher) -> None:
+    for number in (1, 2, 3):
+        artifact, path = publisher.artifact("vmm/host-files", "host-files", b"of %d" % number)
+        release = platform(number, artifact).encode()
+        publish(
+            publisher.repository, publisher.keys, PASSPHRASE, release, [path], now=NOW, listed=0 if number == 3 else 2
+        )
+        listed = sorted(load_chain(publisher.repository).releases["releases-platform"].signed.targets)
+        assert f"releases/platform/{number}.json" in listed
+        assert len(listed) == {1: 2, 2: 3, 3: 2}[number]
 
 
 def test_what_may_not_be_published_changes_nothing(publisher: Publisher, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def _nothing() -> BundleSource:
     class Nothing:
         offline = True
 
-        def open(self, name: str, start: int = 0) -> object:
+        def open(self, name: str, start: int = 0, length: int | None = None) -> object:
             raise AssertionError("asked although the state is not readable")
 
     return Nothing()  # type: ignore[return-value]
