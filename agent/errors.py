@@ -80,8 +80,53 @@ class SettingsWrong(AgentError):
     exit = Exit.USAGE
     explanation = (
         "The configuration file has an unknown key or a value that is out of its range. Nothing was changed. "
-        "Its keys are repository, mirrors, proxy, ca_file, bandwidth, channels, tpm, libvirt, hook and accelerator."
+        "Its keys are repository, mirrors, proxy, ca_file, bandwidth, channels, host, tpm, libvirt, hook, accelerator "
+        "and the table update."
     )
+
+
+class HookFailed(AgentError):
+    """A hook before an unattended update said no, failed or took too long."""
+
+    code = "AG018"
+    exit = Exit.POLICY
+    explanation = (
+        "A program in /etc/vmgate/hooks ended with another exit code than 0, could not be started, or ran longer than "
+        "update.hook_seconds and was ended. Before an update that stops it, and nothing was changed; what the program "
+        "printed is in the agent's log. `vmgate update apply` by hand runs no hooks."
+    )
+
+
+class HookUntrusted(AgentError):
+    """A hook could have been written by somebody else than root."""
+
+    code = "AG019"
+    exit = Exit.REFUSED
+    explanation = (
+        "A program in /etc/vmgate/hooks, or a folder on the way to it, does not belong to root, can be written by "
+        "others, is a link or is not executable. None of that folder's programs was run, and no unattended update "
+        "happens until it is mended."
+    )
+
+
+class UpdatesSilent(AgentError):
+    """Updates were out of reach for too long."""
+
+    code = "AG020"
+    exit = Exit.NOT_READY
+    explanation = (
+        "For more than update.stale_days this host has not been able to look its updates up with fresh metadata, or to "
+        "fetch what was new. Somebody may be keeping them from it. `vmgate update apply` tries again and says what "
+        "fails; a fresh bundle ends the alarm as well."
+    )
+
+
+class PauseRefused(AgentError):
+    """A pause of updates that is not bounded."""
+
+    code = "AG021"
+    exit = Exit.USAGE
+    explanation = "A pause of updates ends between now and 90 days from now, and has a reason."
 
 
 class AgentSaid(AgentError):

@@ -15,11 +15,16 @@ from pathlib import Path
 from agent.audit_key import AuditKey
 from agent.boot_logs import BootLogs
 from agent.components import Components
+from agent.contact import Contact
+from agent.desktop import announce
 from agent.gate import Gate
+from agent.hooks import Hooks
 from agent.launch import Launcher
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
+from agent.restarts import Restarts
+from agent.unattended import Unattended
 from agent.updates import Updates
 from agent.vm_keys import VmKeys
 from agent.vms import Vms
@@ -51,9 +56,16 @@ class Host:
         plan = Plan(paths, self.store, settings.accelerator)
         gate = Gate(self.platform, self.store, plan, outside.clock)
         turn = threading.RLock()
-        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn)
+        update = settings.update
+        self._contact = contact = Contact(
+            paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
+        )
+        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact)
         self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
+        hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
+        restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
+        self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
 
     def _earlier(self) -> tuple[Release, ...]:
         return self.updates.earlier()
@@ -70,6 +82,7 @@ class Host:
         self.outside.audit.append("agent", "started", "host", "agent", version=self.outside.version)
         self.updates.recover()
         self._try("the pending update was not finished", self.updates.finish)
+        self._try("how long updates were not looked up is not known", self._contact.silent)
         generation = self.generation()
         if generation is None:
             return

@@ -20,6 +20,7 @@ from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.plan import VmPlan
 from agent.platform import Platform
+from agent.running import Running, installed
 from agent.vm_keys import VmKeys
 from agent.vm_secrets import VmSecrets
 from content import durable
@@ -64,6 +65,8 @@ class Launcher:
         self._generation = generation
         self._turn = turn
         self._secrets = VmSecrets(outside.hypervisor, turn, self._note_drop)
+        self.running = Running(outside.paths.running)
+        """What each VM that runs was started from."""
         self.asked: Counter[str] = Counter()
         """How often libvirt asked, by VM, since the agent started."""
         self.said_no: dict[str, VmgateError] = {}
@@ -141,6 +144,7 @@ class Launcher:
             # Fresh variables at every start: what the guest wrote into them is never believed.
             template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)
             durable.write_file(vm.placement.firmware_vars, template)
+            self.running.note(installed(vm))
             self._secrets.give(vm, secret.encode())
         except VmgateError as error:
             self._audit.append("vm-start", "failed", name, actor, code=error.code, cause=error.cause)
@@ -201,6 +205,7 @@ class Launcher:
             self._secrets.drop(name)
             digest = self._running_definition(name)
             if digest is not None:
+                self.running.forget(name)
                 self._audit.append("vm-stop", "done", name, actor)
                 self._platform.note("vm-stop", name, digest)
 

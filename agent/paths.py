@@ -68,6 +68,26 @@ class HostPaths:
         return self.state / "lock"
 
     @property
+    def wave_place(self) -> Path:
+        """This host's place in the waves of releases."""
+        return self.state / "wave-place"
+
+    @property
+    def update_pause(self) -> Path:
+        """There while an administrator paused updates."""
+        return self.state / "update-pause"
+
+    @property
+    def update_contact(self) -> Path:
+        """When updates were looked up last."""
+        return self.state / "update-contact"
+
+    @property
+    def hooks(self) -> Path:
+        """Folders of programs that run around an unattended update."""
+        return self.root / "etc/vmgate/hooks"
+
+    @property
     def run(self) -> Path:
         """What does not outlive a boot."""
         return self.root / "run/vmgate"
@@ -81,6 +101,11 @@ class HostPaths:
     def measurements(self) -> Path:
         """Measurement logs, one a boot."""
         return self.run / "measurements"
+
+    @property
+    def running(self) -> Path:
+        """What each running VM was started from."""
+        return self.run / "running"
 
     def vm(self, name: str) -> Path:
         """The folder of one VM; ``name`` has been checked by its document."""

@@ -30,6 +30,7 @@ class VmPlan:
         definition: as its publisher signed it.
         artifact: the definition's artifact.
         release: the workload release that defines it.
+        platform: the platform release that it would run on.
         placement: where its parts lie on this host.
         xml: the domain that the definition renders to.
         vars_template: the signed UEFI variables that each start begins with.
@@ -38,6 +39,7 @@ class VmPlan:
     definition: VmDefinition
     artifact: Artifact
     release: Release
+    platform: Release
     placement: Placement
     xml: str
     vars_template: Artifact
@@ -106,6 +108,7 @@ class Plan:
             definition=definition,
             artifact=artifact,
             release=release,
+            platform=platform,
             placement=placement,
             xml=render(definition, placement),
             vars_template=template,

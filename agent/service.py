@@ -22,6 +22,9 @@ from measure.pcr import LAUNCH_PCR, VMM_PCR
 MIN_NONCE, MAX_NONCE = 16, 64
 """Bytes of a verifier's nonce."""
 
+MAX_TIME = 12
+"""Digits of a time in seconds."""
+
 
 class Service:
     """Answers requests for one host."""
@@ -55,6 +58,9 @@ class Service:
             "update/apply": lambda call: self._changed(call, lambda: host.updates.apply(call.actor)),
             "update/rollback": lambda call: self._changed(call, lambda: host.updates.roll_back(call.actor)),
             "update/import": self._import,
+            "update/unattended": self._unattended,
+            "update/pause": self._pause,
+            "update/resume": self._resume,
             "attest/evidence": self._evidence,
             "gate/prepare": self._prepare,
             "gate/started": partial(self._told, host.launcher.started),
@@ -86,8 +92,11 @@ class Service:
         return self._host.vms.stop(name, int(seconds))
 
     def _changed(self, call: Call, change: Callable[[], dict[str, Json]]) -> dict[str, Json]:
-        """Change the releases, then let libvirt know the VMs as they are defined now."""
         call.finish()
+        return self._change(change)
+
+    def _change(self, change: Callable[[], dict[str, Json]]) -> dict[str, Json]:
+        """Change the releases, then let libvirt know the VMs as they are defined now."""
         with self._lock:
             result = change()
             self._host.define_vms()
@@ -104,6 +113,21 @@ class Service:
         if not bundle.is_absolute():
             raise BadRequest("nothing was imported", cause="the path is not absolute", remedy="use the vmgate command")
         return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor))
+
+    def _unattended(self, call: Call) -> dict[str, Json]:
+        call.finish()
+        return self._host.unattended.run(call.actor, self._change)
+
+    def _pause(self, call: Call) -> dict[str, Json]:
+        until, reason = call.take("until"), call.take("reason")
+        call.finish()
+        if not until.isdecimal() or len(until) > MAX_TIME:
+            raise BadRequest("updates were not paused", cause="the end is not a time", remedy="use the vmgate command")
+        return self._host.unattended.pause(int(until), reason, call.actor)
+
+    def _resume(self, call: Call) -> dict[str, Json]:
+        call.finish()
+        return self._host.unattended.resume(call.actor)
 
     def _prepare(self, call: Call) -> dict[str, Json]:
         name, untrusted_xml = call.take("name"), call.take("xml")
@@ -153,7 +177,16 @@ class Service:
             "level": verdict.level if verdict else host.platform.least_level,
             "releases": releases,
             "refused": refused,
+            "vms": self._vms(),
+            **host.unattended.status(),
         }
+
+    def _vms(self) -> list[Json]:
+        """What runs and what is installed; nothing is known of VMs while libvirt does not answer."""
+        try:
+            return [{"name": vm.name, **vm.members()} for vm, _, _ in self._host.vms.versions()]
+        except VmgateError:
+            return []
 
     def _libvirt(self) -> tuple[str, bool]:
         try:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agent import update_settings
 from agent.errors import NotReady, SettingsWrong
+from agent.update_settings import UpdateSettings
 from content import durable
 from content.errors import Missing
 from documents.fields import NAME
@@ -37,6 +40,7 @@ class Settings:
         proxy: URL of an HTTP proxy; empty for what the environment says.
         ca_file: certificates in PEM, which alone are believed of servers; empty for the public ones.
         bandwidth: most bytes per second to fetch, at least 10,000; 0 for no limit.
+        update: when this host may update itself.
     """
 
     repository: str = ""
@@ -50,6 +54,7 @@ class Settings:
     proxy: str = ""
     ca_file: str = ""
     bandwidth: int = 0
+    update: UpdateSettings = field(default=UpdateSettings())
 
 
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]/_~%-]{1,300}")
@@ -99,6 +104,8 @@ def parse(untrusted_bytes: bytes, where: str) -> Settings:
     for key, value in untrusted.items():
         if key == "channels":
             values[key] = _channels(value, where)
+        elif key == "update":
+            values[key] = update_settings.read(value, partial(_wrong, where))
         elif key == "mirrors":
             values[key] = _mirrors(value, where)
         elif _is_in_form(key, value):

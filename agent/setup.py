@@ -81,8 +81,8 @@ def write(
     audit.append("host-init", "started", "host", "command init", repository=anchor.identity)
     hook = Path(settings.hook)
     durable.make_directory(hook.parent, 0o755)
-    _write_new(paths.settings, settings_bytes, 0o644)
-    _write_new(hook, hook_bytes(), 0o755)
+    write_new(paths.settings, settings_bytes, 0o644)
+    write_new(hook, hook_bytes(), 0o755)
     ak = tpm.create_ak()
     durable.make_directory(paths.ak.parent)
     durable.write_file(paths.ak, ak, 0o644)
@@ -97,7 +97,7 @@ def write(
     )
 
 
-def _write_new(path: Path, data: bytes, mode: int) -> None:
+def write_new(path: Path, data: bytes, mode: int) -> None:
     """Write a file unless it holds just that: on a verified root it is there, and nothing can be written."""
     try:
         if durable.read_file(path, MAX_HOOK) == data:

@@ -14,7 +14,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from agent import update_report
 from agent.audit_key import AuditKey
+from agent.contact import Contact
 from agent.errors import NotReady, PolicyRefused, Refused
 from agent.outside import Outside
 from agent.platform import Platform
@@ -22,6 +24,7 @@ from agent.progress import Transfer
 from agent.setup import renew_hook
 from agent.transport import web
 from agent.vm_keys import VmKeys
+from agent.wave_place import wave_place
 from content.store import ContentStore
 from documents.canonical import Json
 from documents.errors import Exit, VmgateError
@@ -51,6 +54,7 @@ class Updates:
         keys: the host's key, which must open after a switch.
         audit_key: made with the first release.
         turn: held while generations switch, see ``agent.launch``.
+        contact: told when updates were within reach.
 
     Attributes:
         transfer: how far the running update has come with fetching.
@@ -64,6 +68,7 @@ class Updates:
         keys: VmKeys,
         audit_key: AuditKey,
         turn: AbstractContextManager[bool],
+        contact: Contact,
     ) -> None:
         self._outside = outside
         self._store = store
@@ -71,6 +76,7 @@ class Updates:
         self._keys = keys
         self._audit_key = audit_key
         self._turn = turn
+        self._contact = contact
         self._places = Places.below(outside.paths.state)
         self._generations = Generations(self._places.generations)
         self._update = Update(self._places, outside.anchor, store, outside.version, host=outside.settings.host)
@@ -105,6 +111,17 @@ class Updates:
         """Whether a generation is active but not confirmed."""
         return self.state() == "switched"
 
+    def settled(self) -> bool:
+        """Whether what is active is confirmed and sound, so that a VM that stops can start again."""
+        generation = self.active()
+        if generation is None or self.pending():
+            return False
+        try:
+            _require_sound(self._platform.appraise(generation))
+        except VmgateError:
+            return False
+        return True
+
     def recover(self) -> None:
         """Finish or undo what a power cut left of files."""
         self._update.recover()
@@ -125,16 +142,31 @@ class Updates:
             self._platform.note("epoch", f"epoch/{platform.epoch}", reference_digest(platform.reference))
 
     def check(self) -> dict[str, Json]:
-        """What is offered."""
-        candidate = self._update.check(self._web(), self._channels, now=self._outside.clock())
+        """What is offered, and when its waves bring it to this host by themselves."""
+        candidate = self._look_up(self._web(), wait=False)
+        if not candidate.resolution.new:
+            self.heard(candidate)
+        return update_report.offers(candidate, self.active())
+
+    def look_up(self) -> Candidate:
+        """What is due on this host by itself."""
+        return self._look_up(self._web(), wait=True)
+
+    def heard(self, candidate: Candidate) -> None:
+        """This host is in contact: nothing was there to be fetched, or it was fetched, or is not to be fetched yet."""
+        if not candidate.stale:
+            self._contact.heard()
+
+    def new_of(self, candidate: Candidate) -> tuple[Release, ...]:
+        """The releases of a candidate that are not active."""
         active = self.active()
-        numbers = {release.channel: release.number for release in active.parsed()} if active else {}
-        offered: list[Json] = [
-            {"channel": release.channel, "active": numbers.get(release.channel, 0), "offered": release.number}
-            for release in map(Release.parse, candidate.resolution.releases)
-        ]
-        held_back: list[Json] = [*candidate.resolution.held_back]
-        return {"releases": offered, "held_back": held_back}
+        kept = active.releases if active else ()
+        return tuple(Release.parse(data) for data in candidate.resolution.releases if data not in kept)
+
+    def apply_found(self, candidate: Candidate, actor: str) -> dict[str, Json]:
+        """Update to what ``look_up`` found."""
+        with self._recorded("update-unattended", actor, source=self._outside.settings.repository):
+            return self._install(self._web(), candidate)
 
     def apply(self, actor: str) -> dict[str, Json]:
         """Update from the repository."""
@@ -161,16 +193,8 @@ class Updates:
 
     def history(self) -> dict[str, Json]:
         """The generations that are on the disk."""
-        journal = self._update.journal
-        told: list[Json] = []
-        for number in self._generations.numbers():
-            releases: list[Json] = [
-                {"channel": release.channel, "number": release.number}
-                for release in self._generations.load(number).parsed()
-            ]
-            state = journal.state if number == journal.generation else "previous"
-            told.append({"generation": number, "state": state, "releases": releases})
-        return {"generations": told}
+        generations = map(self._generations.load, self._generations.numbers())
+        return update_report.history(generations, self._update.journal)
 
     @property
     def _channels(self) -> tuple[str, ...]:
@@ -186,15 +210,26 @@ class Updates:
                 cause="an update is not confirmed yet",
                 remedy="reboot, or `vmgate update rollback`",
             )
-        candidate = self._update.check(source, self._channels, now=self._outside.clock())
-        old = self.active()
+        candidate = self._look_up(source, wait=False)
         if not candidate.resolution.new:
+            self.heard(candidate)
+            old = self.active()
             self._repair(source, old)
             self._require_nothing_held_back(candidate)
             return self._told(old, changed=False)
+        return self._install(source, candidate)
+
+    def _look_up(self, source: Source, *, wait: bool) -> Candidate:
+        """Look up what is offered; ``wait`` holds back what is not due here yet. Waves have no meaning for a bundle."""
+        place = None if source.offline else wave_place(self._outside.paths.wave_place)
+        return self._update.check(source, self._channels, now=self._outside.clock(), place=place, wait=wait)
+
+    def _install(self, source: Source, candidate: Candidate) -> dict[str, Json]:
+        old = self.active()
         try:
             with self.transfer.running() as tell:
                 self._update.fetch(candidate, source, tell)
+            self.heard(candidate)
             self._update.verify()
             self._update.stage()
             self._require_components(_platform_of(candidate))
@@ -208,7 +243,7 @@ class Updates:
             if self._in_this_boot(generation, old):
                 self._settle(generation, old)
         self._collect()
-        return self._told(generation, changed=True, held_back=candidate.resolution.held_back)
+        return self._told(generation, changed=True, candidate=candidate)
 
     def _require_nothing_held_back(self, candidate: Candidate) -> None:
         if candidate.resolution.held_back:
@@ -274,21 +309,10 @@ class Updates:
             self._platform.change(platform)
 
     def _told(
-        self, generation: Generation | None, *, changed: bool, held_back: tuple[str, ...] = ()
+        self, generation: Generation | None, *, changed: bool, candidate: Candidate | None = None
     ) -> dict[str, Json]:
-        releases: list[Json] = [
-            {"channel": release.channel, "number": release.number}
-            for release in (generation.parsed() if generation else ())
-        ]
-        return {
-            "changed": changed,
-            "generation": generation.number if generation else 0,
-            "state": self.state(),
-            "stale": generation.stale if generation else False,
-            "reboot": generation is not None and not self._keys_open(generation),
-            "held_back": [*held_back],
-            "releases": releases,
-        }
+        reboot = generation is not None and not self._keys_open(generation)
+        return update_report.outcome(generation, self.state(), candidate, changed=changed, reboot=reboot)
 
     def _keys_open(self, generation: Generation) -> bool:
         """Whether this boot is in a state in which the generation's policies open the host's key."""

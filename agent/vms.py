@@ -8,17 +8,20 @@ This module decides nothing about trust.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from agent.errors import NotFound, NotReady
-from agent.launch import Launcher, make_vm_folder
+from agent.launch import OFF, Launcher, make_vm_folder
 from agent.paths import HostPaths
 from agent.plan import Plan, VmPlan
+from agent.running import installed, told
 from content import durable
 from content.errors import ContentError, Missing, TooLarge
 from documents.canonical import Json
 from documents.errors import DocumentError
 from documents.host_state import Generation
+from documents.unattended import RunningVm
 from documents.verdict import Verdict
 from hypervisor.console import safe_text
 from hypervisor.errors import DomainRefused, StartRefused
@@ -27,6 +30,37 @@ from hypervisor.libvirt import Hypervisor
 log = logging.getLogger(__name__)
 
 MAX_CONSOLE = 4_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """What a VM runs and what it would be started from now.
+
+    Attributes:
+        name: of the VM.
+        state: as libvirt has it.
+        running: None where it is off, or was started by a vmgate that kept no record.
+        installed: by the active releases.
+    """
+
+    name: str
+    state: str
+    running: RunningVm | None
+    installed: RunningVm
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a restart would change what runs."""
+        return self.running is not None and not self.running.same(self.installed)
+
+    def members(self) -> dict[str, Json]:
+        """For people and programs."""
+        return {
+            "state": self.state,
+            "running": told(self.running) if self.running else None,
+            "installed": told(self.installed),
+            "outdated": self.outdated,
+        }
 
 
 class Vms:
@@ -65,13 +99,15 @@ class Vms:
         vms: list[Json] = []
         for vm in self.all():
             verdict = self._launcher.last_verdict(vm.definition.name)
+            versions = self._versions(vm)
             vms.append(
                 {
                     "name": vm.definition.name,
                     "title": vm.definition.title,
                     "channel": f"{vm.release.channel} {vm.release.number}",
-                    "state": self._hypervisor.state(vm.definition.name),
                     "last_verdict": verdict.status if verdict else "none",
+                    "restart": vm.definition.restart,
+                    **versions.members(),
                 }
             )
         return {"vms": vms}
@@ -83,7 +119,28 @@ class Vms:
             "definition": vm.definition.members(),
             "release": {"channel": vm.release.channel, "number": vm.release.number},
             "xml": vm.xml,
+            "restart": vm.definition.restart,
+            **self._versions(vm).members(),
         }
+
+    def versions(self) -> Iterator[tuple[Versions, str, bool]]:
+        """What each VM runs and what is installed; its restart policy; whether what is installed is urgent."""
+        for vm in self.all():
+            yield self._versions(vm), vm.definition.restart, vm.release.urgent or vm.platform.urgent
+
+    def is_off(self, name: str) -> bool:
+        """Whether a VM does not run."""
+        return self._hypervisor.state(name) in OFF
+
+    def _versions(self, vm: VmPlan) -> Versions:
+        name = vm.definition.name
+        state = self._hypervisor.state(name)
+        return Versions(
+            name=name,
+            state=state,
+            running=None if state in OFF else self._launcher.running.of(name),
+            installed=installed(vm),
+        )
 
     def start(self, name: str) -> dict[str, Json]:
         """Start a VM through libvirt and the gate.

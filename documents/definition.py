@@ -19,6 +19,8 @@ from documents.release import MAX_LENGTH
 MACHINE = re.compile(r"pc-q35-[0-9]{1,2}\.[0-9]{1,2}")
 DISK_CLASSES = ("readonly",)
 GUARDIANS = ("tpm",)
+RESTARTS = ("at-next-stop", "now", "window")
+"""When a running VM comes to run what an update brought; the first is the default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class VmDefinition(Document):
         memory_mib: guest memory in MiB.
         disks: in boot order.
         guardians: who can open the VM's key; any one of them.
+        restart: one of ``RESTARTS``, for hosts that update themselves; absent where it is the default.
     """
 
     TYPE: ClassVar[str] = "vmgate.vm-definition"
@@ -81,6 +84,7 @@ class VmDefinition(Document):
     memory_mib: int
     disks: tuple[Disk, ...]
     guardians: tuple[str, ...]
+    restart: str = RESTARTS[0]
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -94,6 +98,8 @@ class VmDefinition(Document):
             memory_mib=fields.take_int("memory_mib", 64, 2**22),
             disks=fields.take_list("disks", Disk.read, 16),
             guardians=fields.take_texts("guardians", NAME, 3),
+            # One form for each meaning: the default is not written.
+            restart=fields.take_choice("restart", RESTARTS[1:]) if fields.has("restart") else RESTARTS[0],
         )
         fields.require_distinct("disks", [disk.name for disk in definition.disks])
         if not definition.disks:
@@ -113,4 +119,5 @@ class VmDefinition(Document):
             "memory_mib": self.memory_mib,
             "disks": [disk.members() for disk in self.disks],
             "guardians": list(self.guardians),
+            **({"restart": self.restart} if self.restart != RESTARTS[0] else {}),
         }

@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 from documents.canonical import Json
 from documents.document import Document
 from documents.fields import SLASHED, Fields, encode_bytes
+from documents.waves import Wave, read_waves
 
 MAX_NUMBER = 2**31
 MAX_LENGTH = 2**44
@@ -190,6 +191,8 @@ class Release(Document):
         policy_keys: keys that may sign TPM policies, the current one first; empty for a workload.
         policies: signed TPM policies; empty for a workload.
         refused: fs-verity digests that must not run any more, whatever signed them.
+        waves: when which hosts take it on their own; empty (and then absent) for all at once.
+        urgent: a host that updates itself waits for no wave, window or metered connection; absent unless true.
     """
 
     TYPE: ClassVar[str] = "vmgate.release"
@@ -207,6 +210,8 @@ class Release(Document):
     policy_keys: tuple[PolicyKey, ...]
     policies: tuple[SignedPolicy, ...]
     refused: tuple[str, ...]
+    waves: tuple[Wave, ...] = ()
+    urgent: bool = False
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -227,7 +232,13 @@ class Release(Document):
             policy_keys=fields.take_list("policy_keys", PolicyKey.read, 4),
             policies=fields.take_list("policies", SignedPolicy.read, 256),
             refused=fields.take_texts("refused", COORDINATE, 1_000, 64),
+            waves=read_waves(fields),
+            urgent=fields.take_bool("urgent") if (says_urgent := fields.has("urgent")) else False,
         )
+        if says_urgent and not release.urgent:
+            raise fields.wrong("urgent", "is there and not true")
+        if release.urgent and release.waves:
+            raise fields.wrong("waves", "has no meaning in an urgent release")
         release._require_consistent(fields)
         return release
 
@@ -263,6 +274,8 @@ class Release(Document):
             "policy_keys": [key.members() for key in self.policy_keys],
             "policies": [policy.members() for policy in self.policies],
             "refused": list(self.refused),
+            **({"waves": [wave.members() for wave in self.waves]} if self.waves else {}),
+            **({"urgent": True} if self.urgent else {}),
         }
 
     def artifact(self, name: str) -> Artifact | None:

@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from content.fsverity import Measured
 from documents.canonical import Json
-from documents.definition import DISK_CLASSES, VmDefinition
+from documents.definition import DISK_CLASSES, RESTARTS, VmDefinition
 from documents.security_policy import SecurityPolicy
 from publisher.tables import Table, read_table
 
@@ -22,7 +22,8 @@ MAX_DISKS = 16
 def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[str, Measured]) -> VmDefinition:
     """Read a VM definition.
 
-    Its keys are the members of ``VmDefinition``; each ``[[disks]]`` has ``name``, ``image`` (a name) and ``class``.
+    Its keys are the members of ``VmDefinition``, of which ``restart`` may be left out; each ``[[disks]]`` has ``name``,
+    ``image`` (a name) and ``class``.
 
     Args:
         untrusted_bytes: TOML.
@@ -35,7 +36,10 @@ def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[st
     """
     table = read_table(untrusted_bytes, source)
     disks: list[Json] = [_disk(disk, images) for disk in table.tables("disks", MAX_DISKS)]
+    restart = table.take_choice("restart", RESTARTS) if table.has("restart") else RESTARTS[0]
     whole = table.with_value("disks", disks)
+    if restart != RESTARTS[0]:
+        whole = whole.with_value("restart", restart)
     definition = VmDefinition.read(whole)
     whole.finish()
     return definition

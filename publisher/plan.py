@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from content.fsverity import Measured, digest_bytes
 from documents.definition import VmDefinition
@@ -100,22 +100,21 @@ def plan_platform(
         epochs={PURPOSE_EPOCH, terms.epoch, *(old.epoch for old in predecessors)},
         image=image,
     )
-    return _checked(
-        Release(
-            channel=terms.channel,
-            authority="platform",
-            number=number,
-            epoch=terms.epoch,
-            minimum_agent=terms.minimum_agent,
-            import_days=terms.import_days,
-            accepts=(0, 0),
-            artifacts=(*artifacts, *booted),
-            reference=reference,
-            policy_keys=(signer.public(),),
-            policies=policies,
-            refused=terms.refused,
-        )
+    release = Release(
+        channel=terms.channel,
+        authority="platform",
+        number=number,
+        epoch=terms.epoch,
+        minimum_agent=terms.minimum_agent,
+        import_days=terms.import_days,
+        accepts=(0, 0),
+        artifacts=(*artifacts, *booted),
+        reference=reference,
+        policy_keys=(signer.public(),),
+        policies=policies,
+        refused=terms.refused,
     )
+    return _checked(release, terms)
 
 
 def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessors: Sequence[Release]) -> Release:
@@ -138,25 +137,24 @@ def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessor
     _require_distinct("VM UUID", (definition.uuid for definition in inputs.definitions))
     for definition in inputs.definitions:
         _require_fit(definition, inputs)
-    return _checked(
-        Release(
-            channel=terms.channel,
-            authority="workload",
-            number=number,
-            epoch=terms.epoch,
-            minimum_agent=terms.minimum_agent,
-            import_days=terms.import_days,
-            accepts=inputs.accepts,
-            artifacts=(
-                *(_artifact(f"image/{name}", "image", measured) for name, measured in inputs.images),
-                *(_artifact(f"vm/{d.name}", "definition", _measured(d.encode())) for d in inputs.definitions),
-            ),
-            reference=(),
-            policy_keys=(),
-            policies=(),
-            refused=terms.refused,
-        )
+    release = Release(
+        channel=terms.channel,
+        authority="workload",
+        number=number,
+        epoch=terms.epoch,
+        minimum_agent=terms.minimum_agent,
+        import_days=terms.import_days,
+        accepts=inputs.accepts,
+        artifacts=(
+            *(_artifact(f"image/{name}", "image", measured) for name, measured in inputs.images),
+            *(_artifact(f"vm/{d.name}", "definition", _measured(d.encode())) for d in inputs.definitions),
+        ),
+        reference=(),
+        policy_keys=(),
+        policies=(),
+        refused=terms.refused,
     )
+    return _checked(release, terms)
 
 
 def _require_growth(authority: str, terms: Terms, number: int, predecessors: Sequence[Release]) -> None:
@@ -205,8 +203,9 @@ def _measured(data: bytes) -> Measured:
     return Measured(fsverity=digest_bytes(data), length=len(data))
 
 
-def _checked(release: Release) -> Release:
-    """The release, if hosts would take it."""
+def _checked(planned: Release, terms: Terms) -> Release:
+    """The release with its waves, if hosts would take it."""
+    release = replace(planned, waves=terms.waves, urgent=terms.urgent)
     for artifact in release.artifacts:
         if artifact.fsverity in release.refused:
             raise _refused(f"it brings {artifact.name}, whose digest it refuses", "take one of the two out")

@@ -16,11 +16,13 @@ from documents.fields import HEX_SHA256, NAME, TEXT, UUID
 from documents.host_image import PHASES
 from documents.release import AGENT_VERSION, MAX_NUMBER
 from documents.security_policy import SecurityPolicy
+from documents.waves import Wave
 from publisher.definitions import read_policy
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ANY_PHASE, ImageParts
 from publisher.patterns import matching
 from publisher.tables import LIMIT, Table, read_table
+from publisher.waves import read_waves
 
 MAX_PATH = 4096
 MAX_ITEMS = 1_000
@@ -37,6 +39,8 @@ class Terms:
     minimum_agent: str
     import_days: int
     refused: tuple[str, ...]
+    waves: tuple[Wave, ...] = ()
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,8 @@ def read_recipe(path: Path) -> PlatformRecipe | WorkloadRecipe:
         minimum_agent=table.take_text("minimum_agent", AGENT_VERSION, 14),
         import_days=table.take_int("import_days", 0, 3660),
         refused=table.take_texts("refused", HEX_SHA256, MAX_ITEMS, 64) if table.has("refused") else (),
+        waves=read_waves(table),
+        urgent=table.take_bool("urgent") if table.has("urgent") else False,
     )
     recipe = (_read_platform if authority == "platform" else _read_workload)(table, terms, path.parent)
     table.finish()

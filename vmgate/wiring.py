@@ -27,6 +27,7 @@ from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.server import Server
 from agent.service import Service
+from agent.unit_files import install_units
 from content import durable
 from content.errors import Missing
 from content.locks import BOOT_ID, exclusive
@@ -47,7 +48,7 @@ def _boot() -> str:
     return durable.read_file(BOOT_ID, 100).decode("ascii").strip()
 
 
-def set_up(root: Path, anchor: Path, settings: Path | None) -> dict[str, Any]:
+def set_up(root: Path, anchor: Path, settings: Path | None, *, units: bool = False) -> dict[str, Any]:
     """Do what ``vmgate init`` does; returns what was done."""
     paths = HostPaths(root)
     if settings is None and paths.settings.exists():
@@ -58,7 +59,8 @@ def set_up(root: Path, anchor: Path, settings: Path | None) -> dict[str, Any]:
         setup.make_directories(paths)
         with exclusive(paths.lock, wait=False):
             audit = AuditTrail(paths.audit, _clock, _boot())
-            steps = setup.write(paths, trust, parsed, settings_bytes, tpm, audit)
+            more = install_units(root) if units else ()
+            steps = (*setup.write(paths, trust, parsed, settings_bytes, tpm, audit), *more)
     return {"steps": list(steps), "repository": trust.identity}
 
 

@@ -124,14 +124,23 @@ def test_verbs_in_the_guide_are_the_agents() -> None:
 
 def test_settings_in_the_guide_are_ours() -> None:
     from agent.settings import Settings
+    from agent.update_settings import UpdateSettings
 
-    text = (ROOT / "docs/guide/host.md").read_text()
-    section = text[text.index("## Settings") : text.index("## Every day")]
+    host = (ROOT / "docs/guide/host.md").read_text()
+    section = host[host.index("## Settings") : host.index("## Every day")]
+    # The table of its own, which the guide to unattended updates has.
+    assert [*_written(section, Settings()), "update"] == list(Settings.__slots__)
+    unattended = (ROOT / "docs/guide/unattended.md").read_text()
+    section = unattended[unattended.index("## Settings") : unattended.index("## Waves")]
+    assert _written(section, UpdateSettings()) == list(UpdateSettings.__slots__)
+
+
+def _written(section: str, defaults: object) -> list[str]:
+    """The keys in a section; each with the default that the code has."""
     rows = re.findall(r"^\| `(\w+)` \| (?:`([^`]*)`|empty) \|", section, re.MULTILINE)
-    defaults = Settings()
-    assert [key for key, _ in rows] == list(Settings.__slots__)
     for key, written in rows:
         default = getattr(defaults, key)
         listed = isinstance(default, tuple)
         spelled = "[" + ", ".join(f'"{item}"' for item in default) + "]" if listed else str(default)
         assert spelled == written, key
+    return [key for key, _ in rows]

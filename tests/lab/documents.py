@@ -18,7 +18,7 @@ from documents.audit import GENESIS, AuditHead, AuditRecord, SignedHead
 from documents.audit import OUTCOMES as AUDIT_OUTCOMES
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import Json
-from documents.definition import GUARDIANS, Disk, VmDefinition
+from documents.definition import GUARDIANS, RESTARTS, Disk, VmDefinition
 from documents.document import Document
 from documents.errors import Exit
 from documents.event import EVENTS, MeasuredEvent
@@ -30,7 +30,9 @@ from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, S
 from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
 from documents.security_policy import ALLOWANCES, SecurityPolicy
+from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
 from documents.verdict import AUTHORITIES, LEVELS, OUTCOMES, Finding, Verdict
+from documents.waves import HOSTS, Wave
 
 T = TypeVar("T")
 
@@ -86,11 +88,20 @@ def signed_policies(draw: st.DrawFn) -> SignedPolicy:
 
 
 @st.composite
+def waves(draw: st.DrawFn) -> tuple[Wave, ...]:
+    """Steps that rise in both and end with everybody."""
+    afters = draw(distinct(st.integers(0, 86_400), 4, 1))
+    shares = draw(distinct(st.integers(1, HOSTS - 1), len(afters) - 1, len(afters) - 1))
+    return tuple(Wave(after=after, share=share) for after, share in zip(afters, (*shares, HOSTS), strict=True))
+
+
+@st.composite
 def releases(draw: st.DrawFn, authority: str | None = None, channel: str | None = None) -> Release:
     """A platform or workload release that is consistent in itself."""
     authority = authority or draw(st.sampled_from(("platform", "workload")))
     platform = authority == "platform"
     bounds = draw(st.tuples(NUMBERS, NUMBERS).map(sorted))
+    urgent = draw(st.booleans())
     return Release(
         channel=channel or draw(NAMES),
         authority=authority,
@@ -106,6 +117,8 @@ def releases(draw: st.DrawFn, authority: str | None = None, channel: str | None 
         policy_keys=tuple(draw(st.lists(POLICY_KEYS, min_size=1, max_size=2))) if platform else (),
         policies=tuple(draw(st.lists(signed_policies(), min_size=1, max_size=2))) if platform else (),
         refused=draw(distinct(DIGESTS, 2)),
+        waves=() if urgent else draw(st.just(()) | waves()),
+        urgent=urgent,
     )
 
 
@@ -181,6 +194,7 @@ DEFINITIONS = st.builds(
     memory_mib=st.integers(64, 2**22),
     disks=st.lists(DISKS, min_size=1, max_size=3, unique_by=lambda disk: disk.name).map(tuple),
     guardians=st.just(GUARDIANS),
+    restart=st.sampled_from(RESTARTS),
 )
 SECURITY_POLICIES = st.builds(
     SecurityPolicy,
@@ -258,6 +272,23 @@ SIGNED_HEADS = st.builds(
 WRAPPED_KEYS = st.builds(
     WrappedVmKey, uuid=UUIDS, guardian=st.just("tpm"), nonce=st.binary(min_size=12, max_size=12), ciphertext=BLOBS
 )
+WAVE_PLACES = st.builds(WavePlace, place=st.integers(0, HOSTS - 1))
+PAUSES = (
+    st.tuples(TIMES, TIMES, FULL_TEXTS, FULL_TEXTS)
+    .filter(lambda parts: parts[0] != parts[1])
+    .map(lambda parts: UpdatePause(since=min(parts[:2]), until=max(parts[:2]), actor=parts[2], reason=parts[3]))
+)
+CONTACTS = st.builds(UpdateContact, time=TIMES, heard=st.booleans(), told=st.booleans())
+RUNNING_VMS = st.builds(
+    RunningVm,
+    name=NAMES,
+    channel=NAMES,
+    number=NUMBERS,
+    definition=DIGESTS,
+    images=st.dictionaries(NAMES, DIGESTS, max_size=3).map(lambda found: tuple(found.items())),
+    platform=NUMBERS,
+    reference=DIGESTS,
+)
 REQUESTS = st.builds(Request, verb=SLASHED_NAMES, arguments=NAMED_TEXTS, actor=FULL_TEXTS)
 
 VALUES: st.SearchStrategy[Json] = st.recursive(
@@ -306,13 +337,17 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Release: releases(),
     Request: REQUESTS,
     Response: responses(),
+    RunningVm: RUNNING_VMS,
     PurposeKey: PURPOSE_KEYS,
     SealedKey: SEALED_KEYS,
     SignedHead: SIGNED_HEADS,
     SecurityPolicy: SECURITY_POLICIES,
+    UpdateContact: CONTACTS,
     UpdateJournal: JOURNALS,
+    UpdatePause: PAUSES,
     Verdict: VERDICTS,
     VmDefinition: DEFINITIONS,
+    WavePlace: WAVE_PLACES,
     WrappedVmKey: WRAPPED_KEYS,
 }
 """A strategy for each type of document."""

@@ -71,6 +71,7 @@ class Offer:
     Attributes:
         releases: the newest release document of each channel, by channel; with an assignment the newest that it
             allows, where it allows one.
+        published: when each of these was published, in seconds since 1970 UTC, by channel.
         root: version of the root that was followed.
         time: the latest time that is certain now, in seconds since 1970 UTC.
         stale: metadata had expired, and the releases' ``import_days`` allowed it.
@@ -79,6 +80,7 @@ class Offer:
     """
 
     releases: Mapping[str, bytes]
+    published: Mapping[str, int]
     root: int
     time: int
     stale: bool
@@ -151,6 +153,7 @@ def refresh(
     newest = max((published for _, published in found.releases.values()), default=0)
     return Offer(
         releases={channel: release for channel, (release, _) in found.releases.items()},
+        published={channel: published for channel, (_, published) in found.releases.items()},
         root=found.root,
         # Of stale metadata only the time of publication is certain: the clock was not confirmed by anybody.
         time=max(floor.time, newest) if stale else reference,

@@ -7,7 +7,8 @@ A release is usable if
 2. this vmgate is new enough for it;
 3. none of its artifacts is refused by any release offered or active; an active release may stay, since a revocation
    must not wait for its publisher, and the host refuses to start what is refused;
-4. it has not failed on this host before.
+4. it has not failed on this host before;
+5. its wave has reached this host, where the caller says that waves count.
 
 Of usable releases, offered before active, the platform release counts first; each workload takes its first release
 that accepts the platform. What does not fit is held back with its reason. Each channel changes as a whole or not.
@@ -49,7 +50,12 @@ class _Option:
 
 
 def resolve(
-    offered: Mapping[str, bytes], active: Generation | None, *, refused: Collection[str], agent: str
+    offered: Mapping[str, bytes],
+    active: Generation | None,
+    *,
+    refused: Collection[str],
+    agent: str,
+    waiting: Collection[str] = (),
 ) -> Resolution:
     """Choose releases.
 
@@ -58,6 +64,7 @@ def resolve(
         active: the generation now.
         refused: digests of release documents that have failed on this host.
         agent: version of this vmgate, ``major.minor.patch``.
+        waiting: channels whose offered release is not due on this host yet.
 
     Raises:
         BelowFloor: something older than the active release is offered.
@@ -78,6 +85,8 @@ def resolve(
             # What is active works here, whatever was remembered; the gate refuses what of it is refused.
             kept = candidate == current
             why = _unusable(candidate, () if kept else banned, () if kept else refused, agent)
+            if why is None and not kept and channel in waiting:
+                why = "its wave has not reached this host"
             if why is None:
                 options[channel].append(candidate)
             else:

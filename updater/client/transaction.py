@@ -30,6 +30,7 @@ from updater.client.metadata import refresh
 from updater.client.resolve import Resolution, resolve
 from updater.client.source import Source
 from updater.client.states import NEW, ON_ITS_WAY, active, advance
+from updater.client.waves import Waiting, waiting
 from updater.errors import Incompatible, NoGeneration, NotConfirmed, RollbackRefused
 
 
@@ -57,10 +58,12 @@ class Candidate:
     Attributes:
         resolution: which releases, and what was held back.
         stale: the metadata had expired and the releases allow that.
+        waiting: releases whose wave has not reached this host; whether they are held back is the caller's choice.
     """
 
     resolution: Resolution
     stale: bool
+    waiting: tuple[Waiting, ...] = ()
 
 
 class Update:
@@ -130,8 +133,17 @@ class Update:
         self._store.sweep()
         return journal
 
-    def check(self, source: Source, channels: Sequence[str], *, now: int) -> Candidate:
+    def check(
+        self, source: Source, channels: Sequence[str], *, now: int, place: int | None = None, wait: bool = False
+    ) -> Candidate:
         """Look up what is offered. Only the floor's time and root may change.
+
+        Args:
+            source: the repository.
+            channels: that this host follows.
+            now: seconds since 1970 UTC.
+            place: this host's place in the waves; None where they do not matter, as with a bundle.
+            wait: hold back what the waves have not brought to that place yet.
 
         Raises:
             UpdaterError: see ``updater.client.metadata.refresh`` and ``updater.client.resolve.resolve``.
@@ -150,9 +162,18 @@ class Update:
         held_back: tuple[str, ...] = ()
         if offer.assignment is not None:
             offered, held_back = restrict(offer.assignment, channels, offered, offer.newest, active)
-        resolution = resolve(offered, active, refused=self.journal.refused, agent=self._agent)
+        later: tuple[Waiting, ...] = ()
+        if place is not None and active is not None:
+            later = waiting(offered, offer.published, active.releases, place, offer.time)
+        resolution = resolve(
+            offered,
+            active,
+            refused=self.journal.refused,
+            agent=self._agent,
+            waiting={release.channel for release in later} if wait else (),
+        )
         resolution = replace(resolution, held_back=(*held_back, *resolution.held_back))
-        return Candidate(resolution=resolution, stale=offer.stale)
+        return Candidate(resolution=resolution, stale=offer.stale, waiting=later)
 
     def fetch(self, candidate: Candidate, source: Source, progress: Progress | None = None) -> None:
         """Fetch all artifacts of a new candidate.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands that talk to the agent share: the option ``--root`` and the call itself."""
+"""What commands that talk to the agent share: the option ``--root``, the call itself, and how a release is named."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def root_option(function: F) -> F:
 def ask(root: Path, verb: str, **arguments: str) -> dict[str, Json]:
     """Ask the agent of the host at ``root``."""
     return call(HostPaths(root.absolute()).socket, verb, _actor(), **arguments)
+
+
+def release(version: dict[str, Any]) -> str:
+    """The release of a VM that runs or is installed, for people."""
+    return f"{version['channel']} {version['number']} on platform {version['platform']}"
 
 
 def _actor() -> str:

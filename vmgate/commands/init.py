@@ -23,13 +23,14 @@ from vmgate.output import output_option, show
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="vmgate.toml to install; without it the defaults stand.",
 )
+@click.option("--units", is_flag=True, help="Write the systemd units of the agent and of the update timer.")
 @root_option
 @output_option
-def command(anchor: Path, settings: Path | None, root: Path, output: str) -> None:
+def command(anchor: Path, settings: Path | None, units: bool, root: Path, output: str) -> None:
     """Install the trust anchor, settings and libvirt hook, and make the host's keys in its TPM."""
     from vmgate.wiring import set_up
 
-    done = set_up(root.absolute(), anchor, settings)
+    done = set_up(root.absolute(), anchor, settings, units=units)
 
     def draw() -> None:
         for line in done["steps"]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from documents.errors import Exit
-from vmgate.commands.host import ask, root_option
+from vmgate.commands.host import ask, release, root_option
 from vmgate.output import output_option, show, table
 
 
@@ -17,13 +17,31 @@ from vmgate.output import output_option, show, table
 @root_option
 @output_option
 def command(root: Path, output: str) -> int:
-    """Say whether this host is ready and trusted: exit 0 trusted, 5 something was refused, 7 not ready."""
+    """Say whether this host is ready and trusted: exit 0 trusted, 5 something was refused, 7 not ready.
+
+    It is not ready either when its updates were out of reach for too long: somebody may keep them from it.
+    """
     result: dict[str, Any] = ask(root, "status")
     names = {"tpm": "TPM", "libvirt": "libvirt", "platform": "platform", "update": "update", "audit": "audit trail"}
+    names |= {"reached": "updates reached", "paused": "updates paused"}
     rows = [[names[key], result[key]] for key in names]
     rows += [[f"channel {item['channel']}", f"release {item['number']}"] for item in result["releases"]]
     rows += [["assurance level", result["level"]], ["refused since boot", ", ".join(result["refused"]) or "nothing"]]
+    rows += [[f"VM {vm['name']}", _versions(vm)] for vm in result["vms"]]
+    if result["silent"]:
+        rows += [["ALARM", "updates were out of reach for too long: see `vmgate explain AG020`"]]
     show(output, result, lambda: table(["WHAT", "STATE"], rows))
     if not result["ready"]:
         return Exit.NOT_READY
-    return Exit.DONE if result["trusted"] else Exit.REFUSED
+    if not result["trusted"]:
+        return Exit.REFUSED
+    return Exit.NOT_READY if result["silent"] else Exit.DONE
+
+
+def _versions(vm: dict[str, Any]) -> str:
+    """What a VM runs, and what it would run after a restart where that is something else."""
+    installed = f"installed {release(vm['installed'])}"
+    if vm["running"] is None:
+        return f"{vm['state']}; {installed}"
+    runs = f"runs {release(vm['running'])}"
+    return f"{runs} until it is restarted; {installed}" if vm["outdated"] else f"{runs}; {installed}"

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vmgate.commands.host import ask, root_option
-from vmgate.output import output_option, printable, show, table
+from vmgate.errors import UsageError
+from vmgate.output import output_option, printable, say, show, table
 from vmgate.progress import progress_option, shown
 
 
@@ -18,20 +20,42 @@ def command() -> None:
     """Fetch, verify and activate releases."""
 
 
-def _report(result: dict[str, Any], output: str) -> None:
-    def draw() -> None:
-        if not result["changed"]:
-            click.echo("up to date")
-        for item in result["releases"]:
-            click.echo(f"{item['channel']}: release {item['number']}")
-        if result["changed"]:
-            click.echo(f"generation {result['generation']} is {result['state']}")
-        for reason in result["held_back"]:
-            click.echo(f"held back: {printable(reason)}")
-        if result["reboot"]:
-            click.echo("this takes effect at the next boot; until then no VM starts")
+def _draw(result: dict[str, Any]) -> None:
+    if not result["changed"]:
+        click.echo("up to date")
+    for item in result["releases"]:
+        click.echo(f"{item['channel']}: release {item['number']}")
+    for item in result["early"]:
+        when = local(item["due"])
+        say(f"{item['channel']} {item['number']}: its wave reaches this host at {when}; a command does not wait for it")
+    if result["changed"]:
+        click.echo(f"generation {result['generation']} is {result['state']}")
+    for reason in result["held_back"]:
+        click.echo(f"held back: {printable(reason)}")
+    if result["reboot"]:
+        click.echo("this takes effect at the next boot; until then no VM starts")
 
-    show(output, result, draw)
+
+def _draw_unattended(result: dict[str, Any]) -> None:
+    say(result["said"])
+    if result["update"]:
+        _draw(result["update"])
+    else:
+        for reason in result["held_back"]:
+            say(f"held back: {reason}")
+    for warning in filter(None, (result["hooks"], result["vms"])):
+        say(f"warning: {warning}")
+    for restart in result["restarts"]:
+        say(f"{restart['name']}: {restart['failed'] or 'restarted'}")
+
+
+def local(time: int) -> str:
+    """A time in the zone of whoever reads it."""
+    return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+
+
+def _report(result: dict[str, Any], output: str) -> None:
+    show(output, result, lambda: _draw(result))
 
 
 @command.command("check")
@@ -40,25 +64,65 @@ def _report(result: dict[str, Any], output: str) -> None:
 def check(root: Path, output: str) -> None:
     """Look for newer releases; change nothing."""
     result: dict[str, Any] = ask(root, "update/check")
-    rows = [[item["channel"], item["active"] or "none", item["offered"]] for item in result["releases"]]
+    rows = [[item["channel"], item["active"] or "none", item["offered"], _due(item)] for item in result["releases"]]
 
     def draw() -> None:
-        table(["CHANNEL", "ACTIVE", "OFFERED"], rows)
+        table(["CHANNEL", "ACTIVE", "OFFERED", "DUE HERE"], rows)
         for reason in result["held_back"]:
             click.echo(f"held back: {printable(reason)}")
 
     show(output, result, draw)
 
 
+def _due(item: dict[str, Any]) -> str:
+    """When a release comes to this host by itself."""
+    if item["active"] == item["offered"]:
+        return "-"
+    urgent = "now, urgent" if item["urgent"] else "now"
+    return local(item["due"]) if item["due"] else urgent
+
+
 @command.command("apply")
+@click.option("--unattended", is_flag=True, help="For the timer: update only if it is time, and say if it is not.")
 @progress_option
 @root_option
 @output_option
-def apply(progress: bool | None, root: Path, output: str) -> None:
-    """Fetch, verify, stage and activate the newest releases from the repository."""
+def apply(unattended: bool, progress: bool | None, root: Path, output: str) -> None:
+    """Fetch, verify, stage and activate the newest releases from the repository.
+
+    By hand it waits for nothing. Unattended it keeps to waves, windows, a pause and metered connections, runs the hooks
+    and restarts the VMs that are to be.
+    """
     with shown(root, progress):
-        result = ask(root, "update/apply")
-    _report(result, output)
+        result = ask(root, "update/unattended" if unattended else "update/apply")
+    if unattended:
+        show(output, result, lambda: _draw_unattended(result))
+    else:
+        _report(result, output)
+
+
+@command.command("pause")
+@click.option("--days", type=click.IntRange(1, 90), help="Days from now on.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]), help="A local time.")
+@click.option("--reason", required=True, help="For the audit trail and for whoever asks.")
+@root_option
+@output_option
+def pause(days: int | None, until: datetime | None, reason: str, root: Path, output: str) -> None:
+    """Let this host not update itself for a while, urgent releases included; `apply` by hand still works."""
+    if (days is None) == (until is None):
+        raise UsageError("updates were not paused", cause="it takes one of --days and --until", remedy="name one")
+    end = until if until is not None else datetime.now().astimezone() + timedelta(days=days or 0)
+    result = ask(root, "update/pause", until=str(max(0, int(end.timestamp()))), reason=reason)
+    show(output, result, lambda: say(str(result["said"])))
+
+
+@command.command("resume")
+@root_option
+@output_option
+def resume(root: Path, output: str) -> None:
+    """End a pause."""
+    result = ask(root, "update/resume")
+    show(output, result, lambda: say(str(result["said"])))
 
 
 @command.command("import")

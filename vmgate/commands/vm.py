@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from documents.errors import Exit
-from vmgate.commands.host import ask, root_option
+from vmgate.commands.host import ask, release, root_option
 from vmgate.errors import LintDenied
 from vmgate.output import output_option, say, show, table
 
@@ -25,8 +25,18 @@ def command() -> None:
 def list_(root: Path, output: str) -> None:
     """List the VMs of the active releases."""
     result: dict[str, Any] = ask(root, "vm/list")
-    rows = [[vm["name"], vm["state"], vm["last_verdict"], vm["channel"], vm["title"]] for vm in result["vms"]]
-    show(output, result, lambda: table(["NAME", "STATE", "LAST VERDICT", "CHANNEL", "TITLE"], rows))
+    rows = [
+        [vm["name"], vm["state"], vm["last_verdict"], release(vm["installed"]), _runs(vm), vm["title"]]
+        for vm in result["vms"]
+    ]
+    show(output, result, lambda: table(["NAME", "STATE", "LAST VERDICT", "INSTALLED", "RUNS", "TITLE"], rows))
+
+
+def _runs(vm: dict[str, Any]) -> str:
+    """What a VM runs; its restart is due where that is not what is installed."""
+    if vm["running"] is None:
+        return "-" if vm["state"] in ("off", "undefined", "crashed") else "unknown"
+    return release(vm["running"]) + (f"; restart: {vm['restart']}" if vm["outdated"] else "")
 
 
 @command.command("show")
@@ -39,6 +49,9 @@ def show_(name: str, root: Path, output: str) -> None:
     definition = result["definition"]
     rows = [[key, value] for key, value in definition.items() if not isinstance(value, list)]
     rows += [["disk", f"{disk['name']} {disk['class']} sha256:{disk['image']}"] for disk in definition["disks"]]
+    rows += [["installed", release(result["installed"])], ["runs", _runs(result)], ["state", result["state"]]]
+    running = result["running"] or {"images": []}
+    rows += [["runs image", f"{image['disk']} sha256:{image['fsverity']}"] for image in running["images"]]
     show(output, result, lambda: table(["WHAT", "VALUE"], rows))
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent.errors import NotReady, SettingsWrong
 from agent.settings import MAX_BYTES, Settings, load, parse
+from agent.update_settings import UpdateSettings, read, zone
 from documents.errors import Exit, VmgateError
 
 GOOD = b"""\
@@ -30,7 +31,20 @@ bandwidth = 1_000_000
 
 BAD = {
     "unknown key": (b'acelerator = "kvm"', "the key 'acelerator' is unknown"),
-    "unknown table": (b"[update]\nwindow = 1", "the key 'update' is unknown"),
+    "unknown table": (b"[upgrade]\nwindow = 1", "the key 'upgrade' is unknown"),
+    "unknown key of a table": (b"[update]\nwindow = 1", "the key 'update.window' is unknown"),
+    "text for a table": (b'update = "now"', "update is not a table"),
+    "windows that are a text": (b'[update]\nwindows = "22:00-05:00"', "is not a list"),
+    "window of another form": (b'[update]\nwindows = ["at night"]', "is not as 'Mon-Fri 22:00-05:00'"),
+    "window of half an hour": (b'[update]\nwindows = ["22:00-22:30"]', "of an hour or more"),
+    "too many windows": (b"[update]\nwindows = [" + b'"22:00-23:30",' * 33 + b"]", "at most 32"),
+    "unknown zone": (b'[update]\ntimezone = "Europe/Nowhere"', "'update.timezone' is not in its form"),
+    "zone that is a path": (b'[update]\ntimezone = "../../etc/passwd"', "'update.timezone' is not in its form"),
+    "zone that is a folder": (b'[update]\ntimezone = "Europe"', "'update.timezone' is not in its form"),
+    "unknown meaning of metered": (b'[update]\nmetered = "sometimes"', "'update.metered' is not in its form"),
+    "days that are a truth": (b"[update]\nstale_days = true", "'update.stale_days' is not in its form"),
+    "no days": (b"[update]\nstale_days = 0", "'update.stale_days' is not in its form"),
+    "hook without end": (b"[update]\nhook_seconds = 901", "'update.hook_seconds' is not in its form"),
     "key with a line end": (b'"a\\nb" = 1', "is unknown"),
     "name that is a path": (b'host = "../other"', "'host' is not in its form"),
     "number for a text": (b"repository = 1", "'repository' is not in its form"),
@@ -123,6 +137,26 @@ def test_good_settings(tmp_path: Path) -> None:
     )
 
 
+def test_the_table_update() -> None:
+    text = b"""\
+[update]
+windows = ["Mon-Fri 22:00-05:00", "Sat,Sun 00:00-24:00"]
+timezone = "Europe/Berlin"
+metered = "never"
+stale_days = 14
+notice_seconds = 0
+"""
+    settings = parse(text, "test").update
+    assert [(sorted(window.days), window.start) for window in settings.windows] == [
+        ([0, 1, 2, 3, 4], 1320),
+        ([5, 6], 0),
+    ]
+    assert (settings.metered, settings.stale_days, settings.notice_seconds) == ("never", 14, 0)
+    assert (settings.hook_seconds, settings.stop_seconds) == (300, 120)
+    assert str(zone(settings)) == "Europe/Berlin"
+    assert zone(Settings().update) is not None
+
+
 def test_an_empty_file_gives_the_defaults() -> None:
     settings = parse(b"", "test")
     assert settings == Settings()
@@ -147,6 +181,22 @@ def test_a_directory_in_its_place_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(VmgateError) as caught:
         load(tmp_path)
     assert caught.value.line().isprintable()
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(UpdateSettings.__slots__) | st.text(max_size=8),
+        st.text(max_size=20) | st.integers() | st.booleans() | st.floats() | st.lists(st.text(max_size=20), max_size=3),
+        max_size=3,
+    )
+)
+def test_any_table_is_read_or_refused(table: dict[str, object]) -> None:
+    try:
+        settings = read(table, ValueError)
+    except ValueError:
+        return
+    assert set(table) <= set(UpdateSettings.__slots__)
+    assert 1 <= settings.stale_days <= 365
 
 
 @given(st.binary(max_size=80) | st.text("ab\"[]{}=.\\#\n'019-:TZ", max_size=60).map(str.encode))

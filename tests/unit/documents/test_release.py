@@ -12,6 +12,7 @@ import pytest
 from documents.canonical import encode
 from documents.errors import DocumentError
 from documents.release import Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
+from documents.waves import Wave
 
 A, B, C = "aa" * 32, "bb" * 32, "cc" * 32
 FRESH = SignedPolicy(entry="fresh", predecessor=0, epoch=1, pcrs=((13, A),), signature=b"s" * 64)
@@ -85,6 +86,48 @@ def test_platform_releases_accepted() -> None:
     refused(WORKLOAD, "names no platform release", accepts_from=0, accepts_to=2)
     refused(WORKLOAD, "names no platform release", accepts_from=3, accepts_to=2)
     refused(WORKLOAD, "names no platform release", accepts_from=0, accepts_to=0)
+
+
+STEPS = [{"after": 3_600, "share": 10}, {"after": 86_400, "share": 1_000}]
+
+
+def test_waves_are_absent_or_lead_to_everybody() -> None:
+    waves = (Wave(after=3_600, share=10), Wave(after=86_400, share=1_000))
+    release = dataclasses.replace(PLATFORM, waves=waves)
+    assert json.loads(release.encode())["waves"] == STEPS
+    assert Release.parse(release.encode()) == release
+    assert "waves" not in json.loads(PLATFORM.encode())
+
+
+@pytest.mark.parametrize(
+    ("waves", "why"),
+    [
+        ([], "does not end with all hosts"),
+        (STEPS[:1], "does not end with all hosts"),
+        ([STEPS[1], STEPS[0]], "does not rise"),
+        ([STEPS[0], STEPS[0], STEPS[1]], "does not rise"),
+        ([STEPS[0], {"after": 3_600, "share": 1_000}], "does not rise"),
+        ([{"after": 1, "share": 1_000}, {"after": 2, "share": 1_000}], "does not rise"),
+        ([{"after": -1, "share": 1_000}], "not between"),
+        ([{"after": 0, "share": 0}], "not between"),
+        ([{"after": 0, "share": 1_001}], "not between"),
+        ([{"after": 367 * 86_400, "share": 1_000}], "not between"),
+        ([{"after": 0, "share": 1_000, "seed": 1}], "unknown"),
+        ([{"share": 1_000}], "missing"),
+        ([{"after": n, "share": n + 1} for n in range(17)], "more than 16"),
+    ],
+)
+def test_waves_that_are_none(waves: Any, why: str) -> None:
+    refused(PLATFORM, why, waves=waves)
+
+
+def test_urgent_is_true_or_absent_and_has_no_waves() -> None:
+    urgent = dataclasses.replace(PLATFORM, urgent=True)
+    assert Release.parse(urgent.encode()) == urgent
+    assert "urgent" not in json.loads(PLATFORM.encode())
+    refused(PLATFORM, "is there and not true", urgent=False)
+    refused(PLATFORM, "not true or false", urgent=1)
+    refused(urgent, "no meaning in an urgent release", waves=STEPS)
 
 
 @pytest.mark.parametrize(

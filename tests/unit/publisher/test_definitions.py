@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from content.fsverity import Measured
-from documents.definition import Disk, VmDefinition
+from documents.definition import RESTARTS, Disk, VmDefinition
 from documents.errors import DocumentError, Exit
 from documents.security_policy import SecurityPolicy
 from publisher.definitions import read_definition, read_policy
@@ -52,9 +52,18 @@ def test_a_definition_names_its_images_by_digest() -> None:
     assert VmDefinition.parse(definition.encode()) == definition
 
 
+@pytest.mark.parametrize("restart", RESTARTS)
+def test_a_restart_policy_may_be_written_out_and_has_one_form(restart: str) -> None:
+    definition = read(GOOD.replace("vcpus", f'restart = "{restart}"\nvcpus', 1))
+    assert definition.restart == restart
+    assert (b'"restart"' in definition.encode()) is (restart != "at-next-stop")
+    assert read(GOOD).restart == "at-next-stop"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
+        ("vcpus = 1", 'restart = "soon"\nvcpus = 1', "line 5: key 'restart' is not one of the known values"),
         ("vcpus = 1", "vcpus = 0", "line 5: key 'vcpus' is not between 1 and 255"),
         ("vcpus = 1", "vcpus = 1.5", "line 5: key 'vcpus' is not an integer"),
         ("vcpus = 1", "vcpus = 2026-11-23", "line 5: key 'vcpus' is not an integer"),

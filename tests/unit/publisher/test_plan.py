@@ -19,6 +19,7 @@ from documents.definition import Disk, VmDefinition
 from documents.host_image import VARIABLES, HostImage, ImageFile
 from documents.release import PolicyKey, Release
 from documents.security_policy import SecurityPolicy
+from documents.waves import Wave
 from measure.boot import pcr11
 from measure.policy import verify_signed_policy
 from publisher.errors import PlanRefused
@@ -176,6 +177,17 @@ def test_any_plan_is_a_release_that_hosts_take(numbers: list[int], epoch: int) -
         releases.append(platform(number, *releases[-2:], epoch=epoch))
     for release in releases:
         assert Release.parse(release.encode()) == release
+
+
+def test_waves_and_urgency_come_from_the_terms() -> None:
+    waves = (Wave(after=3_600, share=10), Wave(after=86_400, share=1_000))
+    assert platform(1, waves=waves).waves == waves
+    assert platform(1, urgent=True).urgent
+    assert plan_workload(replace(WORK, waves=waves), INPUTS, 1, ()).waves == waves
+    with pytest.raises(PlanRefused, match="does not end with all hosts"):
+        platform(1, waves=waves[:1])
+    with pytest.raises(PlanRefused, match="no meaning in an urgent release"):
+        platform(1, waves=waves, urgent=True)
 
 
 def test_numbers_and_epochs_never_go_back() -> None:

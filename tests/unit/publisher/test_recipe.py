@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from content.errors import Missing
 from documents.security_policy import SecurityPolicy
+from documents.waves import Wave
 from publisher.errors import RecipeWrong
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ImageParts
 from publisher.recipe import PlatformRecipe, Terms, WorkloadRecipe, read_recipe
+from publisher.tables import Table
+from publisher.waves import STEP, read_waves
 
 PLATFORM = """\
 authority = "platform"
@@ -126,12 +131,28 @@ def test_a_workload_recipe_keeps_its_order(folder: Path) -> None:
     assert recipe.definitions == (folder / "vm.toml",)
 
 
+def test_waves_are_written_for_people(folder: Path) -> None:
+    waves = 'waves = ["90m 0.5%", "4h 1%", "6d 100%"]'
+    recipe = read(folder, WORKLOAD.replace("epoch = 1", f"epoch = 1\n{waves}"))
+    assert recipe.terms.waves == (
+        Wave(after=5_400, share=5),
+        Wave(after=14_400, share=10),
+        Wave(after=518_400, share=1_000),
+    )
+    assert not recipe.terms.urgent
+    assert read(folder, WORKLOAD.replace("epoch = 1", "epoch = 1\nurgent = true")).terms.urgent
+
+
 @pytest.mark.parametrize(
     ("text", "old", "new", "line"),
     [
         (PLATFORM, 'authority = "platform"\n', "", "key 'authority' is missing"),
         (PLATFORM, 'authority = "platform"', 'authority = "both"', "line 1: key 'authority'"),
         (PLATFORM, "epoch = 2", "epoch = 0", "line 3: key 'epoch'"),
+        (PLATFORM, "epoch = 2", "epoch = 2\nwaves = []", "line 4: key 'waves' is empty"),
+        (PLATFORM, "epoch = 2", 'epoch = 2\nwaves = ["1 hour 1%"]', "line 4: key 'waves' has an item"),
+        (PLATFORM, "epoch = 2", 'epoch = 2\nwaves = ["1h 1.25%"]', "line 4: key 'waves' has an item"),
+        (PLATFORM, "epoch = 2", 'epoch = 2\nurgent = "yes"', "line 4: key 'urgent' is not true or false"),
         (PLATFORM, "0.1.0", "one", "line 4: key 'minimum_agent'"),
         (PLATFORM, "epoch = 2", "epoch = 2\naccepts = [1, 2]", "line 4: key 'accepts' is unknown"),
         (PLATFORM, "*.deb", "*.rpm", "line 6: key 'packages' has 'debs/*.rpm', which matches no file"),
@@ -160,3 +181,15 @@ def test_a_mistake_is_named_with_its_line(folder: Path, text: str, old: str, new
     with pytest.raises(RecipeWrong) as caught:
         read(folder, text.replace(old, new, 1))
     assert line in caught.value.line()
+
+
+@given(st.text(max_size=12) | st.from_regex(STEP, fullmatch=True))
+def test_any_step_is_read_or_refused(text: str) -> None:
+    table = Table({"waves": [text]}, PurePath("recipe.toml"), "")
+    try:
+        (wave,) = read_waves(table)
+    except RecipeWrong:
+        assert STEP.fullmatch(text) is None
+        return
+    assert wave.share <= 9_999
+    assert wave.after >= 0

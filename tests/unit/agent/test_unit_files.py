@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The systemd units that vmgate ships are what systemd reads, and the one of the timer can do nothing but ask."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agent.unit_files import FOLDER, NAMES, install_units
+
+VMGATE = "/usr/lib/vmgate/bin/vmgate"
+RIG = Path(__file__).resolve().parents[3] / "tests/rig/overlay/usr/lib/systemd/system/vmgate.service"
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    install_units(tmp_path)
+    return tmp_path / FOLDER
+
+
+def test_init_writes_them(units: Path) -> None:
+    assert sorted(path.name for path in units.iterdir()) == sorted(NAMES)
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path in units.iterdir())
+    for name in ("vmgate.service", "vmgate-update.service"):
+        assert f"ExecStart={VMGATE} " in (units / name).read_text()
+
+
+def test_systemd_has_nothing_to_say_about_them(units: Path) -> None:
+    for path in units.iterdir():
+        # vmgate is not installed there on this machine.
+        path.write_text(path.read_text().replace(VMGATE, "/bin/true"))
+    done = _analyze("verify", "--man=no", *map(str, units.iterdir()))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_systemd_would_name_a_mistake(units: Path) -> None:
+    timer = units / "vmgate-update.timer"
+    timer.write_text(timer.read_text().replace("Persistent", "Persistant"))
+    assert "Persistant" in _analyze("verify", "--man=no", str(timer)).stderr
+
+
+def test_the_timers_service_is_in_a_box(units: Path) -> None:
+    """Of 10 for nothing, systemd's own measure; 2 at most here."""
+    done = _analyze("security", "--offline=yes", "--threshold=20", str(units / "vmgate-update.service"))
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_timer_is_jittered_and_makes_up_for_what_was_missed(units: Path) -> None:
+    text = (units / "vmgate-update.timer").read_text().splitlines()
+    assert {"OnCalendar=hourly", "RandomizedDelaySec=55min", "FixedRandomDelay=yes", "Persistent=yes"} <= set(text)
+
+
+def test_the_rig_runs_the_agent_by_the_unit_that_is_shipped(units: Path) -> None:
+    assert (units / "vmgate.service").read_text() == RIG.read_text()
+
+
+def _analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)
