@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agent.errors import BadRequest, PolicyRefused
 from agent.host import Host
+from agent.host_status import host_status
 from agent.server import Call, Handler
 from documents.canonical import Json
 from documents.errors import VmgateError
@@ -38,6 +39,7 @@ class Service:
         host = self._host
         plain: dict[str, Callable[[], dict[str, Json]]] = {
             "status": self._status,
+            "status/document": self._status_document,
             "update/history": host.updates.history,
             "update/progress": host.updates.transfer.told,
             "vm/list": host.vms.list,
@@ -180,6 +182,11 @@ class Service:
             "vms": self._vms(),
             **host.unattended.status(),
         }
+
+    def _status_document(self) -> dict[str, Json]:
+        host = self._host
+        status = host_status(host.outside, host.store, host.generation())
+        return {"document": status.encode().decode()}
 
     def _vms(self) -> list[Json]:
         """What runs and what is installed; nothing is known of VMs while libvirt does not answer."""

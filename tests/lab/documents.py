@@ -27,6 +27,7 @@ from documents.fields import TEXT
 from documents.host_files import HostFile, HostFiles
 from documents.host_image import VARIABLES, HostImage, ImageFile
 from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, SealedKey, UpdateJournal, WrappedVmKey
+from documents.host_status import HostStatus
 from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
 from documents.security_policy import ALLOWANCES, SecurityPolicy
@@ -133,6 +134,19 @@ def generations(draw: st.DrawFn) -> Generation:
             draw(releases("platform" if channel == platform else "workload", channel)).encode() for channel in channels
         ),
         stale=draw(st.booleans()),
+    )
+
+
+def host_statuses() -> st.SearchStrategy[HostStatus]:
+    """Statuses of hosts."""
+    return st.builds(
+        HostStatus,
+        time=TIMES,
+        agent=st.just("0.1.0"),
+        host=st.just("") | NAMES,
+        channels=st.sets(NAMES, max_size=4).map(sorted).map(tuple),
+        releases=st.dictionaries(NAMES, NUMBERS, max_size=4).map(lambda numbers: tuple(sorted(numbers.items()))),
+        artifacts=st.sets(DIGESTS, max_size=4).map(sorted).map(tuple),
     )
 
 
@@ -328,6 +342,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Assignment: assignments(),
     AuditRecord: AUDIT_RECORDS,
     BundleIndex: bundle_indexes(),
+    HostStatus: host_statuses(),
     Evidence: EVIDENCE,
     Floor: FLOORS,
     Generation: generations(),

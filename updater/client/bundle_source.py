@@ -25,6 +25,10 @@ class BundleSource:
         """True."""
         return True
 
+    def has(self, name: str) -> bool:
+        """Whether the bundle has a file of that name."""
+        return any(entry.name == name for entry in self._reader.index.entries)
+
     @contextmanager
     def open(self, name: str, start: int = 0, length: int | None = None) -> Iterator[Reply]:
         """See ``Source.open``.

@@ -7,19 +7,23 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from content import durable
-from content.errors import storage
-from content.fsverity import verify_file
+from content.errors import Missing, storage
+from content.fsverity import Measured, verify_file
 from documents.assignment import Assignment
 from documents.bundle import BundleEntry, BundleIndex
 from documents.release import Release
 from updater.assignment import assignment_target, choose, listed_assignment
 from updater.bundle import encode_head
 from updater.errors import NoSuchChannel
-from updater.formats import blob_name, release_number, release_target, target_name
+from updater.formats import blob_name, delta_part, pack_name, release_number, release_target, target_name
+from updater.pack import FRAMES, HEAD, SPANS
 from updater.repository.assignments import bin_of
+from updater.repository.blob import Blob
 from updater.repository.chain import FILE_MODE, Chain, load_chain, read_target
+from updater.repository.packing import has_pack, read_head
 from updater.repository.refresh import locked
 from updater.repository.release import channel_role
+from updater.repository.unpacking import verify_delta, verify_frames
 
 
 def export_bundle(
@@ -35,7 +39,7 @@ def export_bundle(
         repository: its folder.
         channels: whose newest releases it will carry.
         path: the bundle; a file that is there is replaced as a whole.
-        have: fs-verity digests that every receiver has already; left out.
+        have: fs-verity digests of what every receiver has already; left out, and what deltas are taken from.
         hosts: receivers that follow assignments: their assignments, and the newest releases that these allow, too.
 
     Returns:
@@ -45,6 +49,7 @@ def export_bundle(
         NoSuchChannel: the repository does not have a channel, or no release of it.
         NoAssignments, NoSuchHost: it has no assignment for a host.
         RepositoryDamaged: the repository is not consistent.
+        PackMalformed: a pack or a delta does not give its artifact.
         ContentError: busy, damaged, or it could not be read or written.
     """
     with locked(repository, wait=True):
@@ -57,8 +62,7 @@ def export_bundle(
                 names.add(name)
                 artifacts |= {a.fsverity: a.length for a in release.artifacts if a.fsverity not in have}
         for fsverity, length in artifacts.items():
-            verify_file(repository / blob_name(fsverity), fsverity, length)
-            names.add(blob_name(fsverity))
+            names |= _artifact(repository, Measured(fsverity=fsverity, length=length), have)
         index = _lay_out(repository, sorted(names))
         with durable.Writer(durable.temporary(path.parent)) as writer:
             writer.write(encode_head(index))
@@ -66,6 +70,28 @@ def export_bundle(
                 writer.copy(repository / entry.name)
             writer.commit(path, FILE_MODE)
         return index
+
+
+def _artifact(repository: Path, artifact: Measured, have: Collection[str]) -> set[str]:
+    """The fewest files that bring an artifact, verified: a delta from what receivers have, its pack, or all of it."""
+    blob_path = repository / blob_name(artifact.fsverity)
+    verify_file(blob_path, artifact.fsverity, artifact.length)
+    try:
+        head = read_head(repository, artifact) if has_pack(artifact) else None
+    except Missing:
+        head = None
+    if head is None:
+        return {blob_name(artifact.fsverity)}
+    deltas = [offer for offer in head.offers if offer.base in have]
+    with Blob(blob_path) as blob:
+        if deltas:
+            smallest = min(deltas, key=lambda offer: offer.length)
+            verify_delta(repository, artifact, smallest, blob)
+            parts = [HEAD, delta_part(smallest.base)]
+        else:
+            verify_frames(repository, artifact, head, blob)
+            parts = [HEAD, SPANS, FRAMES]
+    return {pack_name(artifact.fsverity, part) for part in parts}
 
 
 def _metadata_names(chain: Chain, channels: Sequence[str]) -> set[str]:

@@ -31,12 +31,18 @@ def verify_pack(repository: Path, artifact: Measured) -> None:
     except Missing:
         return
     with Blob(repository / blob_name(artifact.fsverity)) as blob:
-        _verify_frames(repository, artifact, head, blob)
+        verify_frames(repository, artifact, head, blob)
         for offer in head.offers:
-            _verify_delta(repository, artifact, offer, blob)
+            verify_delta(repository, artifact, offer, blob)
 
 
-def _verify_frames(repository: Path, artifact: Measured, head: Head, blob: Blob) -> None:
+def verify_frames(repository: Path, artifact: Measured, head: Head, blob: Blob) -> None:
+    """Require that a pack's frames give its artifact.
+
+    Raises:
+        PackMalformed: they give something else.
+        ContentError: a part is missing or cannot be read.
+    """
     with (
         Blob(repository / pack_name(artifact.fsverity, SPANS)) as spans,
         Blob(repository / pack_name(artifact.fsverity, FRAMES)) as frames,
@@ -53,7 +59,13 @@ def _verify_frames(repository: Path, artifact: Measured, head: Head, blob: Blob)
                 raise malformed(f"span {number} in the pack of {artifact.fsverity} is another one")
 
 
-def _verify_delta(repository: Path, artifact: Measured, offer: Offer, blob: Blob) -> None:
+def verify_delta(repository: Path, artifact: Measured, offer: Offer, blob: Blob) -> None:
+    """Require that a delta gives its artifact; without its base, that it is well formed.
+
+    Raises:
+        PackMalformed: it gives something else.
+        ContentError: it is missing or cannot be read.
+    """
     with Blob(repository / pack_name(artifact.fsverity, delta_part(offer.base))) as delta:
         if delta.length != offer.length:
             raise malformed(f"the delta from {offer.base} has not the length that its pack says")

@@ -15,12 +15,23 @@ from vmgate.output import output_option, show, table
 
 @click.command("status")
 @root_option
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what this host has to a file, for `vmgate bundle create --for`; say nothing else.",
+)
 @output_option
-def command(root: Path, output: str) -> int:
+def command(root: Path, save: Path | None, output: str) -> int:
     """Say whether this host is ready and trusted: exit 0 trusted, 5 something was refused, 7 not ready.
 
     It is not ready either when its updates were out of reach for too long: somebody may keep them from it.
     """
+    if save is not None:
+        from content.durable import write_file
+
+        document: dict[str, Any] = ask(root, "status/document")
+        write_file(save.absolute(), document["document"].encode(), 0o644)
+        return Exit.DONE
     result: dict[str, Any] = ask(root, "status")
     names = {"tpm": "TPM", "libvirt": "libvirt", "platform": "platform", "update": "update", "audit": "audit trail"}
     names |= {"reached": "updates reached", "paused": "updates paused"}

@@ -10,14 +10,17 @@ import pytest
 
 from content.fsverity import SPAN, Measured, digest_bytes
 from lab import images
-from lab.hostile import Scene, body
+from lab.hostile import CHANNELS, Scene, body
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
+from updater.client.inspection import verify_bundle
 from updater.errors import NotOffered, PackMalformed, Unreachable
 from updater.formats import blob_name, delta_part, pack_name
 from updater.pack import FRAMES, HEAD, SPANS, Head, Offer
+from updater.repository.export import export_bundle
 from updater.repository.packing import read_head
 from updater.repository.serve import _Handler
+from updater.repository.verify import verify_repository
 
 FIRST = images.first()
 OLD = digest_bytes(FIRST)
@@ -46,6 +49,11 @@ class Story:
         store.verify(self.digest, len(self.new))
         assert store.path(self.digest).read_bytes() == self.new
         assert not list((store.root / "partial").iterdir())
+
+    def import_bundle(self, path: Path) -> None:
+        with BundleReader(path) as reader:
+            assert self.stage.host.apply(BundleSource(reader), self.stage.now) is not None
+        assert self.stage.host.store.path(self.digest).read_bytes() == self.new
 
     @property
     def digest(self) -> str:
@@ -221,16 +229,61 @@ def test_a_transfer_that_breaks_off_goes_on_with_what_is_missing(story: Story) -
     assert 0 < sum(_length(given) for given in ranges) <= len(frames) // 2
 
 
-def test_a_bundle_brings_packs_and_is_trusted_no_more(story: Story, tmp_path: Path) -> None:
-    from updater.repository.export import export_bundle
+def test_a_bundle_for_anybody_brings_packs(story: Story, tmp_path: Path) -> None:
+    story.publish(images.edited(FIRST))
+    index = export_bundle(story.stage.publisher.repository, CHANNELS, tmp_path / "bundle")
+    names = {entry.name for entry in index.entries}
+    assert {story.part(HEAD), story.part(SPANS), story.part(FRAMES)} <= names
+    assert blob_name(story.digest) not in names
+    assert verify_bundle(tmp_path / "bundle", _anchor(story, tmp_path), CHANNELS, now=story.stage.now).by_delta == ()
+    story.import_bundle(tmp_path / "bundle")
 
+
+def test_a_bundle_for_one_host_brings_what_it_lacks(story: Story, tmp_path: Path) -> None:
+    story.publish(images.edited(FIRST))
+    bundle, anchor = tmp_path / "bundle", _anchor(story, tmp_path)
+    have = {item.fsverity for item in story.stage.host.store.items()}
+    index = export_bundle(story.stage.publisher.repository, CHANNELS, bundle, have)
+    assert [e.name for e in index.entries if e.name.startswith(("packs/", "blobs/"))] == [
+        story.part(delta_part(OLD)),
+        story.part(HEAD),
+    ]
+    assert verify_bundle(bundle, anchor, CHANNELS, have, now=story.stage.now).by_delta == ("image/desktop",)
+    # For another host it is not complete, and that is said.
+    with pytest.raises(NotOffered):
+        verify_bundle(bundle, anchor, CHANNELS, now=story.stage.now)
+    story.import_bundle(bundle)
+
+
+def test_a_delta_in_a_bundle_that_was_changed_is_refused(story: Story, tmp_path: Path) -> None:
     story.publish(images.edited(FIRST))
     bundle = tmp_path / "bundle"
-    export_bundle(story.stage.publisher.repository, ("platform", "desktop"), bundle)
+    have = {item.fsverity for item in story.stage.host.store.items()}
+    index = export_bundle(story.stage.publisher.repository, CHANNELS, bundle, have)
+    entry = next(entry for entry in index.entries if entry.name == story.part(delta_part(OLD)))
+    wrong = bytearray(bundle.read_bytes())
+    wrong[len(wrong) - index.size + entry.offset + entry.length - 20] ^= 1
+    bundle.write_bytes(wrong)
     with BundleReader(bundle) as reader:
-        generation = story.stage.host.apply(BundleSource(reader), story.stage.now)
-    assert generation is not None
-    story.stage.host.store.verify(story.digest, len(story.new))
+        story.stage.host.refuses(NotOffered, BundleSource(reader), story.stage.now)
+    assert not story.stage.host.store.contains(story.digest, len(story.new))
+
+
+def test_a_publisher_does_not_put_a_damaged_pack_into_a_bundle(story: Story, tmp_path: Path) -> None:
+    story.publish(images.edited(FIRST))
+    path = story.stage.publisher.repository / story.part(FRAMES)
+    path.write_bytes(path.read_bytes()[:-9] + bytes(9))
+    with pytest.raises(PackMalformed):
+        export_bundle(story.stage.publisher.repository, CHANNELS, tmp_path / "bundle")
+    with pytest.raises(PackMalformed):
+        verify_repository(story.stage.publisher.repository, now=story.stage.now)
+    assert not (tmp_path / "bundle").exists()
+
+
+def _anchor(story: Story, folder: Path) -> Path:
+    path = folder / "root.json"
+    path.write_bytes(story.stage.publisher.anchor)
+    return path
 
 
 def test_an_image_that_nobody_has_is_told(story: Story) -> None:
