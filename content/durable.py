@@ -3,7 +3,7 @@
 
 Each operation returns when its effect survives a power cut. A cut before that leaves the old state or the new one; what
 ``append`` leaves is told there. Temporary names start with ``TEMPORARY``; ``sweep`` removes those that a cut left.
-Operations may be repeated after a cut.
+Operations may be repeated after a cut, and after an error: a file whose synchronisation failed is never taken up again.
 
 This module does not lock (``content.locks`` does): two writers of one path are the caller's mistake.
 """
@@ -302,12 +302,20 @@ class Writer:
         """Make the bytes durable, then give them their name, replacing a file that has it.
 
         Raises:
-            ContentError: it failed; the old target is unchanged, unless only the last synchronisation failed.
+            ContentError: it failed; the old target is unchanged, unless only the last synchronisation failed. Where the
+                bytes could not be synchronised, the unfinished file is removed, also where it was to be kept.
         """
-        with storage("the file was not written", target):
+        with storage("the file was not written", target, self.offset):
             self.finish()
             effects.chmod(self.descriptor, mode)
-            effects.fsync(self.descriptor)
+            try:
+                effects.fsync(self.descriptor)
+            except OSError:
+                # The kernel forgets what it could not write: it would read well, and synchronise well, and not be there.
+                self._done = True
+                with suppress(OSError):
+                    effects.unlink(self.partial)
+                raise
             effects.rename(self.partial, target)
             self._done = True
             _sync_directory(target.parent)
