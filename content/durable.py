@@ -14,7 +14,6 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,7 @@ from typing import Self
 
 from content import effects
 from content.errors import StorageFailed, StorageFull, TooLarge, storage
+from content.holes import data_ranges
 
 TEMPORARY = ".vmgate-new-"
 """What the name of everything unfinished starts with."""
@@ -276,7 +276,7 @@ class Writer:
         ):
             length = _require_regular(descriptor, source).st_size
             before = self.offset
-            for start, end in _data_ranges(descriptor, length):
+            for start, end in data_ranges(descriptor, length):
                 self.offset = before + start
                 for position in range(start, end, CHUNK):
                     self.write(_read_exactly(descriptor, source, position, min(CHUNK, end - position)))
@@ -311,7 +311,7 @@ class Writer:
             try:
                 effects.fsync(self.descriptor)
             except OSError:
-                # The kernel forgets what it could not write: it would read well, and synchronise well, and not be there.
+                # The kernel forgets what it could not write: it would read well, synchronise well, and not be there.
                 self._done = True
                 with suppress(OSError):
                     effects.unlink(self.partial)
@@ -384,21 +384,6 @@ def _require_regular(descriptor: int, path: Path) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise StorageFailed("the file was not read", cause=f"{path}: not a regular file", remedy="check the path")
     return status
-
-
-def _data_ranges(descriptor: int, length: int) -> Iterator[tuple[int, int]]:
-    """Start and end of each part of a file that is not a hole."""
-    end = 0
-    while end < length:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # Only a hole is left.
-                return
-            raise
-        end = min(os.lseek(descriptor, start, os.SEEK_HOLE), length)
-        if start < end:
-            yield start, end
 
 
 def _read_exactly(descriptor: int, path: Path, position: int, length: int) -> bytes:

@@ -73,16 +73,44 @@ def crash_points(scratch: Path, prepare: Operation, operation: Operation) -> Ite
     """
     start, recorded = record(scratch, prepare, operation)
     root = scratch / "root"
+    for cut in cuts(start, recorded, operation):
+        finished = cut.make(root)
+        yield CrashPoint(label=cut.label, step=cut.step, root=root, finished=finished)
+        shutil.rmtree(root)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A crash that can be made.
+
+    Attributes:
+        label: when it comes and what it does.
+        step: in which step of the operation, or nothing.
+        make: given a path where nothing is, makes the state there; returns whether the operation had returned.
+    """
+
+    label: str
+    step: str
+    make: Callable[[Path], bool]
+
+
+def cuts(start: Path, recorded: Recording, operation: Operation) -> Iterator[Cut]:
+    """Every crash during an operation that was recorded; ``start`` is the state before."""
     for index, name in enumerate([*recorded.names, "nothing"]):
         for torn in (False, True) if name == "write" else (False,):
-            finished = _kill(_copy(start, root), operation, index, torn=torn)
+
+            def kill(root: Path, index: int = index, torn: bool = torn) -> bool:
+                return _kill(_copy(start, root), operation, index, torn=torn)
+
             label = f"killed {'in the middle of' if torn else 'before'} {index} {name}"
-            yield CrashPoint(label=label, step=recorded.step_of(effect=index), root=root, finished=finished)
-            shutil.rmtree(root)
+            yield Cut(label=label, step=recorded.step_of(effect=index), make=kill)
     for loss in recorded.losses():
-        loss.disk.make(root)
-        yield CrashPoint(label=f"power lost {loss.label}", step=loss.step, root=root, finished=loss.finished)
-        shutil.rmtree(root)
+
+        def lose(root: Path, loss: Loss = loss) -> bool:
+            loss.disk.make(root)
+            return loss.finished
+
+        yield Cut(label=f"power lost {loss.label}", step=loss.step, make=lose)
 
 
 def record(scratch: Path, prepare: Operation, operation: Operation) -> tuple[Path, Recording]:
@@ -293,9 +321,9 @@ class Recording:
     def _note(self, name: str, real: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         # Read before the effect: it may remove what the model looks at.
         note = getattr(self, f"_note_{name}")(*arguments)
-        result = real(*arguments)
         if changes(name, arguments):
             self.names.append(name)
+        result = real(*arguments)
         if name == "open_file":
             self._descriptors[result] = note
         elif name == "write" and isinstance(note, Change) and note.data is not None:
@@ -394,7 +422,10 @@ def _damages(pending: dict[int, Change]) -> Iterator[tuple[str, dict[int, Change
     sizes = range(1, len(pending)) if len(pending) <= SUBSETS else {1, len(pending) - 1}
     for size in sizes:
         for lost in itertools.combinations(pending, size):
-            yield f"changes {', '.join(map(str, lost))} of {', '.join(map(str, pending))} were lost", dict.fromkeys(lost, -1)
+            yield (
+                f"changes {', '.join(map(str, lost))} of {', '.join(map(str, pending))} were lost",
+                dict.fromkeys(lost, -1),
+            )
 
 
 def _with(change: Change, data: bytes) -> Change:

@@ -24,7 +24,7 @@ from typing import Any
 
 from content.errors import StorageFull
 from documents.errors import VmgateError
-from lab.crash import Operation, changes, intercepted, record, run
+from lab.crash import Operation, Recording, changes, intercepted, record, run
 
 GROWING = frozenset({"open_file", "write", "truncate", "fsync", "rename", "symlink", "mkdir"})
 """What may find no room: also names, and ``fsync`` where room is only found when bytes are written."""
@@ -88,30 +88,33 @@ def fault_points(scratch: Path, prepare: Operation, operation: Operation) -> Ite
     """Every state that one refused effect can leave; arguments as for ``lab.crash.crash_points``."""
     start, recorded = record(scratch, prepare, operation)
     root = scratch / "root"
+    for index, fault in refusals(recorded):
+        label = f"{index} {recorded.names[index]}: {fault}"
+        shutil.copytree(start, root, symlinks=True)
+        refuser = Refuser(index, fault)
+        error: VmgateError | None = None
+        try:
+            with intercepted(refuser.handle):
+                run(operation, root)
+        except VmgateError as raised:
+            error = raised
+        if error is not None:
+            _require_told(error, fault, label)
+        yield FaultPoint(
+            label=label,
+            step=recorded.step_of(effect=index),
+            root=root,
+            fault=fault,
+            finished=error is None,
+            distrusted=refuser.distrusted(root),
+        )
+        shutil.rmtree(root)
+
+
+def refusals(recorded: Recording) -> Iterator[tuple[int, Fault]]:
+    """Every effect that was recorded, by its number, and each way in which it may be refused."""
     for index, name in enumerate(recorded.names):
-        for fault in FAULTS:
-            if not fault.hits(name):
-                continue
-            label = f"{index} {name}: {fault}"
-            shutil.copytree(start, root, symlinks=True)
-            refuser = Refuser(index, fault)
-            error: VmgateError | None = None
-            try:
-                with intercepted(refuser.handle):
-                    run(operation, root)
-            except VmgateError as raised:
-                error = raised
-            if error is not None:
-                _require_told(error, fault, label)
-            yield FaultPoint(
-                label=label,
-                step=recorded.step_of(effect=index),
-                root=root,
-                fault=fault,
-                finished=error is None,
-                distrusted=refuser.distrusted(root),
-            )
-            shutil.rmtree(root)
+        yield from ((index, fault) for fault in FAULTS if fault.hits(name))
 
 
 def _require_told(error: VmgateError, fault: Fault, label: str) -> None:

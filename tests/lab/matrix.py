@@ -29,6 +29,7 @@ from updater.client.download import fetch_artifacts
 from updater.client.floor import load_floor
 from updater.client.http import HttpSource
 from updater.client.source import Source
+from updater.client.states import ON_ITS_WAY, active
 from updater.client.transaction import Places, Update
 from updater.errors import ReleaseRefused
 from updater.repository.export import export_bundle
@@ -41,6 +42,26 @@ CHANNELS = ("platform", "desktop")
 LATER = NOW + 3600
 """When release 3 is looked up, so that the floor's time rises."""
 
+UPDATES = (
+    "update over the network",
+    "import of a bundle",
+    "first import",
+    "rollback before confirmation",
+    "rollback after confirmation",
+    "an update given up",
+)
+"""Rows whose state the next start of a host recovers."""
+
+ROWS = (
+    *UPDATES,
+    "repair of a damaged file",
+    "garbage collection",
+    "publication",
+    "refresh of a repository",
+    "writing of a bundle",
+)
+"""All rows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -52,14 +73,15 @@ class Row:
         operation: what is cut; its steps are told apart where it yields their names.
         check: given the folder after a crash and a new start, and whether the operation had finished: asserts that the
             old or the new state is whole and that the operation can be done again, and completes it.
-        again: completes it without a new start, as after an error.
+        again: given the folder after an error and whether the disk refused the way back as well: completes it without
+            a new start.
     """
 
     name: str
     prepare: Operation
     operation: Operation
     check: Callable[[Path, bool], None]
-    again: Operation
+    again: Callable[[Path, bool], None]
 
 
 class Host:
@@ -71,6 +93,10 @@ class Host:
         self.store = ContentStore(root / "store")
         self.places = Places.below(root)
         self.update = Update(self.places, anchor, self.store, "0.1.0")
+
+    def stands(self) -> bool:
+        """Whether ``current`` is what the journal says."""
+        return self.update._generations.current() == active(self.update.journal)
 
     def number(self) -> int:
         """The active release, after all that makes it whole was looked at; 0 for none."""
@@ -203,9 +229,14 @@ class Stage:
     def _image(self, number: int) -> Artifact:
         return self.publisher.artifact("image/desktop", "image", self.images[number - 1])[0]
 
-    def rows(self) -> tuple[Row, ...]:
-        """All rows."""
-        return (*self._updates(), *self._ways_back(), *self._store(), *self._publishing())
+    def row(self, name: str) -> Row:
+        """The row of a name."""
+        rows = (*self._updates(), *self._ways_back(), *self._store(), *self._publishing())
+        return {row.name: row for row in rows}[name]
+
+    def recover(self, root: Path) -> None:
+        """What every start of a host does first."""
+        self.host(root)
 
     def _updates(self) -> Iterator[Row]:
         yield Row(
@@ -213,21 +244,21 @@ class Stage:
             prepare=self.fetching,
             operation=lambda root: self._steps(Host(root, self.anchor), HttpSource(self.url)),
             check=self._is_2_or_3,
-            again=lambda root: self._finish(Host(root, self.anchor)),
+            again=lambda root, lasting: self._finish(self._standing(root, lasting)),
         )
         yield Row(
             name="import of a bundle",
             prepare=self.running,
             operation=lambda root: self._import(Host(root, self.anchor), 3, LATER),
             check=self._is_2_or_3,
-            again=lambda root: self._finish(Host(root, self.anchor)),
+            again=lambda root, lasting: self._finish(self._standing(root, lasting)),
         )
         yield Row(
             name="first import",
-            prepare=lambda root: self.host(root),
+            prepare=self.recover,
             operation=lambda root: self._import(Host(root, self.anchor), 1, NOW),
             check=self._is_none_or_1,
-            again=lambda root: self._import(Host(root, self.anchor), 1, NOW),
+            again=lambda root, lasting: self._import(self._standing(root, lasting), 1, NOW),
         )
 
     def _ways_back(self) -> Iterator[Row]:
@@ -236,21 +267,21 @@ class Stage:
             prepare=self.switched,
             operation=lambda root: Host(root, self.anchor).update.roll_back(),
             check=lambda root, finished: self._went_back(root, finished, 3, 2),
-            again=lambda root: self._roll_back(Host(root, self.anchor), 3),
+            again=lambda root, lasting: self._roll_back(self._standing(root, lasting), 3),
         )
         yield Row(
             name="rollback after confirmation",
             prepare=self.running,
             operation=lambda root: Host(root, self.anchor).update.roll_back(),
             check=lambda root, finished: self._went_back(root, finished, 2, 1),
-            again=lambda root: self._roll_back(Host(root, self.anchor), 2),
+            again=lambda root, lasting: self._roll_back(self._standing(root, lasting), 2),
         )
         yield Row(
             name="an update given up",
             prepare=self.staged,
             operation=lambda root: Host(root, self.anchor).update.abandon(),
             check=self._is_2,
-            again=lambda root: self._finish(Host(root, self.anchor)),
+            again=lambda root, lasting: self._finish(self._standing(root, lasting)),
         )
 
     def _store(self) -> Iterator[Row]:
@@ -259,14 +290,14 @@ class Stage:
             prepare=self.damaged,
             operation=self._repair,
             check=self._is_repaired,
-            again=self._repair,
+            again=lambda root, _: self._repair(root),
         )
         yield Row(
             name="garbage collection",
             prepare=self.cluttered,
             operation=lambda root: Host(root, self.anchor).update.collect(),
             check=self._is_2,
-            again=lambda root: Host(root, self.anchor).update.collect(),
+            again=lambda root, _: Host(root, self.anchor).update.collect(),
         )
 
     def _publishing(self) -> Iterator[Row]:
@@ -275,21 +306,21 @@ class Stage:
             prepare=self._copied,
             operation=self._publish_4,
             check=self._is_published,
-            again=self._publish_again,
+            again=lambda root, _: self._publish_again(root),
         )
         yield Row(
             name="refresh of a repository",
             prepare=self._copied,
             operation=self._refresh,
             check=self._is_refreshed,
-            again=self._refresh,
+            again=lambda root, _: self._refresh(root),
         )
         yield Row(
             name="writing of a bundle",
             prepare=self._copied,
             operation=self._export,
             check=self._is_exported,
-            again=self._export,
+            again=lambda root, _: self._export(root),
         )
 
     def _steps(self, host: Host, source: Source) -> Iterator[str]:
@@ -308,6 +339,15 @@ class Stage:
         host.update.confirm()
         yield "collect"
         host.update.collect()
+
+    def _standing(self, root: Path, lasting: bool) -> Host:
+        """The host after an error: still whole, unless the disk refused the way back, which needs a new start."""
+        host = Host(root, self.anchor)
+        if lasting and not host.stands():
+            host.update.recover()
+        elif host.update.journal.state not in ON_ITS_WAY:
+            host.number()
+        return host
 
     def _import(self, host: Host, number: int, now: int) -> None:
         with self.bundle(number) as source:
@@ -392,7 +432,7 @@ class Stage:
             fetch_artifacts(source, host.store, artifacts(generation))
 
     def _is_repaired(self, root: Path, finished: bool) -> None:
-        host = self.host(root)
+        self.recover(root)
         assert not unfinished(root)
         if not finished:
             try:

@@ -341,7 +341,7 @@ class Update:
 
     @contextmanager
     def _or_back(self) -> Iterator[None]:
-        """Go back to the state before a block that the disk refused; a disk that refuses that, too, needs ``recover``."""
+        """Go back to before a block that the disk refused. A disk that refuses that as well needs ``recover``."""
         before = self.journal
         try:
             yield

@@ -41,7 +41,7 @@ def refresh(repository: Path, keys: Path, passphrase: bytes, *, now: int, period
 
 @contextmanager
 def locked(repository: Path, *, wait: bool) -> Iterator[None]:
-    """Be the only one who writes a repository, and clear up what a cut left; where there is none, nothing is left behind.
+    """Be the only one who writes a repository, and remove what a cut left. Where there is none, nothing is left behind.
 
     Raises:
         RepositoryDamaged: there is none.
