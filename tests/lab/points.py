@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from content import effects
-from lab.crash import CrashPoint, Cut, crash_points, cuts, record
+from lab.crash import CrashPoint, crash_points, cuts, record
 from lab.faults import refusals
 from lab.matrix import ROWS, UPDATES, Row, Stage, stage
 
@@ -43,13 +43,13 @@ def place(row: Row, step: str) -> str:
     return f"{row.name}: {step}" if step else row.name
 
 
-def second_points(scratch: Path, row: Row, play: Stage) -> Iterator[tuple[Cut, CrashPoint]]:
+def second_points(scratch: Path, row: Row, play: Stage) -> Iterator[tuple[CrashPoint, CrashPoint]]:
     """Of some states after a cut, every state that a second cut during the next start can leave."""
     start, recorded = record(scratch, row.prepare, row.operation)
-    for index, first in enumerate(cuts(start, recorded, row.operation)):
+    for index, cut in enumerate(cuts(start, recorded, row.operation)):
         if index % SAMPLE == SAMPLE // 2:
             state, inner = scratch / "first", scratch / "inner"
-            first.make(state)
+            first = CrashPoint(label=cut.label, step=cut.step, root=state, finished=cut.make(state))
             inner.mkdir()
             for second in crash_points(inner, partial(_copy, state), play.recover):
                 yield first, second
