@@ -82,6 +82,11 @@ class HostPaths:
         """Measurement logs, one a boot."""
         return self.run / "measurements"
 
+    @property
+    def vms(self) -> Path:
+        """The folders of VMs."""
+        return self.state / "vms"
+
     def vm(self, name: str) -> Path:
         """The folder of one VM; ``name`` has been checked by its document."""
-        return self.state / "vms" / name
+        return self.vms / name
