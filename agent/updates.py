@@ -216,8 +216,9 @@ class Updates:
 
     def _repair(self, source: Source, generation: Generation | None) -> None:
         """Fetch again what is missing or damaged in the store, although nothing is new."""
-        for release in generation.parsed() if generation else ():
-            fetch_artifacts(source, self._store, release.artifacts)
+        artifacts = [a for release in (generation.parsed() if generation else ()) for a in release.artifacts]
+        self._store.require_room({artifact.fsverity: artifact.length for artifact in artifacts})
+        fetch_artifacts(source, self._store, artifacts)
 
     def _in_this_boot(self, generation: Generation, old: Generation | None) -> bool:
         """Whether a generation can be measured now.
