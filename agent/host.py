@@ -20,6 +20,7 @@ from agent.desktop import announce
 from agent.gate import Gate
 from agent.hooks import Hooks
 from agent.launch import Launcher
+from agent.leftovers import remove_leftovers
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
@@ -80,6 +81,8 @@ class Host:
         Whatever fails here is recorded and leaves the gate closed; the agent still answers why.
         """
         self.outside.audit.append("agent", "started", "host", "agent", version=self.outside.version)
+        hook = Path(self.outside.settings.hook)
+        self._try("what a cut left was not removed", lambda: remove_leftovers(self.outside.paths, hook))
         self.updates.recover()
         self._try("the pending update was not finished", self.updates.finish)
         self._try("how long updates were not looked up is not known", self._contact.silent)

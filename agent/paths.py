@@ -107,6 +107,11 @@ class HostPaths:
         """What each running VM was started from."""
         return self.run / "running"
 
+    @property
+    def vms(self) -> Path:
+        """The folders of VMs."""
+        return self.state / "vms"
+
     def vm(self, name: str) -> Path:
         """The folder of one VM; ``name`` has been checked by its document."""
-        return self.state / "vms" / name
+        return self.vms / name

@@ -38,7 +38,6 @@ from updater.client.bundle_source import BundleSource
 from updater.client.download import fetch_artifacts
 from updater.client.generations import Generations
 from updater.client.source import Source
-from updater.client.states import ON_ITS_WAY
 from updater.client.transaction import Candidate, Places, Update
 
 log = logging.getLogger(__name__)
@@ -234,15 +233,14 @@ class Updates:
             self._update.stage()
             self._require_components(_platform_of(candidate))
         except VmgateError:
-            if self._update.journal.state in ON_ITS_WAY:
-                self._update.abandon()
+            self._update.give_up()
             raise
         with self._turn:
             self._update.switch()
             generation = self.require_active()
             if self._in_this_boot(generation, old):
                 self._settle(generation, old)
-        self._collect()
+        self._update.collect()
         return self._told(generation, changed=True, candidate=candidate)
 
     def _require_nothing_held_back(self, candidate: Candidate) -> None:
@@ -253,16 +251,11 @@ class Updates:
                 remedy="wait for a release that fits, or ask for one",
             )
 
-    def _collect(self) -> None:
-        """Remove from the store what no generation on the disk needs any more."""
-        generations = [self._generations.load(number) for number in self._generations.numbers()]
-        releases = [release for generation in generations for release in generation.parsed()]
-        self._store.gc({artifact.fsverity for release in releases for artifact in release.artifacts})
-
     def _repair(self, source: Source, generation: Generation | None) -> None:
         """Fetch again what is missing or damaged in the store, although nothing is new."""
         releases = generation.parsed() if generation else ()
         artifacts = [artifact for release in releases for artifact in release.artifacts]
+        self._store.require_room({artifact.fsverity: artifact.length for artifact in artifacts})
         with self.transfer.running() as tell:
             fetch_artifacts(source, self._store, artifacts, tell)
 

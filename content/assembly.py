@@ -17,7 +17,7 @@ from pathlib import Path
 from content import durable
 from content.errors import DigestMismatch, storage
 from content.fsverity import BLOCK, SPAN, HashedSpan, Measured, digest_spans
-from content.sparse import data_ranges
+from content.holes import data_ranges
 
 SYNC = 64 * 1024 * 1024
 """Bytes after which what was written is made to survive a power cut."""

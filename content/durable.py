@@ -3,7 +3,7 @@
 
 Each operation returns when its effect survives a power cut. A cut before that leaves the old state or the new one; what
 ``append`` leaves is told there. Temporary names start with ``TEMPORARY``; ``sweep`` removes those that a cut left.
-Operations may be repeated after a cut.
+Operations may be repeated after a cut, and after an error: a file whose synchronisation failed is never taken up again.
 
 This module does not lock (``content.locks`` does): two writers of one path are the caller's mistake.
 """
@@ -21,7 +21,7 @@ from typing import Self
 
 from content import effects
 from content.errors import StorageFailed, StorageFull, TooLarge, storage
-from content.sparse import data_ranges
+from content.holes import data_ranges
 
 TEMPORARY = ".vmgate-new-"
 """What the name of everything unfinished starts with."""
@@ -269,9 +269,16 @@ class Writer:
             _write_all(self.descriptor, chunk, offset)
 
     def sync(self) -> None:
-        """Let what was written so far survive a power cut, under its unfinished name. Raises ``ContentError``."""
+        """Let what was written survive a power cut. Raises ``ContentError``; then the unfinished file is removed."""
         with storage("the unfinished file was not synchronised", self.partial):
-            effects.fsync(self.descriptor)
+            try:
+                effects.fsync(self.descriptor)
+            except OSError:
+                # The kernel forgets what it could not write: it would read well, synchronise well, and not be there.
+                self._done = True
+                with suppress(OSError):
+                    effects.unlink(self.partial)
+                raise
 
     def copy(self, source: Path) -> None:
         """Add all bytes of a regular file; its holes become holes.
@@ -292,17 +299,13 @@ class Writer:
             self.offset = before + length
 
     def restart(self) -> None:
-        """Empty the unfinished file. Raises ``ContentError`` if that failed."""
+        """Empty the unfinished file. Raises ``ContentError``."""
         with storage("the unfinished file was not emptied", self.partial):
             effects.truncate(self.descriptor, 0)
         self.offset = 0
 
     def finish(self) -> None:
-        """Give the unfinished file its full length, so that ``descriptor`` can be measured: a hole at the end had none.
-
-        Raises:
-            ContentError: it failed.
-        """
+        """Give the unfinished file its full length: a hole at its end had none. Raises ``ContentError``."""
         with storage("the file was not written", self.partial):
             if os.fstat(self.descriptor).st_size < self.offset:
                 effects.truncate(self.descriptor, self.offset)
@@ -313,10 +316,10 @@ class Writer:
         Raises:
             ContentError: it failed; the old target is unchanged, unless only the last synchronisation failed.
         """
-        with storage("the file was not written", target):
+        with storage("the file was not written", target, self.offset):
             self.finish()
             effects.chmod(self.descriptor, mode)
-            effects.fsync(self.descriptor)
+            self.sync()
             effects.rename(self.partial, target)
             self._done = True
             _sync_directory(target.parent)

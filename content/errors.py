@@ -15,6 +15,8 @@ from documents.errors import Exit, VmgateError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_BLOCK = 4096
+"""Bytes that the smallest thing takes: a name needs room as well."""
 
 
 class ContentError(VmgateError):
@@ -121,14 +123,14 @@ def storage(what: str, path: Path, needed: int = 0) -> Iterator[None]:
     Args:
         what: what will not have happened.
         path: the file or folder it was about.
-        needed: bytes to write, told when there is no room.
+        needed: bytes to write, told when there is no room; at least a block.
     """
     try:
         yield
     except OSError as error:
         cause = f"{path}: {error.strerror or error}"
         if error.errno in _FULL:
-            raise StorageFull(what, needed=needed, cause=cause) from error
+            raise StorageFull(what, needed=max(needed, _BLOCK), cause=cause) from error
         if error.errno == errno.ENOENT:
             raise Missing(what, cause=cause, remedy="check the path") from error
         if error.errno in _DENIED:

@@ -51,9 +51,11 @@ def _take(descriptor: int, path: Path, *, wait: bool) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise Busy(f"the lock {path} was not taken", holder=_holder(descriptor)) from error
-        boot = BOOT_ID.read_text("ascii").strip() if BOOT_ID.exists() else "0"
-        effects.truncate(descriptor, 0)
-        effects.write(descriptor, memoryview(f"process {os.getpid()} of boot {boot}".encode("ascii")), 0)
+        # A full disk must not keep anybody from what makes room: the lock holds without the name.
+        with suppress(OSError):
+            boot = BOOT_ID.read_text("ascii").strip() if BOOT_ID.exists() else "0"
+            effects.truncate(descriptor, 0)
+            effects.write(descriptor, memoryview(f"process {os.getpid()} of boot {boot}".encode("ascii")), 0)
 
 
 def _holder(descriptor: int) -> str:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from content import durable
 from content.assembly import Assembly
-from content.errors import ContentError, DigestMismatch, Missing, NotInStore, storage
+from content.errors import ContentError, DigestMismatch, Missing, NotInStore, StorageFull, storage
 from content.fsverity import Measured, digest_bytes, digest_descriptor, verify_descriptor, verify_file
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -124,6 +124,25 @@ class ContentStore:
             if target is not None:
                 writer.commit(target, _FILE_MODE)
         return measured
+
+    def require_room(self, wanted: Mapping[str, int], besides: int = 0) -> None:
+        """Require room for all that is missing of some files, before the first of them is received.
+
+        Args:
+            wanted: their lengths in bytes, by digest.
+            besides: bytes that the caller will write on the same file system.
+
+        Raises:
+            StorageFull: there is less; nothing was written but folders.
+            ContentError: the store cannot be read or written.
+        """
+        folder = self._partial_folder()
+        missing = sum(
+            max(0, length - _allocated(folder / fsverity))
+            for fsverity, length in wanted.items()
+            if not self.contains(fsverity, length)
+        )
+        durable.require_space(folder, missing + besides)
 
     @contextmanager
     def receive(self, fsverity: str, length: int) -> Iterator[Incoming]:
@@ -261,7 +280,7 @@ class Incoming:
 
         Raises:
             DigestMismatch: more than the length; all of it is thrown away.
-            StorageFull: no room; the transfer may go on later.
+            StorageFull: no room for the rest; the transfer may go on later.
         """
         if self.offset + len(untrusted_chunk) > self._expected.length:
             found = f"at least {self.offset + len(untrusted_chunk)} bytes"
@@ -269,14 +288,18 @@ class Incoming:
             raise DigestMismatch(
                 f"{self._expected.fsverity} was refused", expected=f"{self._expected.length} bytes", found=found
             )
-        self._writer.write(untrusted_chunk)
+        try:
+            self._writer.write(untrusted_chunk)
+        except StorageFull as error:
+            rest = self._expected.length - self.offset
+            raise StorageFull(error.what, needed=max(rest, error.needed), cause=error.cause) from error
 
     def commit(self) -> None:
         """Verify all bytes and take the file into the store.
 
         Raises:
             DigestMismatch: they are not the ones named, or not all; they are thrown away.
-            ContentError: it failed; the transfer may go on later.
+            ContentError: it failed; the transfer may go on later, or begin anew if the bytes could not be synchronised.
         """
         try:
             verify_descriptor(
@@ -287,3 +310,12 @@ class Incoming:
             raise
         durable.make_directory(self._target.parent, _FOLDER_MODE)
         self._writer.commit(self._target, _FILE_MODE)
+
+
+def _allocated(path: Path) -> int:
+    """Bytes that a file takes on the disk; 0 for none. Its holes take nothing yet."""
+    with storage("the store was not read", path):
+        try:
+            return path.lstat().st_blocks * 512
+        except FileNotFoundError:
+            return 0

@@ -6,17 +6,22 @@ Then it makes each state that a crash can leave, in a folder of its own:
 
 - *killed*: the operation runs in a child process that ends before effect k, or in the middle of a write;
 - *power lost*: the recorded effects up to k are replayed on a model of a disk. What was not synchronised may be lost:
-  everything, the data only (files of no length, of zeros, or half written), the names only, or any single effect.
+  everything, the data only (files of no length, of zeros, or half written), the names only, and, so that later effects
+  overtake earlier ones, any subset of them (of more than ``SUBSETS`` effects: each alone lost, and each alone kept).
   The model promises no more than POSIX: ``fsync`` of a file keeps its bytes and mode, not its name; ``fsync`` of a
   folder keeps its names. A rename happens as a whole.
+
+An operation may be a generator that yields the name of each step before it; every point then names its step.
 
 The rest of the process (memory, TPM, network) is not modelled.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +32,9 @@ from typing import Any
 from content import effects
 
 EFFECTS = ("open_file", "write", "truncate", "chmod", "fsync", "rename", "symlink", "mkdir", "unlink", "rmdir")
-KILLED = 77
+KILLED, FINISHED = 77, 78
+SUBSETS = 4
+"""Of so many effects that may be lost, every subset is."""
 
 Operation = Callable[[Path], object]
 
@@ -38,13 +45,22 @@ class CrashPoint:
 
     Attributes:
         label: when the crash came and what it did.
+        step: in which step of the operation, or nothing.
         root: the folder as the crash left it; the caller may change it, and it is gone after this turn.
         finished: the operation had returned, so that all it did must be there.
     """
 
     label: str
+    step: str
     root: Path
     finished: bool
+
+
+def run(operation: Operation, root: Path, mark: Callable[[str], object] = lambda _: None) -> None:
+    """Run an operation to its end, and tell ``mark`` each step as it begins."""
+    steps = operation(root)
+    for step in steps if isinstance(steps, Iterator) else ():
+        mark(step)
 
 
 def crash_points(scratch: Path, prepare: Operation, operation: Operation) -> Iterator[CrashPoint]:
@@ -55,26 +71,57 @@ def crash_points(scratch: Path, prepare: Operation, operation: Operation) -> Ite
         prepare: given an empty folder, makes the state before; all of it counts as durable.
         operation: given that folder, does what is examined. It must not fail.
     """
+    start, recorded = record(scratch, prepare, operation)
+    root = scratch / "root"
+    for cut in cuts(start, recorded, operation):
+        finished = cut.make(root)
+        yield CrashPoint(label=cut.label, step=cut.step, root=root, finished=finished)
+        shutil.rmtree(root)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A crash that can be made.
+
+    Attributes:
+        label: when it comes and what it does.
+        step: in which step of the operation, or nothing.
+        make: given a path where nothing is, makes the state there; returns whether the operation had returned.
+    """
+
+    label: str
+    step: str
+    make: Callable[[Path], bool]
+
+
+def cuts(start: Path, recorded: Recording, operation: Operation) -> Iterator[Cut]:
+    """Every crash during an operation that was recorded; ``start`` is the state before."""
+    for index, name in enumerate([*recorded.names, "nothing"]):
+        for torn in (False, True) if name == "write" else (False,):
+
+            def kill(root: Path, index: int = index, torn: bool = torn) -> bool:
+                return _kill(_copy(start, root), operation, index, torn=torn)
+
+            label = f"killed {'in the middle of' if torn else 'before'} {index} {name}"
+            yield Cut(label=label, step=recorded.step_of(effect=index), make=kill)
+    for loss in recorded.losses():
+
+        def lose(root: Path, loss: Loss = loss) -> bool:
+            loss.disk.make(root)
+            return loss.finished
+
+        yield Cut(label=f"power lost {loss.label}", step=loss.step, make=lose)
+
+
+def record(scratch: Path, prepare: Operation, operation: Operation) -> tuple[Path, Recording]:
+    """Run an operation once; returns a folder with the state before, and what the operation did to a copy of it."""
     start = scratch / "start"
     start.mkdir()
     prepare(start)
     recorded = Recording(_copy(start, scratch / "recorded"))
     with recorded.running():
-        operation(recorded.root)
-    root = scratch / "root"
-    for index, name in enumerate([*recorded.names, "nothing"]):
-        for torn in (False, True) if name == "write" else (False,):
-            _kill(_copy(start, root), operation, index, torn=torn)
-            label = f"killed {'in the middle of' if torn else 'before'} {index} {name}"
-            yield CrashPoint(label=label, root=root, finished=index == len(recorded.names))
-            _empty(root)
-    seen: set[tuple[bool, str]] = set()
-    for label, finished, disk in recorded.losses():
-        if (key := (finished, repr(disk))) not in seen:
-            seen.add(key)
-            disk.make(root)
-            yield CrashPoint(label=f"power lost {label}", root=root, finished=finished)
-            _empty(root)
+        run(operation, recorded.root, recorded.mark)
+    return start, recorded
 
 
 @contextmanager
@@ -95,33 +142,34 @@ def changes(name: str, arguments: tuple[Any, ...]) -> bool:
     return name != "open_file" or bool(arguments[1] & (os.O_CREAT | os.O_TRUNC))
 
 
-def _kill(root: Path, operation: Operation, index: int, *, torn: bool) -> None:
-    """Run the operation in a child that ends before effect ``index``."""
-    count = 0
+def _kill(root: Path, operation: Operation, index: int, *, torn: bool) -> bool:
+    """Run the operation in a child that ends before effect ``index``; returns whether it came to its end instead."""
+    count = itertools.count()
+    turn = threading.Lock()
 
     def handler(name: str, real: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        nonlocal count
-        if changes(name, arguments):
-            if count == index:
+        with turn:
+            if changes(name, arguments) and next(count) == index:
                 if torn:
                     descriptor, data, offset = arguments
                     real(descriptor, data[: len(data) // 2], offset)
                 os._exit(KILLED)
-            count += 1
-        return real(*arguments)
+            return real(*arguments)
 
     child = os.fork()
     if child == 0:
         try:
             with intercepted(handler):
-                operation(root)
-            os._exit(KILLED)
+                run(operation, root)
+            os._exit(FINISHED)
         except Exception:  # noqa: BLE001 - the child must not go on as a second test run
             traceback.print_exc()
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == KILLED, f"the child failed before effect {index}"
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (KILLED, FINISHED), f"the child failed before effect {index}"
+    return code == FINISHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,13 +240,29 @@ class Disk:
         return repr((self.kinds[inode], self.modes[inode], self.data[inode], inner))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A state after a loss of power: what was lost, in which step, whether the operation had returned, the state."""
+
+    label: str
+    step: str
+    finished: bool
+    disk: Disk
+
+
 class Recording:
-    """The effects of one run of an operation, as changes of a modelled disk."""
+    """The effects of one run of an operation, as changes of a modelled disk.
+
+    Attributes:
+        names: the effects in order.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.names: list[str] = []
         self._log: list[Change | int] = []  # A number is an inode that was synchronised.
+        self._marks: list[tuple[int, int, str]] = []
+        self._turn = threading.Lock()
         self._descriptors: dict[int, int | None] = {}
         self._start = Disk(kinds={}, modes={}, names={}, data={})
         self._scan(self.root)
@@ -210,9 +274,19 @@ class Recording:
         with intercepted(self._handle):
             yield
 
-    def losses(self) -> Iterator[tuple[str, bool, Disk]]:
-        """Every modelled state after a loss of power: what was lost, whether the operation had returned, the state."""
+    def mark(self, step: str) -> None:
+        """A step begins."""
+        self._marks.append((len(self.names), len(self._log), step))
+
+    def step_of(self, *, effect: int) -> str:
+        """The step that an effect is of."""
+        return next((step for begin, _, step in reversed(self._marks) if begin <= effect), "")
+
+    def losses(self) -> Iterator[Loss]:
+        """Every modelled state after a loss of power, each once."""
+        seen: set[tuple[bool, str]] = set()
         for cut in range(len(self._log) + 1):
+            step = next((step for _, begin, step in reversed(self._marks) if begin < max(cut, 1)), "")
             pending = [i for i, change in enumerate(self._log[:cut]) if not self._durable(i, change, cut)]
             for label, replaced in _damages({i: c for i in pending if isinstance(c := self._log[i], Change)}):
                 disk = self._start.copy()
@@ -220,7 +294,10 @@ class Recording:
                     effective = replaced.get(i, change)
                     if isinstance(effective, Change):
                         disk.apply(effective)
-                yield f"after change {cut}, {label}", cut == len(self._log), disk
+                finished = cut == len(self._log)
+                if (key := (finished, repr(disk))) not in seen:
+                    seen.add(key)
+                    yield Loss(label=f"after change {cut}, {label}", step=step, finished=finished, disk=disk)
 
     def _durable(self, index: int, change: Change | int, cut: int) -> bool:
         synced = {entry for entry in self._log[index + 1 : cut] if isinstance(entry, int)}
@@ -238,11 +315,15 @@ class Recording:
         return inode
 
     def _handle(self, name: str, real: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        with self._turn:
+            return self._note(name, real, arguments)
+
+    def _note(self, name: str, real: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         # Read before the effect: it may remove what the model looks at.
         note = getattr(self, f"_note_{name}")(*arguments)
-        result = real(*arguments)
         if changes(name, arguments):
             self.names.append(name)
+        result = real(*arguments)
         if name == "open_file":
             self._descriptors[result] = note
         elif name == "write" and isinstance(note, Change) and note.data is not None:
@@ -338,8 +419,13 @@ def _damages(pending: dict[int, Change]) -> Iterator[tuple[str, dict[int, Change
         "half of the data was lost",
         {i: _with(c, (c.data or b"")[: len(c.data or b"") // 2]) for i, c in writes.items()},
     )
-    for i in pending:
-        yield f"change {i} was lost", {i: -1}
+    sizes = range(1, len(pending)) if len(pending) <= SUBSETS else {1, len(pending) - 1}
+    for size in sizes:
+        for lost in itertools.combinations(pending, size):
+            yield (
+                f"changes {', '.join(map(str, lost))} of {', '.join(map(str, pending))} were lost",
+                dict.fromkeys(lost, -1),
+            )
 
 
 def _with(change: Change, data: bytes) -> Change:
@@ -349,7 +435,3 @@ def _with(change: Change, data: bytes) -> Change:
 def _copy(source: Path, target: Path) -> Path:
     shutil.copytree(source, target, symlinks=True)
     return target
-
-
-def _empty(root: Path) -> None:
-    shutil.rmtree(root)

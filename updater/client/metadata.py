@@ -61,6 +61,8 @@ from updater.errors import (
 from updater.formats import LIMITS, METADATA, release_number, release_target, target_name
 
 DAY = 86_400
+ROOTS = "root_history"
+"""Where python-tuf keeps the roots that it followed, in its directory."""
 _TRY_AGAIN = "try another network or mirror, or ask the publisher"
 
 
@@ -191,7 +193,7 @@ class GivenTimeUpdater(Updater):
             targets_max_length=LIMITS.targets,
         )
         self._last = ("root", root)
-        durable.make_directory(directory / "root_history", 0o700)
+        durable.make_directory(directory / ROOTS, 0o700)
         super().__init__(
             str(directory), f"{BASE}{METADATA}/", fetcher=SourceFetcher(source), config=config, bootstrap=root
         )
@@ -254,7 +256,7 @@ class GivenTimeUpdater(Updater):
 
     def _update_root_symlink(self) -> None:
         """python-tuf removes the link before it makes the new one; this one is never away."""
-        durable.replace_link(Path(self._dir) / "root.json", f"root_history/{self.root_version}.root.json")
+        durable.replace_link(Path(self._dir) / "root.json", f"{ROOTS}/{self.root_version}.root.json")
 
 
 def _run(

@@ -11,12 +11,13 @@ healthy; who does calls ``confirm`` or ``roll_back``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from content import durable
-from content.errors import Missing
+from content.errors import ContentError, Missing
 from content.fsverity import digest_bytes
 from content.store import ContentStore
 from documents.host_state import Generation, UpdateJournal
@@ -26,12 +27,15 @@ from updater.client.assignment import restrict
 from updater.client.download import Progress, fetch_artifacts
 from updater.client.floor import load_floor, raised, save_floor
 from updater.client.generations import Generations
-from updater.client.metadata import refresh
+from updater.client.metadata import ROOTS, refresh
 from updater.client.resolve import Resolution, resolve
 from updater.client.source import Source
 from updater.client.states import NEW, ON_ITS_WAY, active, advance
 from updater.client.waves import Waiting, waiting
 from updater.errors import Incompatible, NoGeneration, NotConfirmed, RollbackRefused
+
+STATE_ROOM = 1024 * 1024
+"""Bytes that are left for journal, floor, metadata and audit when artifacts are fetched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +115,7 @@ class Update:
         return self._generations.load(number) if number else None
 
     def recover(self) -> UpdateJournal:
-        """Finish or undo what a cut left: afterwards ``current`` is what the journal says.
+        """Finish or undo what a cut or a failing disk left: afterwards ``current`` is what the journal says.
 
         Raises:
             StateInconsistent: the journal names a generation that is not there.
@@ -124,12 +128,12 @@ class Update:
         journal = self.journal
         if journal.generation:
             self._generations.load(journal.generation)
-        if self._generations.current() != journal.generation:
-            self._generations.switch(journal.generation)
+        self._follow()
         if journal.state == "confirmed":
             self._generations.keep({journal.generation, journal.previous})
-        durable.sweep(self._places.generations)
-        durable.sweep(self._places.journal.parent)
+        tuf = self._places.tuf
+        for folder in (self._places.journal.parent, self._places.generations, tuf, tuf / ROOTS):
+            durable.sweep(folder)
         self._store.sweep()
         return journal
 
@@ -176,15 +180,18 @@ class Update:
         return Candidate(resolution=resolution, stale=offer.stale, waiting=later)
 
     def fetch(self, candidate: Candidate, source: Source, progress: Progress | None = None) -> None:
-        """Fetch all artifacts of a new candidate.
+        """Fetch all artifacts of a new candidate. An update that could not even be abandoned is abandoned first.
 
         Raises:
             DigestMismatch: an artifact is not what was signed.
             UpdaterError: the source failed.
-            ContentError: no room, or it could not be written.
+            StorageFull: no room for all that is missing; nothing was fetched.
+            ContentError: it could not be written.
             NotConfirmed: the last update is not confirmed yet.
-            ValueError: the candidate is not new, or an update is on its way.
+            ValueError: the candidate is not new.
         """
+        if self.journal.state in ON_ITS_WAY:
+            self.abandon()
         journal = self.journal
         if journal.state == "switched":
             raise NotConfirmed(
@@ -198,6 +205,8 @@ class Update:
         following = advance(journal, "fetch", generation=number)
         generation = Generation(number=number, releases=candidate.resolution.releases, stale=candidate.stale)
         artifacts = [artifact for release in generation.parsed() for artifact in release.artifacts]
+        wanted = {artifact.fsverity: artifact.length for artifact in artifacts}
+        self._store.require_room(wanted, len(generation.encode()) + STATE_ROOM)
         fetch_artifacts(source, self._store, artifacts, progress, self._held())
         self._next = generation
         self._write(following)
@@ -232,26 +241,28 @@ class Update:
         """Make the new generation the active one. It is not confirmed yet.
 
         Raises:
-            ContentError: it could not be written; ``recover`` tells which one is active.
+            ContentError: it could not be written, and the update is abandoned; see ``_or_back``.
             ValueError: it was not staged.
         """
         following = advance(self.journal, "switch")
-        self._write(following)
-        self._generations.switch(following.generation)
+        with self._or_back():
+            self._write(following)
+            self._generations.switch(following.generation)
         self._next = None
 
     def confirm(self) -> None:
         """The new generation is healthy: raise the floor to it and remove what is no longer needed.
 
         Raises:
-            ContentError: it could not be written.
+            ContentError: it could not be written, and is not confirmed; or it is, and something older was not removed.
             ValueError: nothing was switched.
         """
         following = advance(self.journal, "confirm")
         releases = self._generations.load(following.generation).parsed()
         floor = load_floor(self._places.floor, self._anchor)
         save_floor(self._places.floor, raised(floor, releases={r.channel: r.number for r in releases}))
-        self._write(following)
+        with self._or_back():
+            self._write(following)
         self._generations.keep({following.generation, following.previous})
 
     def abandon(self) -> None:
@@ -264,9 +275,26 @@ class Update:
         journal = self.journal
         older = [n for n in self._generations.numbers() if n < journal.previous]
         following = advance(journal, "abandon", previous=max(older, default=0))
-        self._write(following)
+        # Before the journal forgets it: a generation that was never active must not look like an earlier one.
         durable.remove_tree(self._generations.root / str(journal.generation))
+        self._write(following)
         self._next = None
+
+    def give_up(self) -> None:
+        """Abandon an update that failed, if one is on its way. If the disk refuses that, the next ``fetch`` does it."""
+        if self.journal.state in ON_ITS_WAY:
+            with suppress(ContentError):
+                self.abandon()
+
+    def collect(self) -> None:
+        """Remove from the store what no generation on the disk needs any more.
+
+        Raises:
+            ContentError: it failed; what was removed stays removed.
+        """
+        generations = [self._generations.load(number) for number in self._generations.numbers()]
+        releases = [release for generation in generations for release in generation.parsed()]
+        self._store.gc({artifact.fsverity for release in releases for artifact in release.artifacts})
 
     def roll_back(self, *, remember: bool = True) -> Generation | None:
         """Go back to the previous generation.
@@ -281,7 +309,7 @@ class Update:
         Raises:
             NoGeneration: there is none to go back to.
             RollbackRefused: it is of an older security epoch, and the active one was confirmed.
-            ContentError: it could not be written; ``recover`` tells which one is active.
+            ContentError: it could not be written, and the active generation stays; see ``_or_back``.
             ValueError: an update is on its way.
         """
         journal = self.journal
@@ -302,8 +330,9 @@ class Update:
         kept = back.releases if back is not None else ()
         failed = tuple(digest_bytes(release) for release in left.releases if remember and release not in kept)
         following = advance(journal, "roll_back", refused=failed)
-        self._write(following)
-        self._generations.switch(following.generation)
+        with self._or_back():
+            self._write(following)
+            self._generations.switch(following.generation)
         return back
 
     def apply(
@@ -317,7 +346,6 @@ class Update:
         Raises:
             Incompatible: there is something new and none of it fits.
             VmgateError: see the steps.
-            ValueError: an update is on its way.
         """
         candidate = self.check(source, channels, now=now)
         if not candidate.resolution.new:
@@ -334,8 +362,7 @@ class Update:
             self.stage()
             self.switch()
         finally:
-            if self.journal.state in ON_ITS_WAY:
-                self.abandon()
+            self.give_up()
         return self.active()
 
     def _held(self) -> list[Artifact]:
@@ -347,6 +374,25 @@ class Update:
         if self._next is None:
             raise ValueError("an update that another process began must be recovered first")
         return self._next
+
+    @contextmanager
+    def _or_back(self) -> Iterator[None]:
+        """Go back to before a block that the disk refused. A disk that refuses that as well needs ``recover``."""
+        before = self.journal
+        try:
+            yield
+        except ContentError:
+            with suppress(ContentError):
+                self._write(before)
+                self._follow()
+                self.give_up()
+            raise
+
+    def _follow(self) -> None:
+        """Let ``current`` be what the journal says."""
+        number = active(self.journal)
+        if self._generations.current() != number:
+            self._generations.switch(number)
 
     def _write(self, journal: UpdateJournal) -> None:
         durable.write_file(self._places.journal, journal.encode())

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from tuf.api.metadata import MetaFile
 
-from content import locks
+from content import durable, locks
+from content.errors import storage
+from content.store import ContentStore
 from keys.signers import open_role
-from updater.formats import METADATA, metadata_name
+from updater.formats import BLOBS, METADATA, TARGETS, metadata_name
 from updater.repository.chain import Chain, damaged, load_chain, meta_of, require_signers, sign, write
 from updater.repository.periods import PERIODS, Periods, expiry
 
@@ -39,7 +41,7 @@ def refresh(repository: Path, keys: Path, passphrase: bytes, *, now: int, period
 
 @contextmanager
 def locked(repository: Path, *, wait: bool) -> Iterator[None]:
-    """Be the only one who writes a repository; where there is none, nothing is left behind.
+    """Be the only one who writes a repository, and remove what a cut left. Where there is none, nothing is left behind.
 
     Raises:
         RepositoryDamaged: there is none.
@@ -48,7 +50,17 @@ def locked(repository: Path, *, wait: bool) -> Iterator[None]:
     if not (repository / METADATA).is_dir():
         raise damaged(f"{repository} holds no metadata")
     with locks.exclusive(repository / LOCK, wait=wait):
+        _sweep(repository)
         yield
+
+
+def _sweep(repository: Path) -> None:
+    """Not the repository's own folder: there the desk puts together what it will publish, before it takes the lock."""
+    with storage("the repository was not read", repository):
+        targets = [path for path in (repository / TARGETS).rglob("*") if path.is_dir()]
+    for folder in (repository / METADATA, repository / TARGETS, *targets):
+        durable.sweep(folder)
+    ContentStore(repository / BLOBS).sweep()
 
 
 class Refresher:

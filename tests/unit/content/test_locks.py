@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from content import effects
 from content.errors import Busy, Missing, StorageFailed
 from content.locks import exclusive
 from documents.errors import Exit
@@ -94,3 +96,15 @@ def test_a_lock_follows_no_link_and_makes_no_folder(tmp_path: Path) -> None:
     with pytest.raises(Missing), exclusive(tmp_path / "none" / "lock", wait=False):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_full_disk_does_not_keep_the_lock_from_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(effects, "write", full)
+        with exclusive(tmp_path / "lock", wait=False):
+            with pytest.raises(Busy) as busy, exclusive(tmp_path / "lock", wait=False):
+                pytest.fail("two holders")
+            assert busy.value.holder == "another process"

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from content import durable
-from content.errors import DigestMismatch, NotInStore, StorageFull
+from content import durable, effects
+from content.errors import DigestMismatch, NotInStore, StorageFailed, StorageFull
 from content.fsverity import Measured, digest_bytes
 from content.store import ContentStore
 
@@ -175,6 +178,48 @@ def test_a_transfer_that_cannot_fit_is_refused_at_once(store: ContentStore) -> N
     with pytest.raises(StorageFull) as full, store.receive(DIGEST, 2**62):
         pass
     assert full.value.needed == 2**62
+
+
+def test_a_transfer_that_was_not_synchronised_begins_anew(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel forgets what it could not write: the next ``fsync`` of that file would succeed and prove nothing."""
+
+    def broken(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(effects, "fsync", broken)
+        with pytest.raises(StorageFailed, match="broken"):
+            receive(store, IMAGE)
+    assert partials(store) == []
+    receive(store, IMAGE)
+    store.verify(DIGEST, len(IMAGE))
+
+
+def test_room_is_required_for_all_that_is_missing(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("content.durable.require_space", lambda _, needed: asked.append(needed))
+    there = store.add_bytes(b"x" * 10_000)
+    half = b"y" * 20_000
+    with store.receive(digest_bytes(half), len(half)) as incoming:
+        incoming.write(half[:8192])
+    wanted = {there.fsverity: there.length, digest_bytes(half): len(half), DIGEST: len(IMAGE)}
+    store.require_room(wanted, besides=7)
+    assert asked[-1] == len(half) - 8192 + len(IMAGE) + 7
+    store.require_room({there.fsverity: there.length})
+    assert asked[-1] == 0
+
+
+def test_a_transfer_that_finds_the_disk_full_names_the_rest(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(effects, "write", full)
+    with pytest.raises(StorageFull) as caught, store.receive(DIGEST, 100_000) as incoming:
+        incoming.write(b"x" * 10)
+    assert caught.value.needed == 100_000
 
 
 def test_gc_keeps_what_is_named(store: ContentStore) -> None:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from pathlib import Path
 
 import pytest
 from tuf.ngclient import Updater
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 
+from content import durable
 from content.errors import DigestMismatch, StorageFull
 from content.store import ContentStore
 from documents.errors import DocumentNewer, Exit
@@ -19,6 +21,7 @@ from lab.publishing import NOW, Publisher
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
 from updater.client.download import fetch_artifacts
+from updater.client.generations import Generations
 from updater.client.metadata import GivenTimeUpdater
 from updater.client.transaction import Places, Update
 from updater.errors import Incompatible, NoGeneration, NotConfirmed, RollbackRefused, StateInconsistent
@@ -182,6 +185,42 @@ def test_a_full_disk_leaves_the_old_generation(world: World, monkeypatch: pytest
             world.apply()
     assert (world.host.journal, world.active()) == (before, 1)
     assert world.apply() is not None
+
+
+def test_a_generation_that_was_removed_is_told(world: World) -> None:
+    world.release(1)
+    shutil.rmtree(world.places.generations / "1")
+    with pytest.raises(StateInconsistent, match="missing"):
+        world.process()
+
+
+def test_an_update_that_could_not_be_abandoned_is_abandoned_by_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk refuses the new generation, and the journal that would forget it as well."""
+    world.release(1)
+    world.publisher.publish_platform(2)
+
+    def full(path: Path, data: bytes, mode: int = 0o600) -> None:
+        raise StorageFull("the file was not written", needed=len(data), cause=f"{path}: no room")
+
+    stage = Generations.stage
+
+    def filled(self: Generations, generation: Generation) -> None:
+        monkeypatch.setattr(durable, "write_file", full)
+        stage(self, generation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Generations, "stage", filled)
+        with pytest.raises(StorageFull, match=r"generation\.json"):
+            world.apply()
+    assert world.host.journal.state == "verified"
+    monkeypatch.undo()
+    assert world.active() == 1
+    assert world.apply() is not None
+    assert world.active() == 2
+    world.host.confirm()
+    assert sorted(p.name for p in world.places.generations.iterdir()) == ["1", "2", "current"]
 
 
 def test_state_of_a_newer_vmgate_is_refused(world: World) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which parts of a file are not holes. Changes nothing."""
+"""Where a file has data and where it has holes. Reads nothing but the file's layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from collections.abc import Iterator
 
 
 def data_ranges(descriptor: int, length: int) -> Iterator[tuple[int, int]]:
-    """Start and end of each part of the first ``length`` bytes that is not a hole. Raises ``OSError``."""
+    """Start and end of each part of an open file that is not a hole, up to ``length``.
+
+    Raises:
+        OSError: it cannot be told.
+    """
     end = 0
     while end < length:
         try:
