@@ -15,8 +15,8 @@ from content import durable
 from content.fsverity import Measured, digest_file
 from content.store import ContentStore
 from documents.release import Release
-from keys.policy_signer import FilePolicySigner
-from keys.roles import key_names
+from keys.policy_signer import open_policy_signers
+from keys.unlock import Secret
 from publisher import build, packages
 from publisher.definitions import read_definition
 from publisher.host_image import describe
@@ -30,7 +30,7 @@ SUPPORTED = 2
 """So many of the newest earlier platform releases can be left by a live switch; hosts with older ones reboot."""
 
 
-def release(repository: Path, keys: Path, passphrase: bytes, recipe: Path, *, now: int) -> Release:
+def release(repository: Path, keys: Path, passphrase: Secret, recipe: Path, *, now: int) -> Release:
     """Make the next release of a recipe's channel and publish it.
 
     Args:
@@ -100,7 +100,7 @@ def _table(repository: Path, shelf: Shelf) -> Iterator[_Table]:
         durable.remove_tree(folder)
 
 
-def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, passphrase: bytes) -> Release:
+def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, passphrase: Secret) -> Release:
     components = {
         "vmm/host-files": table.add_bytes(packages.list_packages(recipe.packages).encode()),
         "vmm/firmware-code": table.add_file(recipe.firmware_code),
@@ -119,7 +119,7 @@ def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, p
         next(iter(numbers), 0) + 1,
         [shelf.release(recipe.terms.channel, number) for number in numbers[:SUPPORTED]],
         shelf.identity,
-        FilePolicySigner(keys / f"{key_names('tpm-policy')[0]}.pem", passphrase),
+        open_policy_signers(keys, passphrase)[0],
         image,
     )
 

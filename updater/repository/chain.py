@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from content import durable
 from content.errors import Missing
-from keys.roles import role
 from updater.errors import RepositoryDamaged
 from updater.formats import LIMITS, METADATA, metadata_name
 
@@ -85,11 +84,13 @@ def load_chain(repository: Path) -> Chain:
     return Chain(roots=roots, timestamp=timestamp, snapshot=snapshot, targets=targets, releases=releases)
 
 
-def sign(metadata: Metadata[S], signers: Sequence[CryptoSigner]) -> bytes:
+def sign(metadata: Metadata[S], signers: Sequence[Signer]) -> bytes:
     """Replace the signatures of metadata; returns its bytes."""
     metadata.signatures.clear()
     for signer in signers:
-        metadata.sign(signer, append=True)
+        # Not by `Metadata.sign`: it would hide what a token says behind an error of its own.
+        signature = signer.sign(metadata.signed_bytes)
+        metadata.signatures[signature.keyid] = signature
     return metadata.to_bytes()
 
 
@@ -106,17 +107,6 @@ def write(repository: Path, name: str, data: bytes) -> None:
 def meta_of(signed: Targets | Snapshot, data: bytes) -> MetaFile:
     """How the next role up lists metadata: version, length and digest."""
     return MetaFile.from_data(signed.version, data, ["sha256"])
-
-
-def require_signers(chain_role: str, keyids: Sequence[str], signers: Sequence[CryptoSigner]) -> None:
-    """Require that signers hold keys of a role in this repository, so that nothing is signed in vain.
-
-    Raises:
-        RepositoryDamaged: a key is of another repository, or too few.
-    """
-    known = {signer.public_key.keyid for signer in signers} & set(keyids)
-    if len(known) < role(chain_role).threshold:
-        raise damaged(f"the key files are not those of its role {chain_role}")
 
 
 def damaged(why: str) -> RepositoryDamaged:

@@ -16,10 +16,12 @@ from content.fsverity import digest_file
 from content.store import ContentStore
 from documents.release import Release
 from keys.roles import releases_role
-from keys.signers import open_role, require_signing
+from keys.signers import require_signing
+from keys.unlock import Secret
 from updater.errors import NoSuchChannel, ReleaseRefused
 from updater.formats import BLOBS, metadata_name, release_target, target_name
-from updater.repository.chain import Chain, Held, load_chain, meta_of, require_signers, sign, write
+from updater.repository.authority import role_signers
+from updater.repository.chain import Chain, Held, load_chain, meta_of, sign, write
 from updater.repository.periods import PERIODS, Periods, expiry
 from updater.repository.refresh import Refresher, locked
 
@@ -29,7 +31,7 @@ _NUMBER = re.compile(r"releases/[^/]+/([0-9]+)\.json")
 def publish(
     repository: Path,
     keys: Path,
-    passphrase: bytes,
+    passphrase: Secret,
     release_bytes: bytes,
     blobs: Iterable[Path],
     *,
@@ -40,7 +42,7 @@ def publish(
 
     Args:
         repository: its folder.
-        keys: with the key files of the channel's role, snapshot and timestamp; root and targets are not needed.
+        keys: with the keys of the channel's role, snapshot and timestamp; root and targets are not needed.
         passphrase: opens them.
         release_bytes: the release document.
         blobs: files with the artifacts that the repository does not have yet, in any order.
@@ -52,6 +54,7 @@ def publish(
         NoSuchChannel: the repository does not have its channel.
         ReleaseRefused: its number is not above the last, or the files are not its artifacts.
         RepositoryDamaged: the repository is not consistent.
+        SignersMissing: not enough keys are here.
         KeysError: a key does not open.
         ContentError: busy, damaged, or it could not be read or written.
     """
@@ -62,22 +65,32 @@ def publish(
         held = channel_role(chain, release.channel)
         _require_newer(held.signed, release)
         name = releases_role(release.channel)
-        signers = open_role(name, keys, passphrase)
-        delegations = chain.targets.signed.delegations
-        require_signers(name, delegations.roles[name].keyids if delegations and delegations.roles else (), signers)
+        signers = role_signers(chain.targets.signed, name, keys, passphrase)
         refresher = Refresher(keys, passphrase, chain)
 
         _add_blobs(ContentStore(repository / BLOBS), release, blobs)
-        for number in (release.number, None):
-            target = TargetFile.from_data(release_target(release.channel, number), release_bytes, ["sha256"])
-            target.unrecognized_fields["custom"] = {"published": now}
-            write(repository, target_name(target.path, target.hashes["sha256"]), release_bytes)
-            held.signed.targets[target.path] = target
-        held.signed.version += 1
-        held.signed.expires = expiry(now, periods.releases)
+        for target in enter(held.signed, release, release_bytes, now, periods):
+            write(repository, target, release_bytes)
         data = sign(held.metadata, signers)
         write(repository, metadata_name(name, held.signed.version), data)
         refresher.write(repository, {f"{name}.json": meta_of(held.signed, data)}, now, periods)
+
+
+def enter(targets: Targets, release: Release, release_bytes: bytes, now: int, periods: Periods) -> list[str]:
+    """Name a release as the newest in the next version of its channel's metadata, unsigned.
+
+    Returns:
+        Where in the repository its document belongs.
+    """
+    names = []
+    for number in (release.number, None):
+        target = TargetFile.from_data(release_target(release.channel, number), release_bytes, ["sha256"])
+        target.unrecognized_fields["custom"] = {"published": now}
+        targets.targets[target.path] = target
+        names.append(target_name(target.path, target.hashes["sha256"]))
+    targets.version += 1
+    targets.expires = expiry(now, periods.releases)
+    return names
 
 
 def channel_role(chain: Chain, channel: str) -> Held[Targets]:
