@@ -20,7 +20,7 @@ LIMIT = 2048
 """Characters of an address."""
 
 _FILE = "file:"
-_TOKEN = "pkcs11:"
+_PKCS11 = "pkcs11:"
 _ATTRIBUTE = re.compile(r"([a-z-]+)=((?:[A-Za-z0-9\-._~:\[\]@!$'()*+,=&/?]|%[0-9A-Fa-f]{2})+)")
 _PATH = ("token", "serial", "object", "id")
 _QUERY = ("module-path", "pin-source")
@@ -65,7 +65,7 @@ def parse_address(uri: str) -> Address:
     """
     if len(uri) > LIMIT:
         raise _unknown(uri[:40], "is too long")
-    if uri.startswith(_TOKEN):
+    if uri.startswith(_PKCS11):
         return _parse_token(uri)
     path = Path(uri.removeprefix(_FILE))
     if not uri.startswith(_FILE) or not path.is_absolute() or "\0" in uri:
@@ -74,7 +74,7 @@ def parse_address(uri: str) -> Address:
 
 
 def _parse_token(uri: str) -> TokenAddress:
-    path, _, query = uri.removeprefix(_TOKEN).partition("?")
+    path, _, query = uri.removeprefix(_PKCS11).partition("?")
     named = _attributes(uri, path, ";", _PATH)
     asked = _attributes(uri, query, "&", _QUERY) if query else {}
     label, identifier = _text(uri, named, "object"), named.get("id", b"")

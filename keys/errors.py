@@ -95,8 +95,8 @@ class PinWrong(KeysError):
     code = "KY009"
     exit = Exit.NOT_PERMITTED
     explanation = (
-        "A hardware token did not accept the PIN. Most tokens lock after a few wrong ones, so vmgate asks it only once. "
-        "Nothing was signed."
+        "A hardware token did not accept the PIN. Most tokens lock after a few wrong ones, so check it before you try "
+        "again. Nothing was signed."
     )
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signers of TUF metadata, by the name of their key. Decides nothing about what is signed.
 
-A folder of keys holds encrypted files, ``<role>-<n>.pem``, and may hold ``signers.toml``, which says where keys are that
-do not lie there:
+A folder of keys holds encrypted files, ``<role>-<n>.pem``, and may hold ``signers.toml``, which says where keys are
+that do not lie there:
 
     [signers]
     root-1 = "pkcs11:token=vendor;object=root-1"

@@ -2,8 +2,8 @@
 """Keys on a PKCS#11 token (v2.40): what signs with one, behind the interface that python-tuf uses.
 
 The only module that loads ``pkcs11``, and only when a token is used. The library that speaks to the token is named by
-the user and never searched for, since it is loaded into this process. A session lasts as long as one signature. Keys are
-made with the token's own tools.
+the user and never searched for, since it is loaded into this process. A session lasts as long as one signature. Keys
+are made with the token's own tools.
 """
 
 from __future__ import annotations

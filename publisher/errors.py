@@ -80,3 +80,26 @@ class HostImageWrong(PublisherError):
         "signed for db, made with another stub or without exactly one roothash, or a file of the root has no place on "
         "the list. The message names the file."
     )
+
+
+class NoSuchKeyId(PublisherError):
+    """A key is named by an id that the role does not have."""
+
+    code = "PB090"
+    exit = Exit.NOT_FOUND
+    explanation = (
+        "A key that is to leave a role is named by the first eight or more characters of its id. The ids stand in the "
+        "metadata of root (for root, targets, snapshot and timestamp) and of targets (for channels)."
+    )
+
+
+class NothingToRevoke(PublisherError):
+    """A release cannot be taken back."""
+
+    code = "PB091"
+    exit = Exit.POLICY
+    explanation = (
+        "A release is taken back by a new one, with the content of another release, that refuses what only the bad one "
+        "brought. There is no other release, or it brought nothing that the other does not bring too. Publish a "
+        "corrected release with the digests in `refused` instead."
+    )

@@ -100,7 +100,7 @@ def plan_platform(
         epochs={PURPOSE_EPOCH, terms.epoch, *(old.epoch for old in predecessors)},
         image=image,
     )
-    return _checked(
+    return checked(
         Release(
             channel=terms.channel,
             authority="platform",
@@ -138,7 +138,7 @@ def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessor
     _require_distinct("VM UUID", (definition.uuid for definition in inputs.definitions))
     for definition in inputs.definitions:
         _require_fit(definition, inputs)
-    return _checked(
+    return checked(
         Release(
             channel=terms.channel,
             authority="workload",
@@ -205,8 +205,12 @@ def _measured(data: bytes) -> Measured:
     return Measured(fsverity=digest_bytes(data), length=len(data))
 
 
-def _checked(release: Release) -> Release:
-    """The release, if hosts would take it."""
+def checked(release: Release) -> Release:
+    """The release, if hosts would take it.
+
+    Raises:
+        PlanRefused: it brings what it refuses, or breaks a rule of its document.
+    """
     for artifact in release.artifacts:
         if artifact.fsverity in release.refused:
             raise _refused(f"it brings {artifact.name}, whose digest it refuses", "take one of the two out")

@@ -22,6 +22,7 @@ from updater.errors import SignersMissing
 from updater.formats import metadata_name
 from updater.repository.authority import Delegator
 from updater.repository.chain import Chain, Held, meta_of, write
+from updater.repository.facts import malformed
 from updater.repository.periods import Periods
 from updater.repository.refresh import Refresher
 
@@ -122,11 +123,13 @@ def sign_parts(chain: Chain, parts: Sequence[Part], keys: Path, secret: Secret) 
 
 
 def verify_signed(chain: Chain, parts: Sequence[Part]) -> None:
-    """Require all signatures.
+    """Require all signatures, and the versions that clients expect next.
 
     Raises:
+        RequestMalformed: a version is not the next one.
         SignersMissing: some are missing or wrong; the message says whose.
     """
+    _require_next(chain, parts)
     missing = []
     for part, vouching in zip(parts, delegators(chain, parts), strict=True):
         for delegator in vouching:
@@ -166,6 +169,15 @@ def publish_change(
         refresher.write(repository, changed, now, periods)
     for part in roots[-1:]:
         _write_part(repository, part)
+
+
+def _require_next(chain: Chain, parts: Sequence[Part]) -> None:
+    versions = {name: held.signed.version for name, held in chain.releases.items()}
+    versions |= {Root.type: chain.root.signed.version, Targets.type: chain.targets.signed.version}
+    for part in parts:
+        versions[part.role] += 1
+        if part.signed.version != versions[part.role]:
+            raise malformed(f"{part.role} has version {part.signed.version}, and {versions[part.role]} comes next")
 
 
 def _needs_refresh(chain: Chain, then: Chain, change: Change) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tuf.api.metadata import TargetFile, Targets
 
-from content.fsverity import digest_file
+from content.fsverity import Measured, digest_file
 from content.store import ContentStore
 from documents.release import Release
 from keys.roles import releases_role
@@ -63,12 +63,12 @@ def publish(
     with locked(repository, wait=False):
         chain = load_chain(repository)
         held = channel_role(chain, release.channel)
-        _require_newer(held.signed, release)
+        require_newer(held.signed, release)
         name = releases_role(release.channel)
         signers = role_signers(chain.targets.signed, name, keys, passphrase)
         refresher = Refresher(keys, passphrase, chain)
 
-        _add_blobs(ContentStore(repository / BLOBS), release, blobs)
+        add_blobs(ContentStore(repository / BLOBS), release, blobs)
         for target in enter(held.signed, release, release_bytes, now, periods):
             write(repository, target, release_bytes)
         data = sign(held.metadata, signers)
@@ -114,7 +114,12 @@ def last_number(targets: Targets) -> int:
     return max((int(match[1]) for path in targets.targets if (match := _NUMBER.fullmatch(path))), default=0)
 
 
-def _require_newer(targets: Targets, release: Release) -> None:
+def require_newer(targets: Targets, release: Release) -> None:
+    """Require a number above the channel's last.
+
+    Raises:
+        ReleaseRefused: it is not.
+    """
     last = last_number(targets)
     if release.number <= last:
         raise ReleaseRefused(
@@ -124,8 +129,13 @@ def _require_newer(targets: Targets, release: Release) -> None:
         )
 
 
-def _add_blobs(store: ContentStore, release: Release, blobs: Iterable[Path]) -> None:
-    """Take the files into the repository; then everything that the release names must be there, intact."""
+def add_blobs(store: ContentStore, release: Release, blobs: Iterable[Path]) -> None:
+    """Take the files into the repository; then everything that the release names must be there, intact.
+
+    Raises:
+        ReleaseRefused: a file is none of the release's artifacts, or an artifact is missing.
+        ContentError: damaged, or it could not be read or written.
+    """
     wanted = {(artifact.fsverity, artifact.length) for artifact in release.artifacts}
     for path in blobs:
         measured = digest_file(path)
@@ -137,6 +147,17 @@ def _add_blobs(store: ContentStore, release: Release, blobs: Iterable[Path]) -> 
         if not store.contains(artifact.fsverity, artifact.length):
             raise _not_published(f"nobody gave the bytes of {artifact.name}")
         store.verify(artifact.fsverity, artifact.length)
+
+
+def add_file(repository: Path, path: Path) -> Measured:
+    """Take a file into the repository ahead of the release that will name it. Links are followed.
+
+    Raises:
+        RepositoryDamaged: there is no repository.
+        ContentError: busy, or it could not be read or written.
+    """
+    with locked(repository, wait=False):
+        return ContentStore(repository / BLOBS).add_file(path.resolve())
 
 
 def _not_published(why: str) -> ReleaseRefused:

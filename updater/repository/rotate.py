@@ -39,6 +39,20 @@ class NewKeys:
     threshold: int | None = None
 
 
+def known_role(chain: Chain, role: str) -> TufRole:
+    """The keys and threshold of a role as they are.
+
+    Raises:
+        NoSuchRole: the repository does not have it.
+    """
+    if role in chain.releases:
+        return chain.targets.signed.get_delegated_role(role)
+    if role not in ("root", "targets", *ONLINE):
+        names = ", ".join(("root", "targets", *ONLINE, *chain.releases))
+        raise NoSuchRole("nothing was signed", cause=f"{role!r} is none of {names}", remedy="name one of them")
+    return chain.root.signed.roles[role]
+
+
 def rotate(chain: Chain, role: str, wanted: NewKeys, *, now: int, periods: Periods) -> Change:
     """Give a role other keys.
 
@@ -67,7 +81,7 @@ def rotate(chain: Chain, role: str, wanted: NewKeys, *, now: int, periods: Perio
             purpose=purpose,
             parts=(_part("targets", chain.targets, targets), _part(role, chain.releases[role], channel)),
         )
-    _require_top(chain, role)
+    known_role(chain, role)
     roots = _roots(chain.root, role, wanted, now + periods.root)
     parts = [
         Part(role="root", previous=digest_of(old), metadata=new)
@@ -91,7 +105,7 @@ def renew(chain: Chain, role: str, *, now: int, periods: Periods) -> Change:
     elif role == "root":
         part = _part(role, chain.root, _next(chain.root, now + periods.root))
     else:
-        _require_top(chain, role)
+        known_role(chain, role)
         raise NoSuchRole("nothing was signed", cause=f"{role} lives for days", remedy="run `vmgate repo refresh`")
     return Change(purpose=f"renew {role} {part.signed.version}", parts=(part,))
 
@@ -117,18 +131,18 @@ def _roots(old: Held[Root], role: str, wanted: NewKeys, expires: int) -> list[Me
 
 
 def _changed(now: TufRole, wanted: NewKeys, others: Collection[str]) -> list[str]:
-    """The ids of the keys that the role will have."""
+    """The ids of the keys that the role will have. A new one that it has already stays: a cut can be made good."""
     gone = set(now.keyids if wanted.remove is None else wanted.remove)
     added = [key.keyid for key in wanted.add]
-    kept = [keyid for keyid in now.keyids if keyid not in gone]
+    keyids = list(dict.fromkeys([*(keyid for keyid in now.keyids if keyid not in gone), *added]))
     threshold = wanted.threshold or now.threshold
     if not gone <= set(now.keyids):
         raise _refused("a key to be removed is not one of the role's")
-    if len(set(added)) != len(added) or set(added) & {*now.keyids, *others}:
-        raise _refused("a new key is given twice, or signs already")
-    if not 1 <= threshold <= len(kept) + len(added):
-        raise _refused(f"{threshold} of {len(kept) + len(added)} keys can never sign")
-    return [*kept, *added]
+    if len(set(added)) != len(added) or set(added) & set(others):
+        raise _refused("a new key is given twice, or signs for another role")
+    if not 1 <= threshold <= len(keyids):
+        raise _refused(f"{threshold} of {len(keyids)} keys can never sign")
+    return keyids
 
 
 def _assign(role: TufRole, known: dict[str, Key], keyids: list[str], wanted: NewKeys) -> None:
@@ -154,12 +168,6 @@ def _next(old: Held[S], expires: int) -> Metadata[S]:
 
 def _part(role: str, old: Held[S], new: Metadata[S]) -> Part:
     return Part(role=role, previous=digest_of(old.metadata), metadata=new)
-
-
-def _require_top(chain: Chain, role: str) -> None:
-    if role not in ("root", "targets", *ONLINE):
-        names = ", ".join(("root", "targets", *ONLINE, *chain.releases))
-        raise NoSuchRole("nothing was signed", cause=f"{role!r} is none of {names}", remedy="name one of them")
 
 
 def _refused(why: str) -> RotationRefused:

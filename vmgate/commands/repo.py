@@ -3,47 +3,18 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmgate.errors import UsageError
+from vmgate.commands import repo_keys
+from vmgate.commands.key_options import FILE, FOLDER, NEW_FILE, keys_options, request_option
 from vmgate.output import note, output_option, say, show, table
 
-F = TypeVar("F", bound=Callable[..., Any])
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-MAX_PASSPHRASE = 1_000
-
-
-def keys_options(function: F) -> F:
-    """Give a command the options that open the keys."""
-    function = click.option("--keys", type=FOLDER, required=True, help="Folder of the encrypted key files.")(function)
-    return click.option(
-        "--passphrase-file", type=FILE, envvar="VMGATE_PASSPHRASE_FILE", help="Holds the passphrase; else it is asked."
-    )(function)
-
-
-def _passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
-    if file is None:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "the keys were not opened",
-                cause="there is no terminal to ask for the passphrase",
-                remedy="give --passphrase-file",
-            )
-        typed: str = click.prompt("Passphrase of the keys", hide_input=True, confirmation_prompt=confirm, err=True)
-        return typed.encode()
-    from content.durable import read_file
-
-    passphrase = read_file(file, MAX_PASSPHRASE).rstrip(b"\n")
-    if not passphrase:
-        raise UsageError("the keys were not opened", cause=f"{file} is empty", remedy="write the passphrase into it")
-    return passphrase
+if TYPE_CHECKING:
+    from keys.unlock import Unlock
 
 
 def _now() -> int:
@@ -55,16 +26,20 @@ def command() -> None:
     """The publisher: keys, releases, repository."""
 
 
+for verb in repo_keys.VERBS:
+    command.add_command(verb)
+
+
 @command.command("init")
 @click.argument("repository", type=FOLDER)
-@keys_options
+@keys_options(confirm=True)
 @click.option("--channel", "channels", multiple=True, default=("platform", "workload"), show_default=True)
-@click.option("--anchor", type=click.Path(path_type=Path, dir_okay=False), help="Write the trust anchor of hosts here.")
+@click.option("--anchor", type=NEW_FILE, help="Write the trust anchor of hosts here.")
 @output_option
 def init(
     repository: Path,
     keys: Path,
-    passphrase_file: Path | None,
+    secret: Unlock,
     channels: tuple[str, ...],
     anchor: Path | None,
     output: str,
@@ -75,9 +50,7 @@ def init(
     from keys.roles import role
     from updater.repository.create import create
 
-    root = create(
-        repository.absolute(), keys.absolute(), _passphrase(passphrase_file, confirm=True), channels, now=_now()
-    )
+    root = create(repository.absolute(), keys.absolute(), secret, channels, now=_now())
     if anchor is not None:
         write_file(anchor.absolute(), root, 0o644)
     names = ["root", "targets", *[f"releases-{channel}" for channel in channels], "snapshot", "timestamp", "tpm-policy"]
@@ -95,16 +68,16 @@ def init(
 
 
 @command.command("key")
-@keys_options
+@keys_options()
 @click.option("--name", default="vmgate image signing key", help="Common name in the certificate.")
 @output_option
-def key(keys: Path, passphrase_file: Path | None, name: str, output: str) -> None:
+def key(keys: Path, secret: Unlock, name: str, output: str) -> None:
     """Make the key that signs what a VM's firmware starts, and its certificate."""
     from datetime import UTC, datetime
 
     from publisher.signing import create_image_key
 
-    made = create_image_key(keys.absolute(), _passphrase(passphrase_file), name, datetime.fromtimestamp(_now(), UTC))
+    made = create_image_key(keys.absolute(), secret.passphrase(), name, datetime.fromtimestamp(_now(), UTC))
     show(
         output,
         {"key": str(made.key), "certificate": str(made.certificate)},
@@ -114,19 +87,19 @@ def key(keys: Path, passphrase_file: Path | None, name: str, output: str) -> Non
 
 @command.command("sign-image")
 @click.argument("efi", type=FILE)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@keys_options
-def sign_image(efi: Path, out: Path, keys: Path, passphrase_file: Path | None) -> None:
+@click.argument("out", type=NEW_FILE)
+@keys_options()
+def sign_image(efi: Path, out: Path, keys: Path, secret: Unlock) -> None:
     """Sign an EFI program with the image signing key."""
     from publisher.signing import ImageKey, sign_image
 
-    sign_image(efi, ImageKey.within(keys.absolute()), _passphrase(passphrase_file), out.absolute())
+    sign_image(efi, ImageKey.within(keys.absolute()), secret.passphrase(), out.absolute())
     say(f"{out} signed")
 
 
 @command.command("firmware")
 @click.argument("template", type=FILE)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=NEW_FILE)
 @click.option("--certificate", type=FILE, required=True, help="Becomes PK, KEK and db; nobody else's key stays.")
 @click.option("--owner", type=click.UUID, default="5b4f7e52-8f0a-4f7e-9d3c-6f1f0a3c9b11", help="Signature owner GUID.")
 @click.option("--tool", type=FILE, default=Path("/usr/bin/virt-fw-vars"), help="The program virt-fw-vars.")
@@ -142,16 +115,19 @@ def firmware(template: Path, out: Path, certificate: Path, owner: Any, tool: Pat
 @command.command("release")
 @click.argument("repository", type=FOLDER)
 @click.argument("recipe", type=FILE)
-@keys_options
+@keys_options()
+@request_option
 @output_option
-def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | None, output: str) -> None:
+def release(repository: Path, recipe: Path, keys: Path, secret: Unlock, request: Path | None, output: str) -> None:
     """Measure a recipe's artifacts, predict and sign what they measure to, and publish the release."""
     from publisher.desk import release as publish
 
-    made = publish(repository.absolute(), keys.absolute(), _passphrase(passphrase_file), recipe.absolute(), now=_now())
+    place = request.absolute() if request else None
+    made = publish(repository.absolute(), keys.absolute(), secret, recipe.absolute(), now=_now(), request=place)
 
     def draw() -> None:
-        say(f"{made.channel} {made.number} published, security epoch {made.epoch}")
+        done = "published" if request is None else f"to be signed, see {request}"
+        say(f"{made.channel} {made.number} {done}, security epoch {made.epoch}")
         table(
             ["ARTIFACT", "KIND", "BYTES", "FSVERITY"], [[a.name, a.kind, a.length, a.fsverity] for a in made.artifacts]
         )
@@ -163,14 +139,30 @@ def release(repository: Path, recipe: Path, keys: Path, passphrase_file: Path | 
     show(output, {"release": made.members()}, draw)
 
 
+@command.command("add")
+@click.argument("repository", type=FOLDER)
+@click.argument("files", type=FILE, nargs=-1, required=True)
+@output_option
+def add(repository: Path, files: tuple[Path, ...], output: str) -> None:
+    """Put files into the repository, where nothing names them yet; a recipe can name an image by its digest."""
+    from updater.repository.release import add_file
+
+    added = [(path, add_file(repository.absolute(), path.absolute())) for path in files]
+    show(
+        output,
+        {"files": [{"file": str(path), "fsverity": m.fsverity, "length": m.length} for path, m in added]},
+        lambda: table(["FILE", "BYTES", "FSVERITY"], [[path, m.length, f"sha256:{m.fsverity}"] for path, m in added]),
+    )
+
+
 @command.command("refresh")
 @click.argument("repository", type=FOLDER)
-@keys_options
-def refresh(repository: Path, keys: Path, passphrase_file: Path | None) -> None:
+@keys_options()
+def refresh(repository: Path, keys: Path, secret: Unlock) -> None:
     """Sign snapshot and timestamp anew, before they expire."""
     from updater.repository.refresh import refresh
 
-    refresh(repository.absolute(), keys.absolute(), _passphrase(passphrase_file), now=_now())
+    refresh(repository.absolute(), keys.absolute(), secret, now=_now())
     say("snapshot and timestamp signed")
 
 

@@ -19,7 +19,7 @@ from documents.host_image import HostImage
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from keys.errors import PassphraseWrong
-from keys.policy_signer import FilePolicySigner
+from keys.policy_signer import open_policy_signers
 from measure.policy import verify_signed_policy
 from publisher.desk import release
 from publisher.errors import HostImageWrong, PackageUnusable, PlanRefused, RecipeWrong
@@ -121,7 +121,7 @@ def test_a_platform_release_carries_what_hosts_compare(desk: Desk) -> None:
     assert desk.blob(made, "vmm/firmware-code") == b"code" * 5000
     assert SecurityPolicy.parse(desk.blob(made, "vmgate/security-policy")).max_vcpus == 2
 
-    assert made.policy_keys == (FilePolicySigner(desk.keys / "tpm-policy-1.pem", PASSPHRASE).public(),)
+    assert made.policy_keys == (open_policy_signers(desk.keys, PASSPHRASE)[0].public(),)
     for policy in made.policies:
         verify_signed_policy(policy, made.policy_keys, "platform")
     assert verify_repository(desk.repository, now=NOW).channels == (
