@@ -8,13 +8,13 @@ older: snapshot and timestamp are no part of a request. A merge that was cut can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import Signature
+from securesystemslib.signer import Key, Signature
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
@@ -28,7 +28,7 @@ from updater.formats import BLOBS, release_target, target_name
 from updater.repository.authority import Delegator
 from updater.repository.chain import Chain, load_chain
 from updater.repository.change import Change, Part, delegators, digest_of, publish_change, sign_parts
-from updater.repository.facts import channel_of, facts, malformed, newest_release, require_kind
+from updater.repository.facts import channel_of, facts, malformed, names_of, newest_release, require_files, require_kind
 from updater.repository.periods import PERIODS, Periods
 from updater.repository.refresh import locked
 from updater.repository.release import add_blobs, channel_role, enter, require_newer
@@ -136,16 +136,15 @@ def read_request(untrusted_bytes: bytes) -> Reading:
     request = SigningRequest.parse(untrusted_bytes)
     files = dict(request.files)
     parts = []
-    said = []
     for untrusted in request.parts:
         try:
             metadata = Metadata[Any].from_bytes(untrusted.metadata)
         except (RepositoryError, ValueError) as error:
             raise malformed(f"the part for {untrusted.role}: {error}") from error
         require_kind(untrusted.role, metadata.signed)
-        release = newest_release(untrusted.role, metadata.signed, files) if channel_of(untrusted.role) else None
         parts.append(Part(role=untrusted.role, previous=untrusted.previous, metadata=metadata))
-        said.append(facts(untrusted.role, metadata.signed, release))
+    require_files([part.signed for part in parts if channel_of(part.role)], files)
+    said = [facts(part.role, part.signed, newest_release(part.role, part.signed, files)) for part in parts]
     return Reading(purpose=request.purpose, facts=tuple(said), parts=tuple(parts), request=request)
 
 
@@ -163,11 +162,13 @@ def sign_request(reading: Reading, keys: Path, secret: Secret) -> tuple[bytes, i
     added = 0
     signed = []
     for part, asked in zip(reading.parts, reading.request.parts, strict=True):
-        wanted = {keyid for group in asked.wanted for keyid in group.keys} - part.metadata.signatures.keys()
-        for signer in open_role(part.role, keys, secret, wanted):
-            signature = signer.sign(part.metadata.signed_bytes)
-            part.metadata.signatures[signature.keyid] = signature
-            added += 1
+        payload, signatures = part.metadata.signed_bytes, part.metadata.signatures
+        for signer in open_role(part.role, keys, secret, {keyid for group in asked.wanted for keyid in group.keys}):
+            there = signatures.get(signer.public_key.keyid)
+            if there is None or not _verifies(signer.public_key, there, payload):
+                signature = signer.sign(payload)
+                signatures[signature.keyid] = signature
+                added += 1
         signed.append(replace(asked, metadata=part.metadata.to_bytes()))
     if not added:
         raise SignersMissing(
@@ -214,8 +215,8 @@ def merge(
         chain = load_chain(repository)
         parts = _pending(chain, first.parts)
         _join(chain, parts, readings)
-        files = dict(first.request.files)
-        for data in files.values():
+        _require_complete(chain, parts, dict(first.request.files))
+        for _, data in first.request.files:
             add_blobs(ContentStore(repository / BLOBS), Release.parse(data), ())
         sign_parts(chain, parts, keys, secret)
         change = Change(purpose=first.purpose, parts=parts, files=first.request.files)
@@ -272,23 +273,44 @@ def _pending(chain: Chain, parts: Sequence[Part]) -> tuple[Part, ...]:
     return tuple(left)
 
 
+def _require_complete(chain: Chain, parts: Sequence[Part], files: Mapping[str, bytes]) -> None:
+    """What a channel's metadata names for the first time must have come with it."""
+    for part in parts:
+        if channel_of(part.role):
+            known = names_of(chain.releases[part.role].signed)
+            for name in names_of(part.signed).keys() - known.keys() - files.keys():
+                raise malformed(f"{name} did not come with it")
+
+
 def _join(chain: Chain, parts: Sequence[Part], readings: Sequence[Reading]) -> None:
     """Give each part all signatures that verify, from whichever copy; the others are left out."""
     for part, vouching in zip(parts, delegators(chain, parts), strict=True):
         copies = [other for reading in readings for other in reading.parts if other.digest == part.digest]
         candidates = [signature for copy in copies for signature in copy.metadata.signatures.values()]
         payload = part.metadata.signed_bytes
-        valid = {s.keyid: s for s in candidates if any(_verifies(delegator, s, payload) for delegator in vouching)}
+        valid = {
+            signature.keyid: signature
+            for signature in candidates
+            if any(_verifies(_key(delegator, signature.keyid), signature, payload) for delegator in vouching)
+        }
         part.metadata.signatures.clear()
         part.metadata.signatures.update(valid)
 
 
-def _verifies(delegator: Delegator, signature: Signature, payload: bytes) -> bool:
+def _key(delegator: Delegator, keyid: str) -> Key | None:
     try:
-        delegator.get_key(signature.keyid).verify_signature(signature, payload)
-    except (ValueError, UnverifiedSignatureError):
+        return delegator.get_key(keyid)
+    except ValueError:
+        return None
+
+
+def _verifies(key: Key | None, signature: Signature, payload: bytes) -> bool:
+    try:
+        if key is not None:
+            key.verify_signature(signature, payload)
+    except UnverifiedSignatureError:
         return False
-    return True
+    return key is not None
 
 
 def _stale(why: str) -> RequestStale:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from securesystemslib.signer import Key
+from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import Role as TufRole
-from tuf.api.metadata import Root, Targets
+from tuf.api.metadata import Root, TargetFile, Targets
 
 from documents.fields import NAME
 from documents.release import Release
@@ -47,11 +48,32 @@ def channel_of(role: str) -> str | None:
     return name if role.startswith(RELEASES) and NAME.fullmatch(name) else None
 
 
-def newest_release(role: str, signed: Targets, files: Mapping[str, bytes]) -> Release | None:
-    """The release that a channel's metadata offers, out of the files that came with it; nothing if it offers none.
+def require_files(channels: Iterable[Targets], files: Mapping[str, bytes]) -> None:
+    """Require that each file is one that a channel's metadata names.
 
     Raises:
-        RequestMalformed: the file is not there, is not the one that the metadata names, or is another channel's.
+        RequestMalformed: it is not.
+    """
+    named = {name: target for signed in channels for name, target in names_of(signed).items()}
+    for name, data in files.items():
+        if name not in named:
+            raise malformed(f"nothing names {name}")
+        try:
+            named[name].verify_length_and_hashes(data)
+        except LengthOrHashMismatchError as error:
+            raise malformed(f"{name}: {error}") from error
+
+
+def names_of(signed: Targets) -> dict[str, TargetFile]:
+    """The files that a channel's metadata names, by where they lie in the repository."""
+    return {target_name(t.path, t.hashes.get("sha256", "")): t for t in signed.targets.values()}
+
+
+def newest_release(role: str, signed: Targets, files: Mapping[str, bytes]) -> Release | None:
+    """The release that a channel's metadata offers, out of files that passed ``require_files``; nothing if none.
+
+    Raises:
+        RequestMalformed: the file is not there, or is another channel's.
         DocumentError: it is no release.
     """
     channel = channel_of(role)
@@ -61,10 +83,6 @@ def newest_release(role: str, signed: Targets, files: Mapping[str, bytes]) -> Re
     data = files.get(target_name(current.path, current.hashes.get("sha256", "")))
     if data is None:
         raise malformed(f"the release that {role} offers did not come with it")
-    try:
-        current.verify_length_and_hashes(data)
-    except ValueError as error:
-        raise malformed(str(error)) from error
     release = Release.parse(data)
     if release.channel != channel:
         raise malformed(f"{role} offers a release of {release.channel}")
