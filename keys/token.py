@@ -47,7 +47,7 @@ class TokenSigner(Signer):
     def __init__(self, address: TokenAddress, curve: str, secrets: Unlock) -> None:
         self._address = address
         self._library = _load(address, secrets)
-        self._pin = _pin(address, secrets)
+        self._secrets = secrets
         self._hash = hashes.SHA256() if curve == P256 else hashes.SHA384()
         with self._session() as session:
             self._public_key = SSlibKey.from_crypto(self._read_public(session, curve))
@@ -78,7 +78,7 @@ class TokenSigner(Signer):
         digest = hashes.Hash(self._hash)
         digest.update(payload)
         with self._session() as session:
-            key: Any = session.get_key(ObjectClass.PRIVATE_KEY, **self._attributes())
+            key = self._find(session, ObjectClass.PRIVATE_KEY)
             raw: bytes = key.sign(digest.finalize(), mechanism=Mechanism.ECDSA)
         half = len(raw) // 2
         der = encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))
@@ -93,7 +93,7 @@ class TokenSigner(Signer):
             wanted["token_serial"] = self._address.serial
         try:
             token: Any = self._library.get_token(**wanted)
-            with token.open(user_pin=self._pin) as session:
+            with token.open(user_pin=_pin(self._address, self._secrets)) as session:
                 yield session
         except (exceptions.PinIncorrect, exceptions.PinInvalid, exceptions.PinLenRange, exceptions.PinLocked) as error:
             raise PinWrong(
@@ -104,15 +104,25 @@ class TokenSigner(Signer):
         except exceptions.PKCS11Error as error:
             raise _unusable(f"token {self._address.token}: {type(error).__name__} {error}".rstrip()) from error
 
-    def _attributes(self) -> dict[str, Any]:
-        named = {"label": self._address.label or None, "id": self._address.identifier or None}
-        return {name: value for name, value in named.items() if value is not None}
+    def _find(self, session: pkcs11.Session, kind: pkcs11.ObjectClass) -> Any:
+        """The one object that is meant; all are asked for, since a search left half done troubles the session."""
+        from pkcs11 import Attribute
+
+        wanted: dict[Any, Any] = {Attribute.CLASS: kind}
+        if self._address.label:
+            wanted[Attribute.LABEL] = self._address.label
+        if self._address.identifier:
+            wanted[Attribute.ID] = self._address.identifier
+        found = list(session.get_objects(wanted))
+        if len(found) != 1:
+            raise _unusable(f"token {self._address.token} has {len(found)} objects of that name and kind {kind.name}")
+        return found[0]
 
     def _read_public(self, session: pkcs11.Session, curve: str) -> ec.EllipticCurvePublicKey:
         from pkcs11 import KeyType, ObjectClass
         from pkcs11.util.ec import encode_ec_public_key
 
-        found: Any = session.get_key(ObjectClass.PUBLIC_KEY, **self._attributes())
+        found = self._find(session, ObjectClass.PUBLIC_KEY)
         key = None
         if found.key_type == KeyType.EC:
             try:
