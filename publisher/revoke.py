@@ -114,6 +114,8 @@ def _successor(wanted: Revocation, bad: Release, good: Release, newest: Release)
     gone = [artifact.fsverity for artifact in bad.artifacts if artifact.fsverity not in kept]
     if not gone:
         raise _nothing(f"{bad.channel} {bad.number} brought nothing that {good.number} does not bring")
+    if set(gone) <= set(newest.refused) and not wanted.raise_epoch:
+        raise _nothing(f"{bad.channel} {newest.number} refuses all of {bad.number} already")
     return replace(
         good,
         number=newest.number + 1,

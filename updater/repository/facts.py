@@ -21,9 +21,6 @@ from keys.roles import RELEASES
 from updater.errors import RequestMalformed
 from updater.formats import release_target, target_name
 
-SHOWN = 8
-"""Characters of a key's id, or a digest, that people compare."""
-
 
 def require_kind(role: str, signed: Any) -> None:
     """Require metadata that the keys of a role may sign.
@@ -112,9 +109,11 @@ def facts(role: str, signed: Any, release: Release | None) -> tuple[str, ...]:
 
 def _roles(roles: Iterable[tuple[str, TufRole]], keys: Mapping[str, Key]) -> Iterable[str]:
     for name, role in roles:
-        ids = ", ".join(f"{keyid[:SHOWN]} ({keys[keyid].scheme})" for keyid in role.keyids if keyid in keys)
         paths = getattr(role, "paths", None)
-        yield f"{name}: {role.threshold} of {len(role.keyids)}: {ids}" + (f"; {' '.join(paths)}" if paths else "")
+        yield f"{name}: {role.threshold} of {len(role.keyids)}" + (f", for {' '.join(paths)}" if paths else "")
+        for keyid in role.keyids:
+            # In full: the beginning of an id can be forged.
+            yield f"  {keyid} {keys[keyid].scheme if keyid in keys else 'unknown'}"
 
 
 def _release(release: Release) -> Iterable[str]:

@@ -90,36 +90,39 @@ def _show_change(output: str, change: Change, request: Path | None) -> None:
 @click.command("sign")
 @click.argument("request", type=FILE)
 @keys_options()
-@click.option("--out", type=NEW_FILE, required=True, help="Write the signed request here.")
+@click.option("--out", type=NEW_FILE, help="Write the signed request here; without it the request is only shown.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @output_option
-def sign(request: Path, keys: Path, secret: Unlock, out: Path, yes: bool, output: str) -> None:
+def sign(request: Path, keys: Path, secret: Unlock, out: Path | None, yes: bool, output: str) -> None:
     """Show what a signing request says, and sign it with the keys that it asks for. Needs no repository."""
     from content.durable import read_file, write_file
     from updater.repository.ceremony import read_request, sign_request
 
+    if out is not None and not yes and not sys.stdin.isatty():
+        raise UsageError(
+            "nothing was signed",
+            cause="there is no terminal to ask on",
+            remedy="read what it says without --out, then give --yes",
+        )
     reading = read_request(read_file(request, MAX_REQUEST))
-    note(f"its maker says: {reading.purpose}")
-    for line in (line for facts in reading.facts for line in facts):
-        note(line)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "nothing was signed",
-                cause="there is no terminal to ask on",
-                remedy="read what it says, then give --yes",
-            )
-        click.confirm("Sign this?", abort=True, err=True)
-    signed, added = sign_request(reading, keys.absolute(), secret)
-    write_file(out.absolute(), signed, 0o644)
     parts = [
         {"role": part.role, "facts": list(facts)} for part, facts in zip(reading.parts, reading.facts, strict=True)
     ]
-    show(
-        output,
-        {"purpose": reading.purpose, "parts": parts, "signatures": added, "out": str(out)},
-        lambda: say(f"{added} signatures added, see {out}"),
-    )
+    result = {"purpose": reading.purpose, "parts": parts, "signatures": 0, "out": str(out) if out else None}
+    if out is None and output != "table":
+        show(output, result, lambda: None)
+        return
+    tell = note if out is not None else say
+    tell(f"its maker says: {reading.purpose}")
+    for line in (line for facts in reading.facts for line in facts):
+        tell(line)
+    if out is None:
+        return
+    if not yes:
+        click.confirm("Sign this?", abort=True, err=True)
+    signed, added = sign_request(reading, keys.absolute(), secret)
+    write_file(out.absolute(), signed, 0o644)
+    show(output, result | {"signatures": added}, lambda: say(f"{added} signatures added, see {out}"))
 
 
 @click.command("merge")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from content.errors import Missing
 from content.fsverity import digest_bytes, digest_file
 from content.store import ContentStore
 from documents.definition import VmDefinition
@@ -25,8 +26,10 @@ from publisher.desk import release
 from publisher.errors import HostImageWrong, PackageUnusable, PlanRefused, RecipeWrong
 from publisher.host_image import ImageParts, describe
 from publisher.shelf import Shelf
-from updater.errors import NoSuchChannel, RepositoryDamaged
+from updater.errors import NoSuchChannel, RepositoryDamaged, SignersMissing
+from updater.repository.ceremony import merge, read_request, sign_request
 from updater.repository.create import create
+from updater.repository.release import add_file
 from updater.repository.verify import verify_repository
 
 NOW = 1_795_000_000
@@ -214,6 +217,34 @@ def test_a_workload_release_brings_images_and_vms(desk: Desk) -> None:
     assert again.number == 2
     assert VmDefinition.parse(desk.blob(again, "vm/demo")).disks[0].length == 6
     assert verify_repository(desk.repository, now=NOW).releases == 3
+
+
+def test_a_recipe_may_name_an_image_that_was_added_before(desk: Desk) -> None:
+    desk.release("platform.toml")
+    added = add_file(desk.repository, desk.folder / "disk.img")
+    (desk.folder / "disk.img").unlink()
+    desk.change("workload.toml", '"disk.img"', f'"sha256:{added.fsverity}"')
+    made = desk.release("workload.toml")
+    assert (made.artifacts[0].fsverity, made.artifacts[0].length) == (added.fsverity, 3_000_000)
+    for wrong, error in ((f"sha256:{'0' * 64}", Missing), ("sha256:00", RecipeWrong)):
+        recipe = (desk.folder / "workload.toml").read_text()
+        desk.change("workload.toml", f"sha256:{added.fsverity}", wrong)
+        with pytest.raises(error):
+            desk.release("workload.toml")
+        (desk.folder / "workload.toml").write_text(recipe)
+
+
+def test_a_channels_key_may_lie_elsewhere(desk: Desk) -> None:
+    (desk.keys / "releases-platform-1.pem").rename(desk.folder / "releases-platform-1.pem")
+    before = {name: data for name, data in desk.tree().items() if "/blobs/" not in name}
+    with pytest.raises(SignersMissing):
+        desk.release("platform.toml")
+    request = desk.folder / "request"
+    made = release(desk.repository, desk.keys, PASSPHRASE, desk.folder / "platform.toml", now=NOW, request=request)
+    assert {name: data for name, data in desk.tree().items() if "/blobs/" not in name} == before
+    signed, _ = sign_request(read_request(request.read_bytes()), desk.folder, PASSPHRASE)
+    merge(desk.repository, desk.keys, PASSPHRASE, [signed], now=NOW)
+    assert Shelf(desk.repository).release("platform", 1) == made
 
 
 @pytest.mark.parametrize(
