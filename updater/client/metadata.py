@@ -3,7 +3,7 @@
 
 python-tuf's ngclient runs it (TUF specification 1.0.34, section 5). Added here, in this order:
 
-1. the clock is not before the floor;
+1. the clock is not before the floor, unless the keys that vouched for the floor's time were replaced since;
 2. the workflow starts from the trust anchor each time, whatever lies on the disk;
 3. "now" is a given time, never before the floor;
 4. the root is not below the floor;
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,13 +36,16 @@ from tuf.ngclient import Updater, UpdaterConfig
 
 from content import durable
 from content.errors import storage
+from documents.errors import DocumentError
 from documents.host_state import Floor
 from documents.release import Release
 from keys.anchor import TrustAnchor
 from updater.client.fetcher import BASE, SourceFetcher
 from updater.client.floor import require_clock, require_published, require_release, require_root
+from updater.client.recovery import vouchers_replaced
 from updater.client.source import Source, read
 from updater.errors import (
+    ClockWrong,
     ImportTooLate,
     MetadataExpired,
     MetadataRefused,
@@ -67,12 +70,14 @@ class Offer:
         root: version of the root that was followed.
         time: the latest time that is certain now, in seconds since 1970 UTC.
         stale: metadata had expired, and the releases' ``import_days`` allowed it.
+        recovered: ``time`` replaces the floor's time even where it is lower, see ``updater.client.recovery``.
     """
 
     releases: Mapping[str, bytes]
     root: int
     time: int
     stale: bool
+    recovered: bool = False
 
 
 def refresh(
@@ -100,7 +105,10 @@ def refresh(
         UpdaterError: the source failed, see ``Source.open``.
         ContentError: the directory cannot be read or written.
     """
-    require_clock(floor, now)
+    try:
+        require_clock(floor, now)
+    except ClockWrong as wrong:
+        return _recover(directory, anchor, source, channels, now, floor, wrong)
     durable.make_directory(directory, 0o700)
     reference = max(now, floor.time)
     try:
@@ -126,6 +134,25 @@ def refresh(
         time=max(floor.time, newest) if stale else reference,
         stale=stale,
     )
+
+
+def _recover(
+    directory: Path,
+    anchor: TrustAnchor,
+    source: Source,
+    channels: Sequence[str],
+    now: int,
+    floor: Floor,
+    wrong: ClockWrong,
+) -> Offer:
+    """Believe the clock over the floor's time if those who vouched for that were replaced; else the clock is wrong."""
+    try:
+        offer = refresh(directory, anchor, source, channels, now=now, floor=replace(floor, time=0))
+    except (UpdaterError, DocumentError):
+        raise wrong from None
+    if offer.stale or not vouchers_replaced(directory, anchor, floor.root, offer.root):
+        raise wrong
+    return replace(offer, recovered=True)
 
 
 class GivenTimeUpdater(Updater):

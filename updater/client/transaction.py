@@ -12,7 +12,7 @@ healthy; who does calls ``confirm`` or ``roll_back``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from content import durable
@@ -138,9 +138,11 @@ class Update:
         offer = refresh(self._places.tuf, self._anchor, source, channels, now=now, floor=floor)
         # Read again: the look-up took its time, and a floor that rose meanwhile must not sink.
         floor = load_floor(self._places.floor, self._anchor)
-        higher = raised(floor, time=offer.time, root=offer.root)
-        if higher != floor:
-            save_floor(self._places.floor, higher)
+        changed = raised(floor, time=offer.time, root=offer.root)
+        if offer.recovered:
+            changed = replace(changed, time=offer.time)
+        if changed != floor:
+            save_floor(self._places.floor, changed)
         resolution = resolve(offer.releases, self.active(), refused=self.journal.refused, agent=self._agent)
         return Candidate(resolution=resolution, stale=offer.stale)
 

@@ -38,6 +38,6 @@ def role_signers(delegator: Delegator, name: str, keys: Path, secret: Secret) ->
         raise SignersMissing(
             "nothing was signed",
             cause=f"{name} needs {wanted.threshold} of its keys and {keys} has {len(found)}{strange}",
-            remedy="bring the keys, or make a signing request with --request",
+            remedy="bring the keys, or let an offline role sign a request, made with --request",
         )
     return found

@@ -11,13 +11,19 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Targets
 
+from documents.host_state import Floor
+from keys.anchor import TrustAnchor
 from keys.signers import open_role
-from lab.hostile import Host, Scene, body
+from lab.hostile import CHANNELS, Host, Scene, body
 from lab.publishing import DAY, PASSPHRASE
 from publisher.custody import Rotation, renew_role, rotate_role
-from updater.errors import MetadataExpired, MetadataRefused, SignersMissing
+from updater.bundle import BundleReader
+from updater.client.bundle_source import BundleSource
+from updater.client.floor import load_floor, raised, save_floor
+from updater.errors import ClockWrong, MetadataExpired, MetadataRefused, SignersMissing
 from updater.formats import metadata_name
 from updater.repository.chain import load_chain, meta_of, sign
+from updater.repository.export import export_bundle
 from updater.repository.refresh import refresh
 from updater.repository.verify import verify_repository
 
@@ -206,3 +212,70 @@ def test_what_a_thief_left_on_a_hosts_disk_counts_for_nothing(stage: Scene) -> N
     (stage.host.folder / "tuf/timestamp.json").write_bytes(timestamp)
     stage.publisher.publish_platform(2)
     assert stage.host.apply(stage.source, stage.now) is not None
+
+
+class TestTheFloorsTime:
+    """A thief with the online keys and the host's clock drives the floor's time up, to lock the host out."""
+
+    LATER = 300 * DAY
+
+    @pytest.fixture
+    def driven(self, stage: Scene) -> Scene:
+        timestamp, snapshot, name = thief(stage, 50)
+        stage.server.rules = {TIMESTAMP: body(timestamp), name: body(snapshot)}
+        assert stage.host.apply(stage.source, stage.now + self.LATER) is None
+        assert self.floor(stage).time == stage.now + self.LATER
+        stage.server.rules.clear()
+        # The clock is right again, and so is the repository.
+        stage.publisher.publish_platform(2)
+        return stage
+
+    def floor(self, stage: Scene) -> Floor:
+        return load_floor(stage.host.folder / "floor", TrustAnchor(stage.publisher.anchor))
+
+    def test_it_locks_the_host_out_until_the_keys_are_rotated(self, driven: Scene, tmp_path: Path) -> None:
+        driven.host.refuses(ClockWrong, driven.source, driven.now, "this host has already seen 2027-")
+        rotate(driven, "snapshot")
+        renew_role(driven.publisher.repository, driven.publisher.keys, PASSPHRASE, "root", now=driven.now)
+        driven.host.refuses(ClockWrong, driven.source, driven.now)
+        rotate(driven, "timestamp")
+        generation = driven.host.apply(driven.source, driven.now)
+        assert generation is not None
+        assert generation.platform.number == 2
+        floor = self.floor(driven)
+        assert (floor.time, floor.root) == (driven.now, 6)
+        follows(driven, 3, tmp_path / "fresh")
+
+    def test_a_rotation_lets_it_sink_once(self, driven: Scene) -> None:
+        rotate(driven, "snapshot")
+        rotate(driven, "timestamp")
+        assert driven.host.apply(driven.source, driven.now) is not None
+        before = self.floor(driven)
+        driven.host.refuses(ClockWrong, driven.source, driven.now - 30 * DAY)
+        assert self.floor(driven) == before
+
+    def test_what_the_thief_signed_makes_it_sink_for_nobody(self, driven: Scene) -> None:
+        """An expired or forged state under the old keys is as little believed as before."""
+        timestamp, snapshot, name = thief(driven, 60)
+        rotate(driven, "snapshot")
+        rotate(driven, "timestamp")
+        driven.server.rules = {TIMESTAMP: body(timestamp), name: body(snapshot)}
+        driven.host.refuses(ClockWrong, driven.source, driven.now)
+
+    def test_releases_never_sink(self, driven: Scene) -> None:
+        rotate(driven, "snapshot")
+        rotate(driven, "timestamp")
+        save_floor(driven.host.folder / "floor", raised(self.floor(driven), releases={"platform": 9}))
+        driven.host.refuses(ClockWrong, driven.source, driven.now)
+        assert dict(self.floor(driven).releases)["platform"] == 9
+
+    def test_a_bundle_with_the_new_root_recovers_too_and_a_stale_one_does_not(
+        self, driven: Scene, tmp_path: Path
+    ) -> None:
+        rotate(driven, "snapshot")
+        rotate(driven, "timestamp")
+        export_bundle(driven.publisher.repository, CHANNELS, tmp_path / "bundle")
+        with BundleReader(tmp_path / "bundle") as reader:
+            source = BundleSource(reader)
+            driven.host.refuses(ClockWrong, source, driven.now + 20 * DAY)
+            assert driven.host.apply(source, driven.now) is not None
