@@ -116,8 +116,12 @@ class Updates:
 
     def raise_epoch(self, platform: Release) -> None:
         """After the confirmation, which forbids the way back: shut older security epochs out. Safe to repeat."""
-        if self.state() == "confirmed" and self._keys.ready() and self._keys.raise_epoch(platform):
+        if self.state() != "confirmed" or not self._keys.ready():
+            return
+        if self._keys.raise_epoch(platform):
             self._platform.note("epoch", f"epoch/{platform.epoch}", reference_digest(platform.reference))
+        # A policy key is replaced together with the epoch.
+        self._audit_key.follow(platform)
 
     def check(self) -> dict[str, Json]:
         """What is offered."""

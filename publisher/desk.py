@@ -87,8 +87,8 @@ def revoke(
     bad, good = shelf.release(wanted.channel, wanted.number), shelf.release(wanted.channel, choose(numbers, wanted))
     newest = [shelf.release(wanted.channel, number) for number in numbers[:SUPPORTED]]
     if good.authority == "platform":
-        signer, image = open_policy_signers(keys, passphrase)[0], shelf.host_image(good)
-        planned = plan_platform_revocation(wanted, bad, good, newest, signer, image)
+        signers, image = open_policy_signers(keys, passphrase), shelf.host_image(good)
+        planned = plan_platform_revocation(wanted, bad, good, newest, signers, image)
     else:
         planned = plan_revocation(wanted, bad, good, newest)
     _publish(repository, keys, passphrase, planned, (), now, request)
@@ -163,14 +163,16 @@ def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, p
     if image is not None:
         table.add_bytes(image.encode())
     numbers = shelf.numbers(recipe.terms.channel)
+    signer, *older = open_policy_signers(keys, passphrase)
     return plan_platform(
         recipe.terms,
         components,
         next(iter(numbers), 0) + 1,
         [shelf.release(recipe.terms.channel, number) for number in numbers[:SUPPORTED]],
         shelf.identity,
-        open_policy_signers(keys, passphrase)[0],
+        signer,
         image,
+        older,
     )
 
 

@@ -15,7 +15,7 @@ from content.fsverity import Measured, digest_bytes
 from documents.definition import VmDefinition
 from documents.errors import DocumentError
 from documents.host_image import HostImage
-from documents.release import Artifact, ReferenceValue, Release
+from documents.release import Artifact, PolicyKey, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from measure.policy import PURPOSE_EPOCH
 from measure.predict import PolicySigner, sign_policies
@@ -64,6 +64,7 @@ def plan_platform(
     repository_identity: str,
     signer: PolicySigner,
     image: HostImage | None = None,
+    older: Sequence[PolicySigner] = (),
 ) -> Release:
     """Plan a platform release, with its policies signed for each state and epoch that a host may come from.
 
@@ -75,6 +76,7 @@ def plan_platform(
         repository_identity: fs-verity digest of the repository's first root metadata.
         signer: holds the TPM policy key.
         image: what the hosts boot; their keys then open only there.
+        older: hold the policy keys that it takes over from: hosts have keys that only their policies open.
 
     Raises:
         PlanRefused: it would break a rule.
@@ -90,16 +92,22 @@ def plan_platform(
         *(ReferenceValue(component=artifact.name, fsverity=artifact.fsverity) for artifact in artifacts),
     )
     booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
-    policies = sign_policies(
-        channel=terms.channel,
-        number=number,
-        reference=reference,
-        predecessors=predecessors,
-        signer=signer,
-        # A host whose key is still sealed for an older epoch must open it once more to raise it.
-        epochs={PURPOSE_EPOCH, terms.epoch, *(old.epoch for old in predecessors)},
-        image=image,
-    )
+    signers = (signer, *older)
+    require_policy_keys([held.public() for held in signers], terms.epoch, predecessors)
+    policies = [
+        policy
+        for held in signers
+        for policy in sign_policies(
+            channel=terms.channel,
+            number=number,
+            reference=reference,
+            predecessors=predecessors,
+            signer=held,
+            # A host whose key is still sealed for an older epoch must open it once more to raise it.
+            epochs={PURPOSE_EPOCH, terms.epoch, *(old.epoch for old in predecessors)},
+            image=image,
+        )
+    ]
     return checked(
         Release(
             channel=terms.channel,
@@ -111,8 +119,8 @@ def plan_platform(
             accepts=(0, 0),
             artifacts=(*artifacts, *booted),
             reference=reference,
-            policy_keys=(signer.public(),),
-            policies=policies,
+            policy_keys=tuple(held.public() for held in signers),
+            policies=tuple(policies),
             refused=terms.refused,
         )
     )
@@ -157,6 +165,31 @@ def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessor
             refused=terms.refused,
         )
     )
+
+
+def require_policy_keys(keys: Sequence[PolicyKey], epoch: int, predecessors: Sequence[Release]) -> None:
+    """Require that the keys of hosts that come from any predecessor open, and that they are re-sealed for a new key.
+
+    Args:
+        keys: that sign the release's policies, the current one first.
+        epoch: of the release.
+        predecessors: from which it can be entered.
+
+    Raises:
+        PlanRefused: a key is missing, or the current one changes without a higher epoch.
+    """
+    newest = max(predecessors, key=lambda old: old.number, default=None)
+    if newest is not None and newest.policy_keys[0] != keys[0] and epoch <= newest.epoch:
+        raise _refused(
+            f"its TPM policy key is another than in release {newest.number}, and only a higher epoch re-seals hosts",
+            f"set epoch to {newest.epoch + 1} or more",
+        )
+    for old in predecessors:
+        if old.policy_keys[0] not in keys:
+            raise _refused(
+                f"the TPM policy key of release {old.number} is not here, and no key of its hosts would open",
+                "bring the key; it may go once two releases have named the new one first",
+            )
 
 
 def _require_growth(authority: str, terms: Terms, number: int, predecessors: Sequence[Release]) -> None:

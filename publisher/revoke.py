@@ -17,7 +17,7 @@ from documents.release import Release
 from measure.policy import PURPOSE_EPOCH
 from measure.predict import PolicySigner, sign_policies
 from publisher.errors import NothingToRevoke
-from publisher.plan import checked
+from publisher.plan import checked, require_policy_keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def plan_platform_revocation(
     bad: Release,
     good: Release,
     newest: Sequence[Release],
-    signer: PolicySigner,
+    signers: Sequence[PolicySigner],
     image: HostImage | None,
 ) -> Release:
     """The same for a platform's, with TPM policies for its new number.
@@ -88,7 +88,7 @@ def plan_platform_revocation(
         bad: the bad release.
         good: the one whose content comes instead.
         newest: the channel's newest releases, newest first: a live switch from them is supported.
-        signer: holds the TPM policy key.
+        signers: hold the TPM policy keys, the current one first.
         image: what the hosts of the good one boot.
 
     Raises:
@@ -97,16 +97,22 @@ def plan_platform_revocation(
         PolicyRefused: the signer does not sign what it is asked for.
     """
     planned = _successor(wanted, bad, good, newest[0])
-    policies = sign_policies(
-        channel=planned.channel,
-        number=planned.number,
-        reference=planned.reference,
-        predecessors=newest,
-        signer=signer,
-        epochs={PURPOSE_EPOCH, planned.epoch, *(old.epoch for old in newest)},
-        image=image,
-    )
-    return checked(replace(planned, policies=policies, policy_keys=(signer.public(),)))
+    keys = tuple(signer.public() for signer in signers)
+    require_policy_keys(keys, planned.epoch, newest)
+    policies = [
+        policy
+        for signer in signers
+        for policy in sign_policies(
+            channel=planned.channel,
+            number=planned.number,
+            reference=planned.reference,
+            predecessors=newest,
+            signer=signer,
+            epochs={PURPOSE_EPOCH, planned.epoch, *(old.epoch for old in newest)},
+            image=image,
+        )
+    ]
+    return checked(replace(planned, policies=tuple(policies), policy_keys=keys))
 
 
 def _successor(wanted: Revocation, bad: Release, good: Release, newest: Release) -> Release:

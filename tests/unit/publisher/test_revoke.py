@@ -69,9 +69,10 @@ def test_content_that_is_refused_already_does_not_come_back() -> None:
 
 def test_a_platform_gets_policies_for_its_new_number_and_for_the_way_out_of_the_bad_one(tmp_path: Path) -> None:
     create_key(tmp_path / "tpm-policy-1.pem", P256, PASSPHRASE)
-    (signer,) = open_policy_signers(tmp_path, PASSPHRASE)
-    good, bad = platform(1, SAME, OLD), platform(2, SAME, NEW, epoch=2)
-    made = plan_platform_revocation(replace(WANTED, channel="platform"), bad, good, (bad, good), signer, None)
+    signers = open_policy_signers(tmp_path, PASSPHRASE)
+    keys = (signers[0].public(),)
+    good, bad = platform(1, SAME, OLD, policy_keys=keys), platform(2, SAME, NEW, epoch=2, policy_keys=keys)
+    made = plan_platform_revocation(replace(WANTED, channel="platform"), bad, good, (bad, good), signers, None)
     for policy in made.policies:
         verify_signed_policy(policy, made.policy_keys, "platform")
     assert {(policy.predecessor, policy.epoch) for policy in made.policies} == {
