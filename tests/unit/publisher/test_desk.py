@@ -21,7 +21,8 @@ from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from keys.errors import PassphraseWrong
 from keys.policy_signer import open_policy_signers
-from measure.policy import verify_signed_policy
+from measure.policy import signed_by, verify_signed_policy
+from publisher.custody import new_key
 from publisher.desk import release
 from publisher.errors import HostImageWrong, PackageUnusable, PlanRefused, RecipeWrong
 from publisher.host_image import ImageParts, describe
@@ -156,6 +157,33 @@ def test_a_raised_epoch_still_opens_what_was_sealed_before(desk: Desk) -> None:
     desk.change("platform.toml", "epoch = 1", "epoch = 2")
     made = desk.release("platform.toml")
     assert {(p.entry, p.epoch) for p in made.policies} == {(e, n) for e in ("fresh", "switch") for n in (0, 1, 2)}
+
+
+def test_a_policy_key_is_replaced_over_three_releases(desk: Desk) -> None:
+    """Hosts are re-sealed for the new key when the epoch rises; until then only the old one's policies open."""
+    first = desk.release("platform.toml")
+    new_key("tpm-policy", desk.keys, PASSPHRASE)
+    with pytest.raises(PlanRefused, match="only a higher epoch re-seals hosts"):
+        desk.release("platform.toml")
+    desk.change("platform.toml", "epoch = 1", "epoch = 2")
+    old_file = desk.keys / "tpm-policy-1.pem"
+    old_file.rename(desk.folder / "old.pem")
+    with pytest.raises(PlanRefused, match="the TPM policy key of release 1 is not here"):
+        desk.release("platform.toml")
+    (desk.folder / "old.pem").rename(old_file)
+
+    new, old = (signer.public() for signer in open_policy_signers(desk.keys, PASSPHRASE))
+    assert first.policy_keys == (old,)
+    second = desk.release("platform.toml")
+    assert second.policy_keys == (new, old)
+    # Each way in and each epoch opens by either key.
+    ways = [
+        {(p.entry, p.predecessor, p.epoch) for p in signed_by(second.policies, key, "platform")} for key in (new, old)
+    ]
+    assert ways[0] == ways[1] == {(e, n, epoch) for e, n in (("fresh", 0), ("switch", 1)) for epoch in (0, 1, 2)}
+    desk.release("platform.toml")
+    old_file.unlink()
+    assert desk.release("platform.toml").policy_keys == (new,)
 
 
 def host_image_table(parts: ImageParts) -> str:
