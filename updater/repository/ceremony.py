@@ -215,9 +215,7 @@ def merge(
         chain = load_chain(repository)
         parts = _pending(chain, first.parts)
         _join(chain, parts, readings)
-        _require_complete(chain, parts, dict(first.request.files))
-        for _, data in first.request.files:
-            add_blobs(ContentStore(repository / BLOBS), Release.parse(data), ())
+        _require_complete(repository, chain, parts, dict(first.request.files))
         sign_parts(chain, parts, keys, secret)
         change = Change(purpose=first.purpose, parts=parts, files=first.request.files)
         publish_change(repository, chain, change, keys, secret, now=now, periods=periods)
@@ -273,13 +271,15 @@ def _pending(chain: Chain, parts: Sequence[Part]) -> tuple[Part, ...]:
     return tuple(left)
 
 
-def _require_complete(chain: Chain, parts: Sequence[Part], files: Mapping[str, bytes]) -> None:
-    """What a channel's metadata names for the first time must have come with it."""
+def _require_complete(repository: Path, chain: Chain, parts: Sequence[Part], files: Mapping[str, bytes]) -> None:
+    """What a channel's metadata names for the first time must have come with it, and its artifacts must be here."""
     for part in parts:
         if channel_of(part.role):
-            known = names_of(chain.releases[part.role].signed)
-            for name in names_of(part.signed).keys() - known.keys() - files.keys():
-                raise malformed(f"{name} did not come with it")
+            new = names_of(part.signed).keys() - names_of(chain.releases[part.role].signed).keys()
+            if missing := new - files.keys():
+                raise malformed(f"{min(missing)} did not come with it")
+            for data in {files[name] for name in new}:
+                add_blobs(ContentStore(repository / BLOBS), Release.parse(data), ())
 
 
 def _join(chain: Chain, parts: Sequence[Part], readings: Sequence[Reading]) -> None:

@@ -18,8 +18,8 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from keys.signers import open_role
 from keys.unlock import Secret
-from updater.errors import SignersMissing
-from updater.formats import metadata_name
+from updater.errors import RotationRefused, SignersMissing
+from updater.formats import LIMITS, metadata_name
 from updater.repository.authority import Delegator
 from updater.repository.chain import Chain, Held, meta_of, write
 from updater.repository.facts import malformed
@@ -127,6 +127,7 @@ def verify_signed(chain: Chain, parts: Sequence[Part]) -> None:
 
     Raises:
         RequestMalformed: a version is not the next one.
+        RotationRefused: there would be more roots than hosts follow.
         SignersMissing: some are missing or wrong; the message says whose.
     """
     _require_next(chain, parts)
@@ -172,6 +173,12 @@ def publish_change(
 
 
 def _require_next(chain: Chain, parts: Sequence[Part]) -> None:
+    if len(chain.roots) + sum(part.role == Root.type for part in parts) > LIMITS.root_rotations:
+        raise RotationRefused(
+            "nothing was published",
+            cause=f"hosts follow {LIMITS.root_rotations} roots from their trust anchor on, and no more",
+            remedy="give the hosts a newer trust anchor and start a new repository",
+        )
     versions = {name: held.signed.version for name, held in chain.releases.items()}
     versions |= {Root.type: chain.root.signed.version, Targets.type: chain.targets.signed.version}
     for part in parts:

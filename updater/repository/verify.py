@@ -74,6 +74,13 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
     )
 
 
+def expiries(chain: Chain) -> tuple[tuple[str, datetime], ...]:
+    """When each role's metadata expires, in the order in which clients read it."""
+    named = [("root", chain.root.signed), ("timestamp", chain.timestamp.signed), ("snapshot", chain.snapshot.signed)]
+    roles = [("targets", chain.targets), *chain.releases.items()]
+    return tuple((name, signed.expires) for name, signed in [*named, *((name, held.signed) for name, held in roles)])
+
+
 def read_target(repository: Path, target: TargetFile) -> bytes:
     """The bytes of a target, verified.
 
@@ -91,8 +98,6 @@ def read_target(repository: Path, target: TargetFile) -> bytes:
 
 
 def _verify_fresh(chain: Chain, now: datetime) -> None:
-    named = [("root", chain.root.signed), ("timestamp", chain.timestamp.signed), ("snapshot", chain.snapshot.signed)]
-    roles = [("targets", chain.targets), *chain.releases.items()]
-    for name, signed in [*named, *((name, held.signed) for name, held in roles)]:
-        if signed.is_expired(now):
-            raise MetadataExpired(name, signed.expires.date().isoformat())
+    for name, expires in expiries(chain):
+        if now >= expires:
+            raise MetadataExpired(name, expires.date().isoformat())

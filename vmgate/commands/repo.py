@@ -170,15 +170,28 @@ def refresh(repository: Path, keys: Path, secret: Unlock) -> None:
 @click.argument("repository", type=FOLDER)
 @output_option
 def verify(repository: Path, output: str) -> None:
-    """Verify the whole repository: metadata, releases and every artifact."""
-    from updater.repository.verify import verify_repository
+    """Verify the whole repository: metadata, releases and every artifact; tell what expires when."""
+    from updater.repository.chain import load_chain
+    from updater.repository.verify import expiries, verify_repository
 
     found = verify_repository(repository.absolute(), now=_now())
+    expires = {name: day.date().isoformat() for name, day in expiries(load_chain(repository.absolute()))}
     channels = [{"role": name, "release": number} for name, number in found.channels]
+
+    def draw() -> None:
+        say(f"{found.releases} releases and {found.blobs} artifacts are as they were signed")
+        say("expire: " + ", ".join(f"{name} {day}" for name, day in sorted(expires.items(), key=lambda pair: pair[1])))
+
     show(
         output,
-        {"root": found.root, "channels": channels, "releases": found.releases, "blobs": found.blobs},
-        lambda: say(f"{found.releases} releases and {found.blobs} artifacts are as they were signed"),
+        {
+            "root": found.root,
+            "channels": channels,
+            "releases": found.releases,
+            "blobs": found.blobs,
+            "expires": expires,
+        },
+        draw,
     )
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Targets
 
-from documents.errors import DocumentError
+from documents.errors import DocumentError, VmgateError
 from documents.signing_request import SigningRequest
 from keys.errors import PassphraseWrong
 from keys.files import create_key
 from keys.roles import P384
 from keys.signers import open_key
+from lab.documents import damaged
 from lab.publishing import DAY, NOW, PASSPHRASE, Publisher, platform
 from publisher.custody import Rotation, new_key, renew_role, rotate_role
 from updater.errors import (
@@ -28,6 +29,8 @@ from updater.errors import (
     SignersMissing,
     UpdaterError,
 )
+from updater.formats import LIMITS
+from updater.repository import change
 from updater.repository.ceremony import merge, propose_release, read_request, sign_request
 from updater.repository.chain import load_chain
 from updater.repository.refresh import refresh
@@ -271,6 +274,38 @@ class TestForgedRequests:
             part = replace(document.parts[0], metadata=metadata)
             with pytest.raises(RequestMalformed):
                 read_request(replace(document, parts=(part,)).encode())
+
+
+def test_a_damaged_request_is_refused_or_tells_what_it_says(ceremony: Ceremony) -> None:
+    """It is never a bug; and what still reads as a request counts for nothing without new signatures."""
+    signed = ceremony.sign(ceremony.release(2), "releases-platform-1")
+    good = {part.digest for part in read_request(signed).parts}
+    changed = []
+    for wrong in list(damaged(signed))[::5]:
+        try:
+            found = read_request(wrong)
+        except VmgateError:
+            continue
+        assert all(found.facts)
+        if {part.digest for part in found.parts} != good:
+            changed.append(wrong)
+    assert changed
+    for wrong in changed[:5]:
+        ceremony.refuses(UpdaterError, lambda wrong=wrong: ceremony.merge(wrong))
+
+
+def test_there_are_never_more_roots_than_hosts_follow(ceremony: Ceremony, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change, "LIMITS", replace(LIMITS, root_rotations=2))
+    request = ceremony.propose(role="timestamp", make=1)
+    signed = [ceremony.sign(request, f"root-{number}") for number in (1, 2)]
+    ceremony.refuses(RotationRefused, lambda: ceremony.merge(*signed), "follow 2 roots")
+
+
+def test_a_rotation_of_a_channel_reads_no_artifact(ceremony: Ceremony) -> None:
+    request = ceremony.propose(role="releases-platform", make=1)
+    for blob in (ceremony.repository / "blobs").rglob("?" * 64):
+        blob.unlink()
+    ceremony.merge(*(ceremony.sign(request, f"targets-{number}") for number in (1, 2)))
 
 
 def test_a_release_whose_artifacts_went_missing_is_not_published(ceremony: Ceremony) -> None:
