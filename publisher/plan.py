@@ -15,7 +15,7 @@ from content.fsverity import Measured, digest_bytes
 from documents.definition import VmDefinition
 from documents.errors import DocumentError
 from documents.host_image import HostImage
-from documents.release import Artifact, PolicyKey, ReferenceValue, Release
+from documents.release import Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
 from documents.security_policy import SecurityPolicy
 from measure.policy import PURPOSE_EPOCH
 from measure.predict import PolicySigner, sign_policies
@@ -93,21 +93,15 @@ def plan_platform(
     )
     booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
     signers = (signer, *older)
-    require_policy_keys([held.public() for held in signers], terms.epoch, predecessors)
-    policies = [
-        policy
-        for held in signers
-        for policy in sign_policies(
-            channel=terms.channel,
-            number=number,
-            reference=reference,
-            predecessors=predecessors,
-            signer=held,
-            # A host whose key is still sealed for an older epoch must open it once more to raise it.
-            epochs={PURPOSE_EPOCH, terms.epoch, *(old.epoch for old in predecessors)},
-            image=image,
-        )
-    ]
+    policies = policies_of(
+        signers,
+        channel=terms.channel,
+        number=number,
+        epoch=terms.epoch,
+        reference=reference,
+        predecessors=predecessors,
+        image=image,
+    )
     return checked(
         Release(
             channel=terms.channel,
@@ -120,7 +114,7 @@ def plan_platform(
             artifacts=(*artifacts, *booted),
             reference=reference,
             policy_keys=tuple(held.public() for held in signers),
-            policies=tuple(policies),
+            policies=policies,
             refused=terms.refused,
         )
     )
@@ -167,17 +161,41 @@ def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessor
     )
 
 
-def require_policy_keys(keys: Sequence[PolicyKey], epoch: int, predecessors: Sequence[Release]) -> None:
-    """Require that the keys of hosts that come from any predecessor open, and that they are re-sealed for a new key.
-
-    Args:
-        keys: that sign the release's policies, the current one first.
-        epoch: of the release.
-        predecessors: from which it can be entered.
+def policies_of(
+    signers: Sequence[PolicySigner],
+    *,
+    channel: str,
+    number: int,
+    epoch: int,
+    reference: tuple[ReferenceValue, ...],
+    predecessors: Sequence[Release],
+    image: HostImage | None,
+) -> tuple[SignedPolicy, ...]:
+    """The policies of a platform release, by each of its policy keys, the current one first.
 
     Raises:
-        PlanRefused: a key is missing, or the current one changes without a higher epoch.
+        PlanRefused: hosts that come from a predecessor could not open their keys, or would not be re-sealed.
+        PolicyRefused: a signer does not sign what it is asked for.
     """
+    _require_keys([signer.public() for signer in signers], epoch, predecessors)
+    # A host whose key is still sealed for an older epoch must open it once more to raise it.
+    epochs = {PURPOSE_EPOCH, epoch, *(old.epoch for old in predecessors)}
+    return tuple(
+        policy
+        for signer in signers
+        for policy in sign_policies(
+            channel=channel,
+            number=number,
+            reference=reference,
+            predecessors=predecessors,
+            signer=signer,
+            epochs=epochs,
+            image=image,
+        )
+    )
+
+
+def _require_keys(keys: Sequence[PolicyKey], epoch: int, predecessors: Sequence[Release]) -> None:
     newest = max(predecessors, key=lambda old: old.number, default=None)
     if newest is not None and newest.policy_keys[0] != keys[0] and epoch <= newest.epoch:
         raise _refused(

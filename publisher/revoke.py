@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 
 from documents.host_image import HostImage
 from documents.release import Release
-from measure.policy import PURPOSE_EPOCH
-from measure.predict import PolicySigner, sign_policies
+from measure.predict import PolicySigner
 from publisher.errors import NothingToRevoke
-from publisher.plan import checked, require_policy_keys
+from publisher.plan import checked, policies_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,22 +96,16 @@ def plan_platform_revocation(
         PolicyRefused: the signer does not sign what it is asked for.
     """
     planned = _successor(wanted, bad, good, newest[0])
-    keys = tuple(signer.public() for signer in signers)
-    require_policy_keys(keys, planned.epoch, newest)
-    policies = [
-        policy
-        for signer in signers
-        for policy in sign_policies(
-            channel=planned.channel,
-            number=planned.number,
-            reference=planned.reference,
-            predecessors=newest,
-            signer=signer,
-            epochs={PURPOSE_EPOCH, planned.epoch, *(old.epoch for old in newest)},
-            image=image,
-        )
-    ]
-    return checked(replace(planned, policies=tuple(policies), policy_keys=keys))
+    policies = policies_of(
+        signers,
+        channel=planned.channel,
+        number=planned.number,
+        epoch=planned.epoch,
+        reference=planned.reference,
+        predecessors=newest,
+        image=image,
+    )
+    return checked(replace(planned, policies=policies, policy_keys=tuple(signer.public() for signer in signers)))
 
 
 def _successor(wanted: Revocation, bad: Release, good: Release, newest: Release) -> Release:
