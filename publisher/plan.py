@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from content.fsverity import Measured, digest_bytes
 from documents.definition import VmDefinition
 from documents.errors import DocumentError
 from documents.host_image import HostImage
-from documents.release import Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
+from documents.release import Artifact, PolicyKey, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from measure.policy import PURPOSE_EPOCH
 from measure.predict import PolicySigner, sign_policies
@@ -92,32 +92,21 @@ def plan_platform(
         *(ReferenceValue(component=artifact.name, fsverity=artifact.fsverity) for artifact in artifacts),
     )
     booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
-    signers = (signer, *older)
-    policies = policies_of(
-        signers,
+    draft = Release(
         channel=terms.channel,
+        authority="platform",
         number=number,
         epoch=terms.epoch,
+        minimum_agent=terms.minimum_agent,
+        import_days=terms.import_days,
+        accepts=(0, 0),
+        artifacts=(*artifacts, *booted),
         reference=reference,
-        predecessors=predecessors,
-        image=image,
+        policy_keys=(),
+        policies=(),
+        refused=terms.refused,
     )
-    return checked(
-        Release(
-            channel=terms.channel,
-            authority="platform",
-            number=number,
-            epoch=terms.epoch,
-            minimum_agent=terms.minimum_agent,
-            import_days=terms.import_days,
-            accepts=(0, 0),
-            artifacts=(*artifacts, *booted),
-            reference=reference,
-            policy_keys=tuple(held.public() for held in signers),
-            policies=policies,
-            refused=terms.refused,
-        )
-    )
+    return checked(with_policies(draft, (signer, *older), predecessors, image))
 
 
 def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessors: Sequence[Release]) -> Release:
@@ -161,38 +150,39 @@ def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessor
     )
 
 
-def policies_of(
-    signers: Sequence[PolicySigner],
-    *,
-    channel: str,
-    number: int,
-    epoch: int,
-    reference: tuple[ReferenceValue, ...],
-    predecessors: Sequence[Release],
-    image: HostImage | None,
-) -> tuple[SignedPolicy, ...]:
-    """The policies of a platform release, by each of its policy keys, the current one first.
+def with_policies(
+    draft: Release, signers: Sequence[PolicySigner], predecessors: Sequence[Release], image: HostImage | None
+) -> Release:
+    """A platform release with its policies, by each of its policy keys.
+
+    Args:
+        draft: all the rest of it.
+        signers: hold the policy keys, the current one first.
+        predecessors: the releases from which a live switch is supported.
+        image: what its hosts boot.
 
     Raises:
         PlanRefused: hosts that come from a predecessor could not open their keys, or would not be re-sealed.
         PolicyRefused: a signer does not sign what it is asked for.
     """
-    _require_keys([signer.public() for signer in signers], epoch, predecessors)
+    keys = tuple(signer.public() for signer in signers)
+    _require_keys(keys, draft.epoch, predecessors)
     # A host whose key is still sealed for an older epoch must open it once more to raise it.
-    epochs = {PURPOSE_EPOCH, epoch, *(old.epoch for old in predecessors)}
-    return tuple(
+    epochs = {PURPOSE_EPOCH, draft.epoch, *(old.epoch for old in predecessors)}
+    policies = [
         policy
         for signer in signers
         for policy in sign_policies(
-            channel=channel,
-            number=number,
-            reference=reference,
+            channel=draft.channel,
+            number=draft.number,
+            reference=draft.reference,
             predecessors=predecessors,
             signer=signer,
             epochs=epochs,
             image=image,
         )
-    )
+    ]
+    return replace(draft, policy_keys=keys, policies=tuple(policies))
 
 
 def _require_keys(keys: Sequence[PolicyKey], epoch: int, predecessors: Sequence[Release]) -> None:

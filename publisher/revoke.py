@@ -16,7 +16,7 @@ from documents.host_image import HostImage
 from documents.release import Release
 from measure.predict import PolicySigner
 from publisher.errors import NothingToRevoke
-from publisher.plan import checked, policies_of
+from publisher.plan import checked, with_policies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,16 +96,7 @@ def plan_platform_revocation(
         PolicyRefused: the signer does not sign what it is asked for.
     """
     planned = _successor(wanted, bad, good, newest[0])
-    policies = policies_of(
-        signers,
-        channel=planned.channel,
-        number=planned.number,
-        epoch=planned.epoch,
-        reference=planned.reference,
-        predecessors=newest,
-        image=image,
-    )
-    return checked(replace(planned, policies=policies, policy_keys=tuple(signer.public() for signer in signers)))
+    return checked(with_policies(planned, signers, newest, image))
 
 
 def _successor(wanted: Revocation, bad: Release, good: Release, newest: Release) -> Release:
