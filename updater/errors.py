@@ -107,8 +107,8 @@ class ClockWrong(UpdaterError):
     exit = Exit.NOT_READY
     explanation = (
         "This host's clock shows a time that is certainly past, or one before the publication of what is offered. "
-        "Expiry cannot be judged with it. Set the clock and try again. If it is right, it was ahead when this host looked "
-        "before: wait, or ask the publisher to rotate the timestamp key, which lets hosts believe their clocks again."
+        "Expiry cannot be judged with it. Set the clock and try again. If it is right, it was ahead before: "
+        "wait, or ask the publisher to rotate the timestamp key, which lets hosts believe their clocks again."
     )
 
 
