@@ -294,6 +294,38 @@ def test_a_damaged_request_is_refused_or_tells_what_it_says(ceremony: Ceremony) 
         ceremony.refuses(UpdaterError, lambda wrong=wrong: ceremony.merge(wrong))
 
 
+def test_a_rotation_that_was_cut_is_completed_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The power goes before the last root: old and new key are both valid, and the new one is named again."""
+    publisher = Publisher(tmp_path)
+    new_key("timestamp", publisher.keys, PASSPHRASE)
+    wanted = Rotation(role="timestamp", names=("timestamp-2",))
+
+    def rotate() -> None:
+        rotate_role(publisher.repository, publisher.keys, PASSPHRASE, wanted, now=NOW)
+
+    class PowerCut(Exception):
+        pass
+
+    def write(repository: Path, part: change.Part) -> None:
+        if part.signed.version == 3:
+            raise PowerCut
+        written(repository, part)
+
+    written = change._write_part
+    with monkeypatch.context() as patch:
+        patch.setattr(change, "_write_part", write)
+        with pytest.raises(PowerCut):
+            rotate()
+    verify_repository(publisher.repository, now=NOW)
+    assert len(load_chain(publisher.repository).root.signed.roles["timestamp"].keyids) == 2
+    rotate()
+    verify_repository(publisher.repository, now=NOW)
+    new = open_key("timestamp-2", publisher.keys, PASSPHRASE).public_key.keyid
+    assert load_chain(publisher.repository).root.signed.roles["timestamp"].keyids == [new]
+
+
 def test_there_are_never_more_roots_than_hosts_follow(ceremony: Ceremony, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(change, "LIMITS", replace(LIMITS, root_rotations=2))
     request = ceremony.propose(role="timestamp", make=1)
