@@ -125,7 +125,7 @@ class Updates:
 
     def check(self) -> dict[str, Json]:
         """What is offered."""
-        candidate = self._update.check(self._web(), self._channels, now=self._outside.clock())
+        candidate = self._look_up(self._web())
         active = self.active()
         numbers = {release.channel: release.number for release in active.parsed()} if active else {}
         offered: list[Json] = [
@@ -182,6 +182,13 @@ class Updates:
             )
         return HttpSource(self._outside.settings.repository)
 
+    def _look_up(self, source: Source) -> Candidate:
+        now = self._outside.clock()
+        candidate = self._update.check(source, self._channels, now=now)
+        if candidate.recovered:
+            self._outside.audit.append("floor-time", "done", "host", "agent", sank_to=str(now))
+        return candidate
+
     def _apply(self, source: Source) -> dict[str, Json]:
         if self.pending():
             raise NotReady(
@@ -189,7 +196,7 @@ class Updates:
                 cause="an update is not confirmed yet",
                 remedy="reboot, or `vmgate update rollback`",
             )
-        candidate = self._update.check(source, self._channels, now=self._outside.clock())
+        candidate = self._look_up(source)
         old = self.active()
         if not candidate.resolution.new:
             self._repair(source, old)

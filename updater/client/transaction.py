@@ -55,10 +55,12 @@ class Candidate:
     Attributes:
         resolution: which releases, and what was held back.
         stale: the metadata had expired and the releases allow that.
+        recovered: the floor's time sank to the clock, see ``updater.client.recovery``.
     """
 
     resolution: Resolution
     stale: bool
+    recovered: bool = False
 
 
 class Update:
@@ -144,7 +146,7 @@ class Update:
         if changed != floor:
             save_floor(self._places.floor, changed)
         resolution = resolve(offer.releases, self.active(), refused=self.journal.refused, agent=self._agent)
-        return Candidate(resolution=resolution, stale=offer.stale)
+        return Candidate(resolution=resolution, stale=offer.stale, recovered=offer.recovered)
 
     def fetch(self, candidate: Candidate, source: Source, progress: Progress | None = None) -> None:
         """Fetch all artifacts of a new candidate.
