@@ -19,7 +19,7 @@ from documents.host_state import PurposeKey
 from documents.release import Release
 from measure.errors import QuoteRefused, SealShut
 from measure.guard import read_state, told
-from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref, state_of
+from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref, signed_by, state_of
 from measure.quote import verify_certified_key
 from measure.structures import parse_signature, refused, verify_signature
 from measure.templates import PURPOSE_ATTRIBUTES
@@ -47,8 +47,19 @@ class AuditKey:
 
     def make(self, release: Release) -> None:
         """Make and certify the key for the policies of a platform release, unless there is one."""
-        if self._paths.audit_key.exists():
-            return
+        if not self._paths.audit_key.exists():
+            self._make(release)
+
+    def follow(self, release: Release) -> None:
+        """Make another key where a confirmed release has another policy key: the old one would soon sign no more.
+
+        The signed head goes first, since the new key did not sign it; the next ``sign`` makes it anew.
+        """
+        if self._paths.audit_key.exists() and _read_key(self._paths).key != release.policy_keys[0]:
+            durable.remove(signed_head_path(self._paths.audit))
+            self._make(release)
+
+    def _make(self, release: Release) -> None:
         policy_key = release.policy_keys[0]
         policy = authorize_policy(policy_key, policy_ref(release.channel, PURPOSE_EPOCH))
         public, private = self._tpm.create_purpose_key(policy)
@@ -75,7 +86,8 @@ class AuditKey:
         head = self._audit.head
         state = read_state(self._tpm, release.policies)
         policies = state_of(release.policies, PURPOSE_EPOCH, state)
-        if not policies:
+        policy = next(signed_by(policies, key.key, key.channel), None)
+        if policy is None:
             raise SealShut(
                 "the audit trail's head was not signed",
                 cause=f"no policy of the release is for {told(state)}",
@@ -83,7 +95,7 @@ class AuditKey:
                 term="state",
             )
         signature = self._tpm.sign(
-            key.public, key.private, SignedHead.message(head), key=key.key, channel=key.channel, policy=policies[0]
+            key.public, key.private, SignedHead.message(head), key=key.key, channel=key.channel, policy=policy
         )
         durable.write_file(signed_head_path(self._paths.audit), SignedHead(head=head, signature=signature).encode())
 

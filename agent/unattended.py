@@ -24,7 +24,7 @@ from agent.updates import Updates
 from documents.canonical import Json
 from documents.errors import VmgateError
 from documents.release import Release
-from updater.client.transaction import Candidate
+from updater.client.candidate import Candidate
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from documents.canonical import Json
 from documents.host_state import Generation, UpdateJournal
 from documents.release import Release
-from updater.client.transaction import Candidate
+from updater.client.candidate import Candidate
 
 
 def offers(candidate: Candidate, active: Generation | None) -> dict[str, Json]:

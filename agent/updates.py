@@ -35,10 +35,11 @@ from measure.errors import SealShut
 from measure.predict import reference_digest
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
+from updater.client.candidate import Candidate
 from updater.client.download import fetch_artifacts
 from updater.client.generations import Generations
 from updater.client.source import Source
-from updater.client.transaction import Candidate, Places, Update
+from updater.client.transaction import Places, Update
 
 log = logging.getLogger(__name__)
 
@@ -137,8 +138,12 @@ class Updates:
 
     def raise_epoch(self, platform: Release) -> None:
         """After the confirmation, which forbids the way back: shut older security epochs out. Safe to repeat."""
-        if self.state() == "confirmed" and self._keys.ready() and self._keys.raise_epoch(platform):
+        if self.state() != "confirmed" or not self._keys.ready():
+            return
+        if self._keys.raise_epoch(platform):
             self._platform.note("epoch", f"epoch/{platform.epoch}", reference_digest(platform.reference))
+        # A policy key is replaced together with the epoch.
+        self._audit_key.follow(platform)
 
     def check(self) -> dict[str, Json]:
         """What is offered, and when its waves bring it to this host by themselves."""
@@ -221,7 +226,11 @@ class Updates:
     def _look_up(self, source: Source, *, wait: bool) -> Candidate:
         """Look up what is offered; ``wait`` holds back what is not due here yet. Waves have no meaning for a bundle."""
         place = None if source.offline else wave_place(self._outside.paths.wave_place)
-        return self._update.check(source, self._channels, now=self._outside.clock(), place=place, wait=wait)
+        now = self._outside.clock()
+        candidate = self._update.check(source, self._channels, now=now, place=place, wait=wait)
+        if candidate.recovered:
+            self._outside.audit.append("floor-time", "done", "host", "agent", sank_to=str(now))
+        return candidate
 
     def _install(self, source: Source, candidate: Candidate) -> dict[str, Json]:
         old = self.active()

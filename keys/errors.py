@@ -64,7 +64,10 @@ class UnknownSigner(KeysError):
 
     code = "KY006"
     exit = Exit.USAGE
-    explanation = "A signer is named by an address such as `file:/path/to/key.pem`. This one is of no known kind."
+    explanation = (
+        "A signer is named by an address: `file:/path/to/key.pem`, or `pkcs11:token=LABEL;object=LABEL` for a key on a "
+        "token (RFC 7512). This one is of no known kind, or has attributes that vmgate does not know."
+    )
 
 
 class KeyExists(KeysError):
@@ -72,3 +75,53 @@ class KeyExists(KeysError):
 
     code = "KY007"
     explanation = "vmgate never writes a key over another one. Choose another folder, or remove the old key yourself."
+
+
+class TokenUnusable(KeysError):
+    """A key on a PKCS#11 token cannot be used."""
+
+    code = "KY008"
+    exit = Exit.NOT_READY
+    explanation = (
+        "A key on a hardware token could not be used: the token's library was not named (--pkcs11-module or "
+        "`module-path` in the address), python-pkcs11 is not installed (`pip install vmgate[hsm]`), the token is not "
+        "there, or the token has no such key, or several. Nothing was signed."
+    )
+
+
+class PinWrong(KeysError):
+    """A token refuses its PIN."""
+
+    code = "KY009"
+    exit = Exit.NOT_PERMITTED
+    explanation = (
+        "A hardware token did not accept the PIN. Most tokens lock after a few wrong ones, so check it before you try "
+        "again. Nothing was signed."
+    )
+
+
+class SignersMalformed(KeysError):
+    """The list of signers beside the key files has a mistake."""
+
+    code = "KY010"
+    exit = Exit.USAGE
+    explanation = (
+        "The file signers.toml in the folder of keys says where keys are that do not lie there. It has one table, "
+        '`[signers]`, with lines such as `root-1 = "pkcs11:token=vendor;object=root-1"`.'
+    )
+
+
+class PublicKeyMalformed(KeysError):
+    """A public key is not of the kind that its role needs."""
+
+    code = "KY011"
+    exit = Exit.REFUSED
+    explanation = "A file does not hold a public key in PEM (`BEGIN PUBLIC KEY`) on the curve that its role needs."
+
+
+class NoSuchKey(KeysError):
+    """A key is named that is not in the folder."""
+
+    code = "KY012"
+    exit = Exit.NOT_FOUND
+    explanation = "The folder of keys has no file of that key, and its signers.toml does not say where it is."

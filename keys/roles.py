@@ -47,7 +47,10 @@ ROLES: Mapping[str, Role] = MappingProxyType(
     }
 )
 
-_RELEASES = re.compile("releases-(.*)")
+RELEASES = "releases-"
+"""What the name of a channel's role starts with."""
+
+_RELEASES = re.compile(f"{RELEASES}(.*)")
 
 
 def releases_role(channel: str) -> str:
@@ -58,7 +61,7 @@ def releases_role(channel: str) -> str:
     """
     if len(channel) > 63 or not NAME.fullmatch(channel):
         raise ValueError(f"{channel!r} is not a channel's name")
-    return f"releases-{channel}"
+    return f"{RELEASES}{channel}"
 
 
 def role(name: str) -> Role:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -146,6 +146,16 @@ def verify_signed_policy(policy: SignedPolicy, keys: Iterable[PolicyKey], channe
         cause=f"no policy key of the release signed its {policy.entry} policy for epoch {policy.epoch}",
         remedy="get the release again from its publisher",
     )
+
+
+def signed_by(policies: Iterable[SignedPolicy], key: PolicyKey, channel: str) -> Iterator[SignedPolicy]:
+    """Those policies that a key has signed for a channel: while a policy key is replaced, a release has two of each."""
+    for policy in policies:
+        try:
+            verify_signed_policy(policy, (key,), channel)
+        except PolicyRefused:
+            continue
+        yield policy
 
 
 def state_of(policies: Iterable[SignedPolicy], epoch: int, pcrs: Mapping[int, bytes]) -> tuple[SignedPolicy, ...]:

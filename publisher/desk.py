@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The desk: a recipe in, a published release out. A thin shell around ``plan``.
+"""The desk: a recipe in, a published release out. A thin shell around ``plan`` and ``revoke``.
 
 It reads the recipe, what the recipe names, the keys and the repository: nothing of any host. Nothing is published
 unless all of it went well.
@@ -15,22 +15,26 @@ from content import durable
 from content.fsverity import Measured, digest_file
 from content.store import ContentStore
 from documents.release import Release
-from keys.policy_signer import FilePolicySigner
-from keys.roles import key_names
+from keys.policy_signer import open_policy_signers
+from keys.unlock import Secret
 from publisher import build, packages
 from publisher.definitions import read_definition
 from publisher.host_image import describe
 from publisher.plan import WorkloadInputs, plan_platform, plan_workload
 from publisher.recipe import PlatformRecipe, WorkloadRecipe, read_recipe
+from publisher.revoke import Revocation, choose, plan_platform_revocation, plan_revocation
 from publisher.shelf import Shelf
 from publisher.tables import LIMIT
+from updater.repository.ceremony import propose_release
 from updater.repository.release import publish
 
 SUPPORTED = 2
 """So many of the newest earlier platform releases can be left by a live switch; hosts with older ones reboot."""
 
 
-def release(repository: Path, keys: Path, passphrase: bytes, recipe: Path, *, now: int) -> Release:
+def release(
+    repository: Path, keys: Path, passphrase: Secret, recipe: Path, *, now: int, request: Path | None = None
+) -> Release:
     """Make the next release of a recipe's channel and publish it.
 
     Args:
@@ -39,9 +43,10 @@ def release(repository: Path, keys: Path, passphrase: bytes, recipe: Path, *, no
         passphrase: opens them.
         recipe: see ``publisher.recipe``.
         now: seconds since 1970 UTC.
+        request: where a request for the channel's signature goes; then nothing is published yet.
 
     Returns:
-        What was published.
+        What was published, or is to be.
 
     Raises:
         PublisherError: the release cannot be made.
@@ -57,8 +62,53 @@ def release(repository: Path, keys: Path, passphrase: bytes, recipe: Path, *, no
             planned = _platform(wanted, shelf, table, keys, passphrase)
         else:
             planned = _workload(wanted, shelf, table)
-        publish(repository, keys, passphrase, planned.encode(), table.blobs(), now=now)
+        _publish(repository, keys, passphrase, planned, table.blobs(), now, request)
     return planned
+
+
+def revoke(
+    repository: Path,
+    keys: Path,
+    passphrase: Secret,
+    wanted: Revocation,
+    *,
+    now: int,
+    request: Path | None = None,
+) -> Release:
+    """Take a release back by a new one; see ``publisher.revoke``. The rest is as in ``release``.
+
+    Raises:
+        NothingToRevoke: there is no other release, or the bad one brought nothing of its own.
+        NoSuchChannel: the repository does not have it.
+        VmgateError: see ``release``.
+    """
+    shelf = Shelf(repository)
+    numbers = shelf.numbers(wanted.channel)
+    bad, good = shelf.release(wanted.channel, wanted.number), shelf.release(wanted.channel, choose(numbers, wanted))
+    newest = [shelf.release(wanted.channel, number) for number in numbers[:SUPPORTED]]
+    if good.authority == "platform":
+        signers, image = open_policy_signers(keys, passphrase), shelf.host_image(good)
+        planned = plan_platform_revocation(wanted, bad, good, newest, signers, image)
+    else:
+        planned = plan_revocation(wanted, bad, good, newest)
+    _publish(repository, keys, passphrase, planned, (), now, request)
+    return planned
+
+
+def _publish(
+    repository: Path,
+    keys: Path,
+    passphrase: Secret,
+    planned: Release,
+    blobs: tuple[Path, ...],
+    now: int,
+    request: Path | None,
+) -> None:
+    if request is None:
+        publish(repository, keys, passphrase, planned.encode(), blobs, now=now)
+    else:
+        proposed = propose_release(repository, keys, passphrase, planned.encode(), blobs, now=now)
+        durable.write_file(request, proposed, 0o644)
 
 
 class _Table:
@@ -100,7 +150,7 @@ def _table(repository: Path, shelf: Shelf) -> Iterator[_Table]:
         durable.remove_tree(folder)
 
 
-def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, passphrase: bytes) -> Release:
+def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, passphrase: Secret) -> Release:
     components = {
         "vmm/host-files": table.add_bytes(packages.list_packages(recipe.packages).encode()),
         "vmm/firmware-code": table.add_file(recipe.firmware_code),
@@ -113,19 +163,24 @@ def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, p
     if image is not None:
         table.add_bytes(image.encode())
     numbers = shelf.numbers(recipe.terms.channel)
+    signer, *older = open_policy_signers(keys, passphrase)
     return plan_platform(
         recipe.terms,
         components,
         next(iter(numbers), 0) + 1,
         [shelf.release(recipe.terms.channel, number) for number in numbers[:SUPPORTED]],
         shelf.identity,
-        FilePolicySigner(keys / f"{key_names('tpm-policy')[0]}.pem", passphrase),
+        signer,
         image,
+        older,
     )
 
 
 def _workload(recipe: WorkloadRecipe, shelf: Shelf, table: _Table) -> Release:
-    images: Mapping[str, Measured] = {name: table.add_file(path) for name, path in recipe.images}
+    images: Mapping[str, Measured] = {
+        name: table.add_file(image) if isinstance(image, Path) else shelf.measured(image)
+        for name, image in recipe.images
+    }
     definitions = tuple(read_definition(durable.read_file(path, LIMIT), path, images) for path in recipe.definitions)
     for definition in definitions:
         table.add_bytes(definition.encode())

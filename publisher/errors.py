@@ -92,3 +92,26 @@ class VmmWrong(PublisherError):
         "do, two bring the same file, a program or a library that one is linked with is not there, or a library would "
         "be looked for on the host. The message names it."
     )
+
+
+class NoSuchKeyId(PublisherError):
+    """A key is named by an id that the role does not have."""
+
+    code = "PB090"
+    exit = Exit.NOT_FOUND
+    explanation = (
+        "A key that is to leave a role is named by the first eight or more characters of its id. The ids stand in the "
+        "metadata of root (for root, targets, snapshot and timestamp) and of targets (for channels)."
+    )
+
+
+class NothingToRevoke(PublisherError):
+    """A release cannot be taken back."""
+
+    code = "PB091"
+    exit = Exit.POLICY
+    explanation = (
+        "A release is taken back by a new one, with the content of another release, that refuses what only the bad one "
+        "brought. There is no other release, or it brought nothing that the other does not bring too. Publish a "
+        "corrected release with the digests in `refused` instead."
+    )

@@ -15,7 +15,7 @@ from content.fsverity import Measured, digest_bytes
 from documents.definition import VmDefinition
 from documents.errors import DocumentError
 from documents.host_image import HostImage
-from documents.release import Artifact, ReferenceValue, Release
+from documents.release import Artifact, PolicyKey, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from measure.policy import PURPOSE_EPOCH
 from measure.predict import PolicySigner, sign_policies
@@ -64,6 +64,7 @@ def plan_platform(
     repository_identity: str,
     signer: PolicySigner,
     image: HostImage | None = None,
+    older: Sequence[PolicySigner] = (),
 ) -> Release:
     """Plan a platform release, with its policies signed for each state and epoch that a host may come from.
 
@@ -75,6 +76,7 @@ def plan_platform(
         repository_identity: fs-verity digest of the repository's first root metadata.
         signer: holds the TPM policy key.
         image: what the hosts boot; their keys then open only there.
+        older: hold the policy keys that it takes over from: hosts have keys that only their policies open.
 
     Raises:
         PlanRefused: it would break a rule.
@@ -90,17 +92,7 @@ def plan_platform(
         *(ReferenceValue(component=artifact.name, fsverity=artifact.fsverity) for artifact in artifacts),
     )
     booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
-    policies = sign_policies(
-        channel=terms.channel,
-        number=number,
-        reference=reference,
-        predecessors=predecessors,
-        signer=signer,
-        # A host whose key is still sealed for an older epoch must open it once more to raise it.
-        epochs={PURPOSE_EPOCH, terms.epoch, *(old.epoch for old in predecessors)},
-        image=image,
-    )
-    release = Release(
+    draft = Release(
         channel=terms.channel,
         authority="platform",
         number=number,
@@ -110,11 +102,13 @@ def plan_platform(
         accepts=(0, 0),
         artifacts=(*artifacts, *booted),
         reference=reference,
-        policy_keys=(signer.public(),),
-        policies=policies,
+        policy_keys=(),
+        policies=(),
         refused=terms.refused,
+        waves=terms.waves,
+        urgent=terms.urgent,
     )
-    return _checked(release, terms)
+    return checked(with_policies(draft, (signer, *older), predecessors, image))
 
 
 def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessors: Sequence[Release]) -> Release:
@@ -137,24 +131,77 @@ def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessor
     _require_distinct("VM UUID", (definition.uuid for definition in inputs.definitions))
     for definition in inputs.definitions:
         _require_fit(definition, inputs)
-    release = Release(
-        channel=terms.channel,
-        authority="workload",
-        number=number,
-        epoch=terms.epoch,
-        minimum_agent=terms.minimum_agent,
-        import_days=terms.import_days,
-        accepts=inputs.accepts,
-        artifacts=(
-            *(_artifact(f"image/{name}", "image", measured) for name, measured in inputs.images),
-            *(_artifact(f"vm/{d.name}", "definition", _measured(d.encode())) for d in inputs.definitions),
-        ),
-        reference=(),
-        policy_keys=(),
-        policies=(),
-        refused=terms.refused,
+    return checked(
+        Release(
+            channel=terms.channel,
+            authority="workload",
+            number=number,
+            epoch=terms.epoch,
+            minimum_agent=terms.minimum_agent,
+            import_days=terms.import_days,
+            accepts=inputs.accepts,
+            artifacts=(
+                *(_artifact(f"image/{name}", "image", measured) for name, measured in inputs.images),
+                *(_artifact(f"vm/{d.name}", "definition", _measured(d.encode())) for d in inputs.definitions),
+            ),
+            reference=(),
+            policy_keys=(),
+            policies=(),
+            refused=terms.refused,
+            waves=terms.waves,
+            urgent=terms.urgent,
+        )
     )
-    return _checked(release, terms)
+
+
+def with_policies(
+    draft: Release, signers: Sequence[PolicySigner], predecessors: Sequence[Release], image: HostImage | None
+) -> Release:
+    """A platform release with its policies, by each of its policy keys.
+
+    Args:
+        draft: all the rest of it.
+        signers: hold the policy keys, the current one first.
+        predecessors: the releases from which a live switch is supported.
+        image: what its hosts boot.
+
+    Raises:
+        PlanRefused: hosts that come from a predecessor could not open their keys, or would not be re-sealed.
+        PolicyRefused: a signer does not sign what it is asked for.
+    """
+    keys = tuple(signer.public() for signer in signers)
+    _require_keys(keys, draft.epoch, predecessors)
+    # A host whose key is still sealed for an older epoch must open it once more to raise it.
+    epochs = {PURPOSE_EPOCH, draft.epoch, *(old.epoch for old in predecessors)}
+    policies = [
+        policy
+        for signer in signers
+        for policy in sign_policies(
+            channel=draft.channel,
+            number=draft.number,
+            reference=draft.reference,
+            predecessors=predecessors,
+            signer=signer,
+            epochs=epochs,
+            image=image,
+        )
+    ]
+    return replace(draft, policy_keys=keys, policies=tuple(policies))
+
+
+def _require_keys(keys: Sequence[PolicyKey], epoch: int, predecessors: Sequence[Release]) -> None:
+    newest = max(predecessors, key=lambda old: old.number, default=None)
+    if newest is not None and newest.policy_keys[0] != keys[0] and epoch <= newest.epoch:
+        raise _refused(
+            f"its TPM policy key is another than in release {newest.number}, and only a higher epoch re-seals hosts",
+            f"set epoch to {newest.epoch + 1} or more",
+        )
+    for old in predecessors:
+        if old.policy_keys[0] not in keys:
+            raise _refused(
+                f"the TPM policy key of release {old.number} is not here, and no key of its hosts would open",
+                "bring the key; it may go once two releases have named the new one first",
+            )
 
 
 def _require_growth(authority: str, terms: Terms, number: int, predecessors: Sequence[Release]) -> None:
@@ -203,9 +250,12 @@ def _measured(data: bytes) -> Measured:
     return Measured(fsverity=digest_bytes(data), length=len(data))
 
 
-def _checked(planned: Release, terms: Terms) -> Release:
-    """The release with its waves, if hosts would take it."""
-    release = replace(planned, waves=terms.waves, urgent=terms.urgent)
+def checked(release: Release) -> Release:
+    """The release, if hosts would take it.
+
+    Raises:
+        PlanRefused: it brings what it refuses, or breaks a rule of its document.
+    """
     for artifact in release.artifacts:
         if artifact.fsverity in release.refused:
             raise _refused(f"it brings {artifact.name}, whose digest it refuses", "take one of the two out")

@@ -26,6 +26,8 @@ from publisher.waves import read_waves
 
 MAX_PATH = 4096
 MAX_ITEMS = 1_000
+BY_DIGEST = "sha256:"
+"""What the fs-verity digest of an image starts with that `vmgate repo add` has put into the repository."""
 IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """The part of an artifact's name after ``image/``."""
 
@@ -73,13 +75,13 @@ class WorkloadRecipe:
     Attributes:
         terms: see there.
         accepts: lowest and highest number of the platform releases that it runs on.
-        images: (name, file), in the recipe's order.
+        images: (name, file, or fs-verity digest of what the repository has already), in the recipe's order.
         definitions: VM definitions in TOML, in the recipe's order.
     """
 
     terms: Terms
     accepts: tuple[int, int]
-    images: tuple[tuple[str, Path], ...]
+    images: tuple[tuple[str, Path | str], ...]
     definitions: tuple[Path, ...]
 
 
@@ -124,17 +126,25 @@ def _read_workload(table: Table, terms: Terms, folder: Path) -> WorkloadRecipe:
     if type(low) is not int or type(high) is not int or not 1 <= low <= high <= MAX_NUMBER:
         raise table.wrong("accepts", "is not [lowest, highest] platform release")
     images = table.table("images")
-    named = []
+    named: list[tuple[str, Path | str]] = []
     for name in images.names():
         if not IMAGE_NAME.fullmatch(name) or not NAME.fullmatch(name):
             raise images.wrong(name, "is not a name for an image")
-        named.append((name, _path(images, name, folder)))
+        named.append((name, _image(images, name, folder)))
     return WorkloadRecipe(
         terms=terms,
         accepts=(low, high),
         images=tuple(named),
         definitions=tuple(folder / text for text in table.take_texts("definitions", TEXT, MAX_ITEMS, MAX_PATH)),
     )
+
+
+def _image(table: Table, name: str, folder: Path) -> Path | str:
+    text = table.take_text(name, TEXT, MAX_PATH)
+    digest = text.removeprefix(BY_DIGEST)
+    if digest != text and not HEX_SHA256.fullmatch(digest):
+        raise table.wrong(name, f"is not `{BY_DIGEST}` and 64 hexadecimal characters")
+    return folder / text if digest == text else digest
 
 
 def _path(table: Table, name: str, folder: Path) -> Path:

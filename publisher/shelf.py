@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from content.durable import read_file
-from content.fsverity import digest_bytes
+from content.fsverity import Measured, digest_bytes, digest_file
 from content.store import ContentStore
+from documents.host_image import HostImage
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from updater.formats import BLOBS, release_target
@@ -71,6 +72,30 @@ class Shelf:
         if path not in targets:
             raise damaged(f"{path} is not there")
         return Release.parse(read_target(self._repository, targets[path]))
+
+    def measured(self, fsverity: str) -> Measured:
+        """An artifact that `vmgate repo add` or an earlier release has put into the repository.
+
+        Raises:
+            Missing: it is not there.
+            RepositoryDamaged: what is there is not it.
+            ContentError: it cannot be read.
+        """
+        measured = digest_file(self.blobs.path(fsverity))
+        if measured.fsverity != fsverity:
+            raise damaged(f"{self.blobs.path(fsverity)} is damaged")
+        return measured
+
+    def host_image(self, release: Release) -> HostImage | None:
+        """What a platform release says that its hosts boot, if it does.
+
+        Raises:
+            DigestMismatch: it is not what was signed.
+            ContentError: it cannot be read.
+        """
+        for artifact in release.of_kind("host-image"):
+            return HostImage.parse(self.blobs.read(artifact.fsverity, artifact.length))
+        return None
 
     def policies(self, accepts: tuple[int, int]) -> Iterator[SecurityPolicy]:
         """The rules of the newest platform release of each channel whose number lies in a range.

@@ -107,7 +107,8 @@ class ClockWrong(UpdaterError):
     exit = Exit.NOT_READY
     explanation = (
         "This host's clock shows a time that is certainly past, or one before the publication of what is offered. "
-        "Expiry cannot be judged with it. Set the clock and try again."
+        "Expiry cannot be judged with it. Set the clock and try again. If it is right, it was ahead before: "
+        "wait, or ask the publisher to rotate the timestamp key, which lets hosts believe their clocks again."
     )
 
 
@@ -327,4 +328,60 @@ class NoServerLeft(UpdaterError):
         "The repository and each mirror gave bytes that are not what was signed, so none of them is asked any more "
         "during this update. Nothing of it was used. Something on the way to all of them, such as a proxy, may change "
         "files; an offline bundle goes another way: `vmgate update import BUNDLE`."
+    )
+
+
+class SignersMissing(UpdaterError):
+    """Not enough keys of a role are at hand, or not enough have signed."""
+
+    code = "UP021"
+    exit = Exit.NOT_PERMITTED
+    explanation = (
+        "A role of the repository needs more signatures than the keys at hand can give. Nothing was published. Bring "
+        "the keys, or let their owners sign where the keys are: give --request FILE to the operation, run `vmgate repo "
+        "sign` there, and `vmgate repo merge` here."
+    )
+
+
+class RequestStale(UpdaterError):
+    """A signing request is about an older state of the repository."""
+
+    code = "UP022"
+    exit = Exit.POLICY
+    explanation = (
+        "What a signing request wants to follow is not what the repository has now: something was published meanwhile, "
+        "or the request was published already. Its signatures are of no use any more. Make the request again."
+    )
+
+
+class RequestMalformed(UpdaterError):
+    """A signing request holds something that may not be signed."""
+
+    code = "UP023"
+    exit = Exit.REFUSED
+    explanation = (
+        "A signing request does not hold what it says: metadata of another role, a release that its metadata does not "
+        "name, or two files that are not about the same change. Nothing was signed or published."
+    )
+
+
+class NoSuchRole(UpdaterError):
+    """A role is named that the repository does not have."""
+
+    code = "UP024"
+    exit = Exit.NOT_FOUND
+    explanation = (
+        "The repository has no role of that name, or it is renewed in another way: snapshot and timestamp by `vmgate "
+        "repo refresh`. Roles are root, targets, snapshot, timestamp, and releases-CHANNEL for each channel."
+    )
+
+
+class RotationRefused(UpdaterError):
+    """A role cannot have these keys."""
+
+    code = "UP025"
+    exit = Exit.POLICY
+    explanation = (
+        "A rotation would leave a role with a threshold that its keys cannot reach, names a key that is not there, or "
+        "gives a key to two roles. The keys are as they were."
     )

@@ -62,7 +62,7 @@ def test_a_damaged_key_file_signs_nothing(mine: Desk) -> None:
             refused(repo(mine, "refresh", mine.repository), exit_code)
             assert state(mine) == before
         key.unlink()
-        refused(repo(mine, "refresh", mine.repository), 3)
+        refused(repo(mine, "refresh", mine.repository), 4)
     finally:
         key.write_bytes(good)
     assert repo(mine, "refresh", mine.repository).exit == 0

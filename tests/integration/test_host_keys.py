@@ -16,10 +16,11 @@ from agent.vm_keys import VmKeys
 from content import durable
 from documents.audit import AuditBroken, AuditHead
 from documents.host_state import PurposeKey, SealedKey
-from lab.measuring import booted, platform, switched
+from lab.measuring import Signer, booted, platform, switched
 from lab.tpm import SoftwareTpm
 from measure import guard
 from measure.errors import SealShut
+from measure.policy import signed_by
 from measure.tpm import Tpm
 
 ONE = platform(1, epochs=(0, 1))
@@ -113,6 +114,55 @@ def test_a_cut_while_the_epoch_rises_leaves_a_key_that_opens(
         assert keys.raise_epoch(TWO) == (cut != "after it moved")
         assert keys.open_host_key(TWO) == host_key
         assert tpm.counter() == SealedKey.parse(paths.sealed_key.read_bytes()).counter
+
+
+class TestAnotherPolicyKey:
+    """The publisher replaces its TPM policy key: release 2 raises the epoch, and both keys sign its policies."""
+
+    NEW = Signer("the publisher's second")
+    BOTH = replace(
+        TWO,
+        policy_keys=(NEW.public(), *TWO.policy_keys),
+        policies=(*platform(2, predecessors=(ONE,), signer=NEW, epochs=(0, 1, 2)).policies, *TWO.policies),
+    )
+    LAST = replace(
+        BOTH, policy_keys=BOTH.policy_keys[:1], policies=tuple(signed_by(BOTH.policies, NEW.public(), "platform"))
+    )
+
+    def test_an_old_host_opens_its_key_and_is_sealed_for_the_new_one(self, chip: SoftwareTpm, paths: HostPaths) -> None:
+        with Tpm.open(chip.tcti) as tpm:
+            keys = VmKeys(paths, tpm)
+            host_key = keys.open_host_key(ONE)
+            _switch(tpm)
+            with pytest.raises(SealShut):
+                keys.open_host_key(self.LAST)
+            assert keys.open_host_key(self.BOTH) == host_key
+            assert keys.raise_epoch(self.BOTH)
+            assert SealedKey.parse(paths.sealed_key.read_bytes()).key == self.NEW.public()
+            # From now on the old key's signatures are not needed, nor do they open anything.
+            assert keys.open_host_key(self.LAST) == host_key
+            with pytest.raises(SealShut):
+                keys.open_host_key(TWO)
+
+    def test_the_audit_key_follows(self, chip: SoftwareTpm, paths: HostPaths) -> None:
+        trail = _trail(paths)
+        trail.append("vm-start", "done", "hello", "uid 0")
+        with Tpm.open(chip.tcti) as tpm:
+            audit = AuditKey(paths, tpm, trail)
+            audit.follow(ONE)
+            _switch(tpm)
+            audit.sign(self.BOTH)
+            first = paths.audit_key.read_bytes()
+            assert verify_signed_head(paths) == trail.head
+            audit.follow(self.BOTH)
+            assert verify_signed_head(paths) is None, "a cut here leaves no head that its key did not sign"
+            audit.sign(self.LAST)
+            assert verify_signed_head(paths) == trail.head
+            second = paths.audit_key.read_bytes()
+            audit.follow(self.LAST)
+            assert paths.audit_key.read_bytes() == second != first
+            with pytest.raises(SealShut):
+                audit.sign(TWO)
 
 
 def test_an_audit_head_is_signed_only_in_an_approved_state(chip: SoftwareTpm, paths: HostPaths) -> None:

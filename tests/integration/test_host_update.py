@@ -11,11 +11,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from documents.host_state import UpdateJournal
+from documents.host_state import Floor, UpdateJournal
 from lab.publisher import Desk
 from lab.refusal import refused_by_agent, unchanged
 from lab.world import VM_NAME, World, copied, living, serving
@@ -185,3 +186,16 @@ def test_a_release_that_is_too_far_ahead_for_a_live_switch_comes_with_the_next_b
     assert world.generation() == {"platform": 5, "workload": 1}
     assert _outcomes(world, "update-finish") == ["started", "done"]
     _starts(world)
+
+
+def test_a_floor_that_was_driven_into_the_future_sinks_with_a_rotation_and_the_trail_says_so(world: World) -> None:
+    floor = world.state_folder / "floor"
+    found = Floor.parse(floor.read_bytes())
+    floor.write_bytes(replace(found, time=found.time + 200 * 86_400).encode())
+    refusal = world.host.vmgate("update", "check")
+    assert (refusal.exit, "this host has already seen" in refusal.err) == (7, True)
+    world.desk.vmgate("repo", "rotate", world.desk.repository, "timestamp", "--keys", world.desk.keys)
+    world.run("update", "check")
+    sunk = Floor.parse(floor.read_bytes())
+    assert (sunk.time <= time.time(), sunk.root, sunk.releases) == (True, found.root + 2, found.releases)
+    assert _outcomes(world, "floor-time") == ["done"]

@@ -31,6 +31,7 @@ from documents.host_status import HostStatus
 from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
 from documents.security_policy import ALLOWANCES, SecurityPolicy
+from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
 from documents.verdict import AUTHORITIES, LEVELS, OUTCOMES, Finding, Verdict
 from documents.waves import HOSTS, Wave
@@ -305,6 +306,32 @@ RUNNING_VMS = st.builds(
 )
 REQUESTS = st.builds(Request, verb=SLASHED_NAMES, arguments=NAMED_TEXTS, actor=FULL_TEXTS)
 
+
+@st.composite
+def wanted_signatures(draw: st.DrawFn) -> Wanted:
+    """Keys, and a threshold that they can reach."""
+    keys = draw(distinct(DIGESTS, 3, 1))
+    return Wanted(threshold=draw(st.integers(1, len(keys))), keys=keys)
+
+
+SIGNING_PARTS = st.builds(
+    SigningPart,
+    role=NAMES.map(lambda name: f"releases-{name}"),
+    previous=DIGESTS,
+    metadata=BLOBS,
+    wanted=st.lists(wanted_signatures(), min_size=1, max_size=2).map(tuple),
+)
+SIGNING_REQUESTS = st.builds(
+    SigningRequest,
+    purpose=FULL_TEXTS,
+    parts=st.lists(SIGNING_PARTS, min_size=1, max_size=3, unique_by=lambda part: part.role).map(tuple),
+    files=st.dictionaries(
+        st.tuples(NAMES, DIGESTS, NUMBERS).map(lambda t: f"targets/releases/{t[0]}/{t[1]}.{t[2]}.json"),
+        BLOBS,
+        max_size=2,
+    ).map(lambda found: tuple(found.items())),
+)
+
 VALUES: st.SearchStrategy[Json] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
@@ -358,6 +385,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     SignedHead: SIGNED_HEADS,
     SecurityPolicy: SECURITY_POLICIES,
     UpdateContact: CONTACTS,
+    SigningRequest: SIGNING_REQUESTS,
     UpdateJournal: JOURNALS,
     UpdatePause: PAUSES,
     Verdict: VERDICTS,

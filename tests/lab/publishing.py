@@ -8,6 +8,7 @@ from pathlib import Path
 
 from content.fsverity import digest_bytes
 from documents.release import Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
+from keys.policy_signer import open_policy_signers
 from updater.repository.create import create
 from updater.repository.periods import PERIODS, Periods
 from updater.repository.release import publish
@@ -59,6 +60,7 @@ class Publisher:
         keys: the key files.
         anchor: bytes of the first root.
         now: the time at which it acts; tests move it.
+        policy_keys: the public half of the TPM policy key that it made.
     """
 
     def __init__(self, folder: Path, *, now: int = NOW, periods: Periods = PERIODS) -> None:
@@ -68,6 +70,7 @@ class Publisher:
         self.now = now
         self.periods = periods
         self.anchor = create(self.repository, self.keys, PASSPHRASE, ("platform", "desktop"), now=now, periods=periods)
+        self.policy_keys = tuple(signer.public() for signer in open_policy_signers(self.keys, PASSPHRASE))
 
     def artifact(self, name: str, kind: str, data: bytes) -> tuple[Artifact, Path]:
         """An artifact and a file with its bytes."""
@@ -85,7 +88,7 @@ class Publisher:
     def publish_platform(self, number: int, data: bytes = b"", **changes: object) -> bytes:
         """Publish a platform release with one artifact."""
         artifact, path = self.artifact("vmm/host-files", "host-files", data or b"host files of release %d" % number)
-        return self.publish(platform(number, artifact, **changes), path)
+        return self.publish(platform(number, artifact, **{"policy_keys": self.policy_keys, **changes}), path)
 
     def publish_workload(self, number: int, data: bytes = b"", **changes: object) -> bytes:
         """Publish a workload release with one artifact."""

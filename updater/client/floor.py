@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The floor: the oldest time, root and releases that this host still accepts. It only rises.
+"""The floor: the oldest time, root and releases that this host still accepts. It only rises; but see ``recovery``.
 
 The time rises to the clock after each lookup with fresh metadata, and to the publication with a stale bundle. A clock
 more than ``LIMITS.clock_step`` (one day) before it is called wrong; within that, the floor's time counts as now. A

@@ -3,7 +3,7 @@
 
 python-tuf's ngclient runs it (TUF specification 1.0.34, section 5). Added here, in this order:
 
-1. the clock is not before the floor;
+1. the clock is not before the floor, unless the keys that vouched for the floor's time were replaced since;
 2. the workflow starts from the trust anchor each time, whatever lies on the disk;
 3. "now" is a given time, never before the floor;
 4. the root is not below the floor;
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from tuf.ngclient import Updater, UpdaterConfig
 from content import durable
 from content.errors import storage
 from documents.assignment import Assignment
+from documents.errors import DocumentError
 from documents.host_state import Floor
 from documents.release import Release
 from keys.anchor import TrustAnchor
@@ -47,8 +48,10 @@ from updater.assignment import assignment_target, choose
 from updater.client.assignment import require_assignment, require_current
 from updater.client.fetcher import BASE, SourceFetcher
 from updater.client.floor import require_clock, require_published, require_release, require_root
+from updater.client.recovery import vouchers_replaced
 from updater.client.source import Source, read
 from updater.errors import (
+    ClockWrong,
     ImportTooLate,
     MetadataExpired,
     MetadataRefused,
@@ -79,6 +82,7 @@ class Offer:
         stale: metadata had expired, and the releases' ``import_days`` allowed it.
         assignment: of this host, if it follows assignments.
         newest: number of the newest release that each channel lists; known with an assignment only.
+        recovered: ``time`` replaces the floor's time even where it is lower, see ``updater.client.recovery``.
     """
 
     releases: Mapping[str, bytes]
@@ -88,6 +92,7 @@ class Offer:
     stale: bool
     assignment: Assignment | None = None
     newest: Mapping[str, int] = field(default_factory=dict)
+    recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +145,15 @@ def refresh(
         UpdaterError: the source failed, see ``Source.open``.
         ContentError: the directory cannot be read or written.
     """
-    require_clock(floor, now)
+    try:
+        require_clock(floor, now)
+    except ClockWrong as wrong:
+        forgiving = replace(floor, time=0)
+        try:
+            offer = refresh(directory, anchor, source, channels, now=now, floor=forgiving, host=host)
+        except (UpdaterError, DocumentError):
+            raise wrong from None
+        return _recovered(directory, anchor, floor, offer, wrong)
     durable.make_directory(directory, 0o700)
     reference = max(now, floor.time)
     try:
@@ -175,6 +188,13 @@ def _require_acceptable(found: _Found, floor: Floor, now: int, *, stale: bool) -
         require_published(published, now)
         if stale and now > published + parsed.import_days * DAY:
             raise _too_late(parsed, published)
+
+
+def _recovered(directory: Path, anchor: TrustAnchor, floor: Floor, offer: Offer, wrong: ClockWrong) -> Offer:
+    """Believe the clock over the floor's time if those who vouched for that were replaced; else the clock is wrong."""
+    if offer.stale or not vouchers_replaced(directory, anchor, floor.root, offer.root):
+        raise wrong
+    return replace(offer, recovered=True)
 
 
 class GivenTimeUpdater(Updater):

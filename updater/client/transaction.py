@@ -23,15 +23,13 @@ from content.store import ContentStore
 from documents.host_state import Generation, UpdateJournal
 from documents.release import Artifact
 from keys.anchor import TrustAnchor
-from updater.client.assignment import restrict
+from updater.client.candidate import Candidate, Situation, choose_candidate
 from updater.client.download import Progress, fetch_artifacts
 from updater.client.floor import load_floor, raised, save_floor
 from updater.client.generations import Generations
 from updater.client.metadata import ROOTS, refresh
-from updater.client.resolve import Resolution, resolve
 from updater.client.source import Source
 from updater.client.states import NEW, ON_ITS_WAY, active, advance
-from updater.client.waves import Waiting, waiting
 from updater.errors import Incompatible, NoGeneration, NotConfirmed, RollbackRefused
 
 STATE_ROOM = 1024 * 1024
@@ -53,21 +51,6 @@ class Places:
         return cls(
             tuf=state / "tuf", generations=state / "generations", journal=state / "journal", floor=state / "floor"
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """What a lookup found, for the next generation.
-
-    Attributes:
-        resolution: which releases, and what was held back.
-        stale: the metadata had expired and the releases allow that.
-        waiting: releases whose wave has not reached this host; whether they are held back is the caller's choice.
-    """
-
-    resolution: Resolution
-    stale: bool
-    waiting: tuple[Waiting, ...] = ()
 
 
 class Update:
@@ -158,26 +141,20 @@ class Update:
         offer = refresh(self._places.tuf, self._anchor, source, channels, now=now, floor=floor, host=self._host)
         # Read again: the look-up took its time, and a floor that rose meanwhile must not sink.
         floor = load_floor(self._places.floor, self._anchor)
-        higher = raised(floor, time=offer.time, root=offer.root)
-        if higher != floor:
-            save_floor(self._places.floor, higher)
-        active = self.active()
-        offered = offer.releases
-        held_back: tuple[str, ...] = ()
-        if offer.assignment is not None:
-            offered, held_back = restrict(offer.assignment, channels, offered, offer.newest, active)
-        later: tuple[Waiting, ...] = ()
-        if place is not None and active is not None:
-            later = waiting(offered, offer.published, active.releases, place, offer.time)
-        resolution = resolve(
-            offered,
-            active,
+        changed = raised(floor, time=offer.time, root=offer.root)
+        if offer.recovered:
+            changed = replace(changed, time=offer.time)
+        if changed != floor:
+            save_floor(self._places.floor, changed)
+        situation = Situation(
+            active=self.active(),
+            channels=channels,
             refused=self.journal.refused,
             agent=self._agent,
-            waiting={release.channel for release in later} if wait else (),
+            place=place,
+            wait=wait,
         )
-        resolution = replace(resolution, held_back=(*held_back, *resolution.held_back))
-        return Candidate(resolution=resolution, stale=offer.stale, waiting=later)
+        return choose_candidate(offer, situation)
 
     def fetch(self, candidate: Candidate, source: Source, progress: Progress | None = None) -> None:
         """Fetch all artifacts of a new candidate. An update that could not even be abandoned is abandoned first.

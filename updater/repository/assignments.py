@@ -12,16 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, SuccinctRoles, TargetFile, Targets
 
 from content.errors import Missing
 from documents.assignment import Assignment
-from keys.signers import open_role, require_signing
+from keys.signers import require_signing
+from keys.unlock import Secret
 from updater.assignment import ROLE, assignment_target, list_assignment, listed_assignment
 from updater.errors import AssignmentRefused, MetadataExpired, NoAssignments, NoSuchHost
 from updater.formats import LIMITS, metadata_name
+from updater.repository.authority import role_signers
 from updater.repository.chain import (
     Chain,
     Held,
@@ -29,7 +31,6 @@ from updater.repository.chain import (
     load_chain,
     load_listed,
     meta_of,
-    require_signers,
     sign,
     write,
 )
@@ -40,7 +41,7 @@ from updater.repository.refresh import Refresher, locked
 def assign(
     repository: Path,
     keys: Path,
-    passphrase: bytes,
+    passphrase: Secret,
     assignments: Iterable[Assignment],
     *,
     now: int,
@@ -82,7 +83,7 @@ def assign(
 
 
 def unassign(
-    repository: Path, keys: Path, passphrase: bytes, host: str, *, now: int, periods: Periods = PERIODS
+    repository: Path, keys: Path, passphrase: Secret, host: str, *, now: int, periods: Periods = PERIODS
 ) -> None:
     """Take a host's assignment away: if it follows assignments, it takes nothing more.
 
@@ -102,7 +103,7 @@ def unassign(
         bins.publish(now, periods)
 
 
-def renew(repository: Path, keys: Path, passphrase: bytes, *, now: int, periods: Periods = PERIODS) -> int:
+def renew(repository: Path, keys: Path, passphrase: Secret, *, now: int, periods: Periods = PERIODS) -> int:
     """Sign the role, and its bins that are past half of their time, anew. What hosts are assigned stays.
 
     Returns:
@@ -239,7 +240,7 @@ class Bins:
         names: what tells the bin of a host.
     """
 
-    def __init__(self, repository: Path, chain: Chain, signers: Sequence[CryptoSigner], refresher: Refresher) -> None:
+    def __init__(self, repository: Path, chain: Chain, signers: Sequence[Signer], refresher: Refresher) -> None:
         self._repository = repository
         self.chain = chain
         self.names = bin_names(chain)
@@ -285,12 +286,11 @@ class Bins:
         return sign(held, self._signers)
 
 
-def _open(repository: Path, keys: Path, passphrase: bytes) -> Bins:
+def _open(repository: Path, keys: Path, passphrase: Secret) -> Bins:
     require_signing()
     chain = load_chain(repository)
-    keyids = bin_names(chain).keyids
-    signers = open_role(ROLE, keys, passphrase)
-    require_signers(ROLE, keyids, signers)
+    bin_names(chain)
+    signers = role_signers(chain.targets.signed, ROLE, keys, passphrase)
     return Bins(repository, chain, signers, Refresher(keys, passphrase, chain))
 
 

@@ -11,17 +11,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from securesystemslib.signer import CryptoSigner, Key
+from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, SuccinctRoles, Targets
 
 from keys.files import create_key
 from keys.roles import key_names, role
 from keys.signers import open_role, require_signing
+from keys.unlock import Secret, unlock
 from updater.assignment import BITS, PATHS, ROLE
 from updater.errors import NoAssignments
 from updater.formats import metadata_name
 from updater.repository.assignments import Bins, bin_names, listed_bins
-from updater.repository.chain import Chain, damaged, load_chain, meta_of, require_signers, sign, write
+from updater.repository.authority import role_signers
+from updater.repository.chain import Chain, damaged, load_chain, meta_of, sign, write
 from updater.repository.periods import PERIODS, Periods, expiry
 from updater.repository.refresh import Refresher, locked
 
@@ -30,7 +32,7 @@ MAX_BITS = 15
 
 
 def create_assignments(
-    repository: Path, keys: Path, passphrase: bytes, *, now: int, bits: int = BITS, periods: Periods = PERIODS
+    repository: Path, keys: Path, passphrase: Secret, *, now: int, bits: int = BITS, periods: Periods = PERIODS
 ) -> None:
     """Make the role's key and let targets delegate to it. There are no hosts yet.
 
@@ -68,7 +70,7 @@ def create_assignments(
         refresher.write(repository, {f"{ROLE}.json": meta_of(own.signed, own_data), **changed}, now, periods)
 
 
-def replace_key(repository: Path, keys: Path, passphrase: bytes, *, now: int, periods: Periods = PERIODS) -> int:
+def replace_key(repository: Path, keys: Path, passphrase: Secret, *, now: int, periods: Periods = PERIODS) -> int:
     """Let a new key sign assignments, and the one before no longer. What hosts are assigned stays.
 
     The file of the old key must be away; a new key is made where it was.
@@ -114,28 +116,26 @@ def replace_key(repository: Path, keys: Path, passphrase: bytes, *, now: int, pe
     return len(listed)
 
 
-def _targets_signers(chain: Chain, keys: Path, passphrase: bytes) -> list[CryptoSigner]:
-    signers = open_role("targets", keys, passphrase)
-    require_signers("targets", chain.root.signed.roles["targets"].keyids, signers)
-    return signers
+def _targets_signers(chain: Chain, keys: Path, passphrase: Secret) -> list[Signer]:
+    return role_signers(chain.root.signed, "targets", keys, passphrase)
 
 
-def _own_signers(keys: Path, passphrase: bytes) -> list[CryptoSigner]:
+def _own_signers(keys: Path, passphrase: Secret) -> list[Signer]:
     """The role's key, new unless an earlier call was cut after it."""
     (name,) = key_names(ROLE)
     path = keys / f"{name}.pem"
     if not path.exists():
-        create_key(path, role(ROLE).curve, passphrase)
+        create_key(path, role(ROLE).curve, unlock(passphrase).passphrase())
     return open_role(ROLE, keys, passphrase)
 
 
-def _delegator(signers: list[CryptoSigner], bits: int, periods: Periods, now: int) -> Metadata[Targets]:
+def _delegator(signers: list[Signer], bits: int, periods: Periods, now: int) -> Metadata[Targets]:
     keys: dict[str, Key] = {signer.public_key.keyid: signer.public_key for signer in signers}
     bins = SuccinctRoles(list(keys), role(ROLE).threshold, bits, ROLE)
     return Metadata(Targets(expires=expiry(now, periods.assignments), delegations=Delegations(keys, None, bins)))
 
 
-def _let_sign(chain: Chain, signers: Sequence[CryptoSigner]) -> None:
+def _let_sign(chain: Chain, signers: Sequence[Signer]) -> None:
     """Let the role delegate its bins to other keys than before."""
     delegations = chain.assignments.signed.delegations if chain.assignments is not None else None
     if delegations is None or delegations.succinct_roles is None:
@@ -145,7 +145,7 @@ def _let_sign(chain: Chain, signers: Sequence[CryptoSigner]) -> None:
 
 
 def _delegate(
-    repository: Path, chain: Chain, own: Sequence[CryptoSigner], signers: Sequence[CryptoSigner], expires: datetime
+    repository: Path, chain: Chain, own: Sequence[Signer], signers: Sequence[Signer], expires: datetime
 ) -> dict[str, MetaFile]:
     """Write targets metadata that delegates to the role with these keys and no others."""
     targets = chain.targets.signed

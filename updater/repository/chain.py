@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from content import durable
 from content.errors import Missing
-from keys.roles import role
 from updater.assignment import ROLE as ASSIGNMENTS
 from updater.errors import RepositoryDamaged
 from updater.formats import LIMITS, METADATA, metadata_name, target_name
@@ -113,11 +112,13 @@ def load_listed(repository: Path, kind: type[S], name: str, listed: MetaFile, de
     return held
 
 
-def sign(metadata: Metadata[S], signers: Sequence[CryptoSigner]) -> bytes:
+def sign(metadata: Metadata[S], signers: Sequence[Signer]) -> bytes:
     """Replace the signatures of metadata; returns its bytes."""
     metadata.signatures.clear()
     for signer in signers:
-        metadata.sign(signer, append=True)
+        # Not by `Metadata.sign`: it would hide what a token says behind an error of its own.
+        signature = signer.sign(metadata.signed_bytes)
+        metadata.signatures[signature.keyid] = signature
     return metadata.to_bytes()
 
 
@@ -150,17 +151,6 @@ def read_target(repository: Path, target: TargetFile) -> bytes:
     except (LengthOrHashMismatchError, Missing) as error:
         raise damaged(f"{name}: {error}") from error
     return data
-
-
-def require_signers(chain_role: str, keyids: Sequence[str], signers: Sequence[CryptoSigner]) -> None:
-    """Require that signers hold keys of a role in this repository, so that nothing is signed in vain.
-
-    Raises:
-        RepositoryDamaged: a key is of another repository, or too few.
-    """
-    known = {signer.public_key.keyid for signer in signers} & set(keyids)
-    if len(known) < role(chain_role).threshold:
-        raise damaged(f"the key files are not those of its role {chain_role}")
 
 
 def damaged(why: str) -> RepositoryDamaged:

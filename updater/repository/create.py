@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new repository with new keys, all in one folder. Ceremonies over several machines do not exist yet."""
+"""A new repository, with new keys in one folder. Keys that ``signers.toml`` names there already are used, not made.
+
+Keys that are to lie with several people take their places by ``rotate``.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from securesystemslib.signer import CryptoSigner, Key
+from securesystemslib.signer import CryptoSigner, Key, Signer
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 from tuf.api.metadata import Role as TufRole
 
 from content import durable
 from keys.files import create_key
 from keys.roles import key_names, releases_role, role
-from keys.signers import require_signing
+from keys.signers import declared, open_key, require_signing
+from keys.unlock import Secret, unlock
 from updater.errors import RepositoryExists
 from updater.formats import METADATA, metadata_name
 from updater.repository.chain import FOLDER_MODE, meta_of, sign, write
@@ -27,7 +31,7 @@ TOP_LEVEL = ("root", "targets", "snapshot", "timestamp")
 
 
 def create(
-    repository: Path, keys: Path, passphrase: bytes, channels: Sequence[str], *, now: int, periods: Periods = PERIODS
+    repository: Path, keys: Path, passphrase: Secret, channels: Sequence[str], *, now: int, periods: Periods = PERIODS
 ) -> bytes:
     """Make all keys and an empty repository.
 
@@ -75,18 +79,23 @@ def create(
     return anchor
 
 
-def _make_keys(folder: Path, name: str, passphrase: bytes) -> list[CryptoSigner]:
-    return [CryptoSigner(create_key(folder / f"{key}.pem", role(name).curve, passphrase)) for key in key_names(name)]
+def _make_keys(folder: Path, name: str, secret: Secret) -> list[Signer]:
+    return [
+        open_key(key, folder, secret)
+        if key in declared(folder)
+        else CryptoSigner(create_key(folder / f"{key}.pem", role(name).curve, unlock(secret).passphrase()))
+        for key in key_names(name)
+    ]
 
 
-def _root(signers: dict[str, list[CryptoSigner]], expires: datetime) -> Metadata[Root]:
+def _root(signers: dict[str, list[Signer]], expires: datetime) -> Metadata[Root]:
     keys: dict[str, Key] = {s.public_key.keyid: s.public_key for name in TOP_LEVEL for s in signers[name]}
     roles = {name: TufRole([s.public_key.keyid for s in signers[name]], role(name).threshold) for name in TOP_LEVEL}
     return Metadata(Root(expires=expires, keys=keys, roles=roles, consistent_snapshot=True))
 
 
 def _targets(
-    signers: dict[str, list[CryptoSigner]], channels: dict[str, str], periods: Periods, now: int
+    signers: dict[str, list[Signer]], channels: dict[str, str], periods: Periods, now: int
 ) -> Metadata[Targets]:
     keys: dict[str, Key] = {s.public_key.keyid: s.public_key for name in channels for s in signers[name]}
     roles = {
@@ -102,9 +111,7 @@ def _targets(
     return Metadata(Targets(expires=expiry(now, periods.targets), delegations=Delegations(keys, roles)))
 
 
-def _write_first(
-    repository: Path, name: str, metadata: Metadata[F], signers: dict[str, list[CryptoSigner]]
-) -> MetaFile:
+def _write_first(repository: Path, name: str, metadata: Metadata[F], signers: dict[str, list[Signer]]) -> MetaFile:
     data = sign(metadata, signers[name])
     write(repository, metadata_name(name, 1), data)
     return meta_of(metadata.signed, data)

@@ -12,20 +12,21 @@ from tuf.api.metadata import MetaFile
 from content import durable, locks
 from content.errors import storage
 from content.store import ContentStore
-from keys.signers import open_role
+from keys.unlock import Secret
 from updater.formats import BLOBS, METADATA, TARGETS, metadata_name
-from updater.repository.chain import Chain, damaged, load_chain, meta_of, require_signers, sign, write
+from updater.repository.authority import role_signers
+from updater.repository.chain import Chain, damaged, load_chain, meta_of, sign, write
 from updater.repository.periods import PERIODS, Periods, expiry
 
 LOCK = ".lock"
 
 
-def refresh(repository: Path, keys: Path, passphrase: bytes, *, now: int, periods: Periods = PERIODS) -> None:
+def refresh(repository: Path, keys: Path, passphrase: Secret, *, now: int, periods: Periods = PERIODS) -> None:
     """Sign snapshot and timestamp anew.
 
     Args:
         repository: its folder.
-        keys: with the key files of snapshot and timestamp.
+        keys: with the keys of snapshot and timestamp.
         passphrase: opens them.
         now: seconds since 1970 UTC.
         periods: how long what is signed now is valid.
@@ -67,16 +68,16 @@ class Refresher:
     """What signs snapshot and timestamp. Made before anything is written, so that a missing key changes nothing.
 
     Raises:
+        SignersMissing: not enough of their keys are here.
         KeysError: a key does not open.
-        RepositoryDamaged: the keys are of another repository.
         ContentError: a key file cannot be read.
     """
 
-    def __init__(self, keys: Path, passphrase: bytes, chain: Chain) -> None:
+    def __init__(self, keys: Path, passphrase: Secret, chain: Chain) -> None:
         self._chain = chain
-        self._signers = {name: open_role(name, keys, passphrase) for name in ("snapshot", "timestamp")}
-        for name, signers in self._signers.items():
-            require_signers(name, chain.root.signed.roles[name].keyids, signers)
+        self._signers = {
+            name: role_signers(chain.root.signed, name, keys, passphrase) for name in ("snapshot", "timestamp")
+        }
 
     def write(self, repository: Path, changed: Mapping[str, MetaFile], now: int, periods: Periods) -> None:
         """Write a snapshot with the changed roles, then the timestamp: the one step that publishes.

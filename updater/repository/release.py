@@ -17,10 +17,12 @@ from content.fsverity import Measured, digest_file
 from content.store import ContentStore
 from documents.release import Release
 from keys.roles import releases_role
-from keys.signers import open_role, require_signing
+from keys.signers import require_signing
+from keys.unlock import Secret
 from updater.errors import NoSuchChannel, ReleaseRefused
 from updater.formats import BLOBS, metadata_name, release_target, target_name
-from updater.repository.chain import Chain, Held, load_chain, meta_of, read_target, require_signers, sign, write
+from updater.repository.authority import role_signers
+from updater.repository.chain import Chain, Held, load_chain, meta_of, read_target, sign, write
 from updater.repository.packing import has_pack, make_deltas
 from updater.repository.periods import PERIODS, Periods, expiry
 from updater.repository.refresh import Refresher, locked
@@ -39,7 +41,7 @@ DELTAS = 5
 def publish(
     repository: Path,
     keys: Path,
-    passphrase: bytes,
+    passphrase: Secret,
     release_bytes: bytes,
     blobs: Iterable[Path],
     *,
@@ -51,7 +53,7 @@ def publish(
 
     Args:
         repository: its folder.
-        keys: with the key files of the channel's role, snapshot and timestamp; root and targets are not needed.
+        keys: with the keys of the channel's role, snapshot and timestamp; root and targets are not needed.
         passphrase: opens them.
         release_bytes: the release document.
         blobs: files with the artifacts that the repository does not have yet, in any order.
@@ -64,6 +66,7 @@ def publish(
         NoSuchChannel: the repository does not have its channel.
         ReleaseRefused: its number is not above the last, or the files are not its artifacts.
         RepositoryDamaged: the repository is not consistent.
+        SignersMissing: not enough keys are here.
         KeysError: a key does not open.
         ContentError: busy, damaged, or it could not be read or written.
     """
@@ -72,26 +75,38 @@ def publish(
     with locked(repository, wait=False):
         chain = load_chain(repository)
         held = channel_role(chain, release.channel)
-        _require_newer(held.signed, release)
+        require_newer(held.signed, release)
         name = releases_role(release.channel)
-        signers = open_role(name, keys, passphrase)
-        delegations = chain.targets.signed.delegations
-        require_signers(name, delegations.roles[name].keyids if delegations and delegations.roles else (), signers)
+        signers = role_signers(chain.targets.signed, name, keys, passphrase)
         refresher = Refresher(keys, passphrase, chain)
 
-        _add_blobs(ContentStore(repository / BLOBS), release, blobs)
-        _add_packs(repository, held.signed, release)
-        for number in (release.number, None):
-            target = TargetFile.from_data(release_target(release.channel, number), release_bytes, ["sha256"])
-            target.unrecognized_fields["custom"] = {"published": now}
-            write(repository, target_name(target.path, target.hashes["sha256"]), release_bytes)
-            held.signed.targets[target.path] = target
-        _prune(held.signed, listed)
-        held.signed.version += 1
-        held.signed.expires = expiry(now, periods.releases)
+        add_blobs(ContentStore(repository / BLOBS), release, blobs)
+        add_packs(repository, held.signed, release)
+        for target in enter(held.signed, release, release_bytes, now, periods, listed):
+            write(repository, target, release_bytes)
         data = sign(held.metadata, signers)
         write(repository, metadata_name(name, held.signed.version), data)
         refresher.write(repository, {f"{name}.json": meta_of(held.signed, data)}, now, periods)
+
+
+def enter(
+    targets: Targets, release: Release, release_bytes: bytes, now: int, periods: Periods, listed: int = LISTED
+) -> list[str]:
+    """Name a release as the newest in the next version of its channel's metadata, unsigned, and prune the oldest.
+
+    Returns:
+        Where in the repository its document belongs.
+    """
+    names = []
+    for number in (release.number, None):
+        target = TargetFile.from_data(release_target(release.channel, number), release_bytes, ["sha256"])
+        target.unrecognized_fields["custom"] = {"published": now}
+        targets.targets[target.path] = target
+        names.append(target_name(target.path, target.hashes["sha256"]))
+    _prune(targets, listed)
+    targets.version += 1
+    targets.expires = expiry(now, periods.releases)
+    return names
 
 
 def channel_role(chain: Chain, channel: str) -> Held[Targets]:
@@ -126,7 +141,12 @@ def _prune(targets: Targets, listed: int) -> None:
         del targets.targets[numbers[number]]
 
 
-def _require_newer(targets: Targets, release: Release) -> None:
+def require_newer(targets: Targets, release: Release) -> None:
+    """Require a number above the channel's last.
+
+    Raises:
+        ReleaseRefused: it is not.
+    """
     last = last_number(targets)
     if release.number <= last:
         raise ReleaseRefused(
@@ -136,8 +156,13 @@ def _require_newer(targets: Targets, release: Release) -> None:
         )
 
 
-def _add_blobs(store: ContentStore, release: Release, blobs: Iterable[Path]) -> None:
-    """Take the files into the repository; then everything that the release names must be there, intact."""
+def add_blobs(store: ContentStore, release: Release, blobs: Iterable[Path]) -> None:
+    """Take the files into the repository; then everything that the release names must be there, intact.
+
+    Raises:
+        ReleaseRefused: a file is none of the release's artifacts, or an artifact is missing.
+        ContentError: damaged, or it could not be read or written.
+    """
     wanted = {(artifact.fsverity, artifact.length) for artifact in release.artifacts}
     for path in blobs:
         measured = digest_file(path)
@@ -151,8 +176,13 @@ def _add_blobs(store: ContentStore, release: Release, blobs: Iterable[Path]) -> 
         store.verify(artifact.fsverity, artifact.length)
 
 
-def _add_packs(repository: Path, targets: Targets, release: Release) -> None:
-    """Make packs of the large artifacts, with deltas from those of the same name in the releases before."""
+def add_packs(repository: Path, targets: Targets, release: Release) -> None:
+    """Make packs of the large artifacts, with deltas from those of the same name in the releases before.
+
+    Raises:
+        RepositoryDamaged: a release that is listed is not there.
+        ContentError: it failed.
+    """
     paths = [path for _, path in sorted(_numbers(targets).items(), reverse=True)[:DELTAS]]
     earlier = [Release.parse(read_target(repository, targets.targets[path])) for path in paths]
     for artifact in release.artifacts:
@@ -160,6 +190,17 @@ def _add_packs(repository: Path, targets: Targets, release: Release) -> None:
         if has_pack(measured):
             bases = [base for old in earlier if (base := old.artifact(artifact.name)) is not None]
             make_deltas(repository, measured, [Measured(fsverity=b.fsverity, length=b.length) for b in bases])
+
+
+def add_file(repository: Path, path: Path) -> Measured:
+    """Take a file into the repository ahead of the release that will name it. Links are followed.
+
+    Raises:
+        RepositoryDamaged: there is no repository.
+        ContentError: busy, or it could not be read or written.
+    """
+    with locked(repository, wait=False):
+        return ContentStore(repository / BLOBS).add_file(path.resolve())
 
 
 def _not_published(why: str) -> ReleaseRefused:

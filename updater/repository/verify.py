@@ -80,10 +80,15 @@ def verify_repository(repository: Path, *, now: int) -> Inventory:
     )
 
 
-def _verify_fresh(chain: Chain, now: datetime) -> None:
+def expiries(chain: Chain) -> tuple[tuple[str, datetime], ...]:
+    """When each role's metadata expires, in the order in which clients read it."""
     named = [("root", chain.root.signed), ("timestamp", chain.timestamp.signed), ("snapshot", chain.snapshot.signed)]
     roles = [("targets", chain.targets), *chain.releases.items()]
     roles += [(ASSIGNMENTS, chain.assignments)] if chain.assignments else []
-    for name, signed in [*named, *((name, held.signed) for name, held in roles)]:
-        if signed.is_expired(now):
-            raise MetadataExpired(name, signed.expires.date().isoformat())
+    return tuple((name, signed.expires) for name, signed in [*named, *((name, held.signed) for name, held in roles)])
+
+
+def _verify_fresh(chain: Chain, now: datetime) -> None:
+    for name, expires in expiries(chain):
+        if now >= expires:
+            raise MetadataExpired(name, expires.date().isoformat())

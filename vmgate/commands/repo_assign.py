@@ -16,6 +16,7 @@ from vmgate.output import output_option, say, show, table
 
 if TYPE_CHECKING:
     from documents.assignment import Assignment, Range
+    from keys.unlock import Unlock
 
 DAY = 86_400
 MAX_HOSTS_FILE = 128_000_000
@@ -35,7 +36,7 @@ def command() -> None:
 @click.argument("repository", type=FOLDER)
 @keys_options()
 @click.option("--bits", type=click.IntRange(1, 15), default=11, show_default=True, help="2 to the power of it bins.")
-def init(repository: Path, keys: Path, secret: bytes, bits: int) -> None:
+def init(repository: Path, keys: Path, secret: Unlock, bits: int) -> None:
     """Make the assignments role and its key; needs the targets keys, once."""
     from updater.repository.assignments_role import create_assignments
 
@@ -55,7 +56,7 @@ def assign(
     repository: Path,
     hosts: tuple[str, ...],
     keys: Path,
-    secret: bytes,
+    secret: Unlock,
     hosts_from: Path | None,
     allow: tuple[str, ...],
     lock: bool,
@@ -81,7 +82,7 @@ def assign(
 @click.argument("repository", type=FOLDER)
 @click.argument("host")
 @keys_options()
-def remove(repository: Path, host: str, keys: Path, secret: bytes) -> None:
+def remove(repository: Path, host: str, keys: Path, secret: Unlock) -> None:
     """Take a host's assignment away: it keeps what it has and takes nothing more."""
     from updater.repository.assignments import unassign
 
@@ -92,7 +93,7 @@ def remove(repository: Path, host: str, keys: Path, secret: bytes) -> None:
 @command.command("renew")
 @click.argument("repository", type=FOLDER)
 @keys_options()
-def renew(repository: Path, keys: Path, secret: bytes) -> None:
+def renew(repository: Path, keys: Path, secret: Unlock) -> None:
     """Sign anew what is past half of its time; at least twice a year."""
     from updater.repository import assignments
 
@@ -103,7 +104,7 @@ def renew(repository: Path, keys: Path, secret: bytes) -> None:
 @command.command("rekey")
 @click.argument("repository", type=FOLDER)
 @keys_options()
-def rekey(repository: Path, keys: Path, secret: bytes) -> None:
+def rekey(repository: Path, keys: Path, secret: Unlock) -> None:
     """Replace the key, after its file was moved away; needs the targets keys."""
     from updater.repository.assignments_role import replace_key
 

@@ -13,10 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
-from content.errors import Missing
-from keys.errors import KeyFileMalformed, KeysError, SigningUnsupported, UnknownSigner
+from keys.errors import KeyFileMalformed, KeysError, NoSuchKey, SigningUnsupported, UnknownSigner
 from keys.files import create_key
-from keys.policy_signer import FilePolicySigner
+from keys.policy_signer import KeyPolicySigner, open_policy_signers
 from keys.roles import P256, P384, ROLES, key_names, releases_role, role
 from keys.signers import open_role, open_signer, require_signing
 
@@ -73,7 +72,7 @@ def test_a_role_opens_with_as_many_keys_as_its_threshold(tmp_path: Path) -> None
         create_key(tmp_path / f"{name}.pem", P384, SECRET)
     assert len(open_role("root", tmp_path, SECRET)) == 2
     (tmp_path / "root-3.pem").unlink()
-    with pytest.raises(Missing, match="root-1"):
+    with pytest.raises(NoSuchKey, match="root-1"):
         open_role("root", tmp_path, SECRET)
 
 
@@ -85,17 +84,15 @@ def test_a_missing_library_is_told_and_not_taken_for_unsigned(monkeypatch: pytes
 
 
 @pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> FilePolicySigner:
-    path = tmp_path_factory.mktemp("keys") / "tpm-policy-1.pem"
-    create_key(path, P256, SECRET)
-    return FilePolicySigner(path, SECRET)
+def signer(tmp_path_factory: pytest.TempPathFactory) -> KeyPolicySigner:
+    folder = tmp_path_factory.mktemp("keys")
+    create_key(folder / "tpm-policy-1.pem", P256, SECRET)
+    return open_policy_signers(folder, SECRET)[0]
 
 
 class TestPolicySigner:
     @given(approved=st.binary(min_size=32, max_size=32).filter(any), ref=st.binary(min_size=32, max_size=32))
-    def test_it_signs_what_its_public_half_verifies(
-        self, signer: FilePolicySigner, approved: bytes, ref: bytes
-    ) -> None:
+    def test_it_signs_what_its_public_half_verifies(self, signer: KeyPolicySigner, approved: bytes, ref: bytes) -> None:
         signature = signer.sign(approved, ref)
         assert len(signature) == 64
         _verify(signer, signature, approved + ref)
@@ -103,22 +100,22 @@ class TestPolicySigner:
             _verify(signer, signature, ref + approved + b"x")
 
     @pytest.mark.parametrize(("approved", "ref"), [(31, 32), (33, 32), (32, 31), (0, 64), (64, 0)])
-    def test_it_signs_no_other_lengths(self, signer: FilePolicySigner, approved: int, ref: int) -> None:
+    def test_it_signs_no_other_lengths(self, signer: KeyPolicySigner, approved: int, ref: int) -> None:
         with pytest.raises(ValueError, match="32 bytes"):
             signer.sign(b"\1" * approved, b"\1" * ref)
 
-    def test_it_never_signs_the_empty_policy(self, signer: FilePolicySigner) -> None:
+    def test_it_never_signs_the_empty_policy(self, signer: KeyPolicySigner) -> None:
         with pytest.raises(ValueError, match="never signed"):
             signer.sign(bytes(32), b"\1" * 32)
 
     def test_its_key_is_on_p256(self, tmp_path: Path) -> None:
-        create_key(tmp_path / "key.pem", P384, SECRET)
+        create_key(tmp_path / "tpm-policy-1.pem", P384, SECRET)
         with pytest.raises(KeyFileMalformed) as caught:
-            FilePolicySigner(tmp_path / "key.pem", SECRET)
+            open_policy_signers(tmp_path, SECRET)
         assert isinstance(caught.value, KeysError)
 
 
-def _verify(signer: FilePolicySigner, signature: bytes, message: bytes) -> None:
+def _verify(signer: KeyPolicySigner, signature: bytes, message: bytes) -> None:
     public = signer.public()
     numbers = ec.EllipticCurvePublicNumbers(int(public.x, 16), int(public.y, 16), ec.SECP256R1())
     encoded = encode_dss_signature(int.from_bytes(signature[:32]), int.from_bytes(signature[32:]))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from content.errors import Missing
 from content.fsverity import digest_bytes, digest_file
 from content.store import ContentStore
 from documents.definition import VmDefinition
@@ -19,14 +20,17 @@ from documents.host_image import HostImage
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from keys.errors import PassphraseWrong
-from keys.policy_signer import FilePolicySigner
-from measure.policy import verify_signed_policy
+from keys.policy_signer import open_policy_signers
+from measure.policy import signed_by, verify_signed_policy
+from publisher.custody import new_key
 from publisher.desk import release
 from publisher.errors import HostImageWrong, PackageUnusable, PlanRefused, RecipeWrong
 from publisher.host_image import ImageParts, describe
 from publisher.shelf import Shelf
-from updater.errors import NoSuchChannel, RepositoryDamaged
+from updater.errors import NoSuchChannel, RepositoryDamaged, SignersMissing
+from updater.repository.ceremony import merge, read_request, sign_request
 from updater.repository.create import create
+from updater.repository.release import add_file
 from updater.repository.verify import verify_repository
 
 NOW = 1_795_000_000
@@ -121,7 +125,7 @@ def test_a_platform_release_carries_what_hosts_compare(desk: Desk) -> None:
     assert desk.blob(made, "vmm/firmware-code") == b"code" * 5000
     assert SecurityPolicy.parse(desk.blob(made, "vmgate/security-policy")).max_vcpus == 2
 
-    assert made.policy_keys == (FilePolicySigner(desk.keys / "tpm-policy-1.pem", PASSPHRASE).public(),)
+    assert made.policy_keys == (open_policy_signers(desk.keys, PASSPHRASE)[0].public(),)
     for policy in made.policies:
         verify_signed_policy(policy, made.policy_keys, "platform")
     assert verify_repository(desk.repository, now=NOW).channels == (
@@ -153,6 +157,33 @@ def test_a_raised_epoch_still_opens_what_was_sealed_before(desk: Desk) -> None:
     desk.change("platform.toml", "epoch = 1", "epoch = 2")
     made = desk.release("platform.toml")
     assert {(p.entry, p.epoch) for p in made.policies} == {(e, n) for e in ("fresh", "switch") for n in (0, 1, 2)}
+
+
+def test_a_policy_key_is_replaced_over_three_releases(desk: Desk) -> None:
+    """Hosts are re-sealed for the new key when the epoch rises; until then only the old one's policies open."""
+    first = desk.release("platform.toml")
+    new_key("tpm-policy", desk.keys, PASSPHRASE)
+    with pytest.raises(PlanRefused, match="only a higher epoch re-seals hosts"):
+        desk.release("platform.toml")
+    desk.change("platform.toml", "epoch = 1", "epoch = 2")
+    old_file = desk.keys / "tpm-policy-1.pem"
+    old_file.rename(desk.folder / "old.pem")
+    with pytest.raises(PlanRefused, match="the TPM policy key of release 1 is not here"):
+        desk.release("platform.toml")
+    (desk.folder / "old.pem").rename(old_file)
+
+    new, old = (signer.public() for signer in open_policy_signers(desk.keys, PASSPHRASE))
+    assert first.policy_keys == (old,)
+    second = desk.release("platform.toml")
+    assert second.policy_keys == (new, old)
+    # Each way in and each epoch opens by either key.
+    ways = [
+        {(p.entry, p.predecessor, p.epoch) for p in signed_by(second.policies, key, "platform")} for key in (new, old)
+    ]
+    assert ways[0] == ways[1] == {(e, n, epoch) for e, n in (("fresh", 0), ("switch", 1)) for epoch in (0, 1, 2)}
+    desk.release("platform.toml")
+    old_file.unlink()
+    assert desk.release("platform.toml").policy_keys == (new,)
 
 
 def host_image_table(parts: ImageParts) -> str:
@@ -214,6 +245,34 @@ def test_a_workload_release_brings_images_and_vms(desk: Desk) -> None:
     assert again.number == 2
     assert VmDefinition.parse(desk.blob(again, "vm/demo")).disks[0].length == 6
     assert verify_repository(desk.repository, now=NOW).releases == 3
+
+
+def test_a_recipe_may_name_an_image_that_was_added_before(desk: Desk) -> None:
+    desk.release("platform.toml")
+    added = add_file(desk.repository, desk.folder / "disk.img")
+    (desk.folder / "disk.img").unlink()
+    desk.change("workload.toml", '"disk.img"', f'"sha256:{added.fsverity}"')
+    made = desk.release("workload.toml")
+    assert (made.artifacts[0].fsverity, made.artifacts[0].length) == (added.fsverity, 3_000_000)
+    for wrong, error in ((f"sha256:{'0' * 64}", Missing), ("sha256:00", RecipeWrong)):
+        recipe = (desk.folder / "workload.toml").read_text()
+        desk.change("workload.toml", f"sha256:{added.fsverity}", wrong)
+        with pytest.raises(error):
+            desk.release("workload.toml")
+        (desk.folder / "workload.toml").write_text(recipe)
+
+
+def test_a_channels_key_may_lie_elsewhere(desk: Desk) -> None:
+    (desk.keys / "releases-platform-1.pem").rename(desk.folder / "releases-platform-1.pem")
+    before = {name: data for name, data in desk.tree().items() if "/blobs/" not in name}
+    with pytest.raises(SignersMissing):
+        desk.release("platform.toml")
+    request = desk.folder / "request"
+    made = release(desk.repository, desk.keys, PASSPHRASE, desk.folder / "platform.toml", now=NOW, request=request)
+    assert {name: data for name, data in desk.tree().items() if "/blobs/" not in name} == before
+    signed, _ = sign_request(read_request(request.read_bytes()), desk.folder, PASSPHRASE)
+    merge(desk.repository, desk.keys, PASSPHRASE, [signed], now=NOW)
+    assert Shelf(desk.repository).release("platform", 1) == made
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from lab import documents
 from lab.publishing import NOW, Publisher, platform
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
-from updater.client.transaction import Candidate, Places, Update
+from updater.client.candidate import Candidate
+from updater.client.transaction import Places, Update
 from updater.client.waves import due_at, waiting
 from updater.repository.export import export_bundle
 

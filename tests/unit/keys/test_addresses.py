@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses of keys, and the file that says where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keys.addresses import FileAddress, TokenAddress, parse_address
+from keys.errors import NoSuchKey, PublicKeyMalformed, SignersMalformed, UnknownSigner
+from keys.files import create_key
+from keys.roles import P256, P384
+from keys.signers import declared, names_here, open_key, open_role, read_public
+
+SECRET = b"secret"
+PRINTABLE = st.text(st.characters(codec="utf-8").filter(str.isprintable), min_size=1, max_size=32)
+
+
+@given(
+    token=PRINTABLE,
+    label=PRINTABLE,
+    serial=st.just("") | PRINTABLE,
+    identifier=st.binary(max_size=20),
+    module=st.none() | PRINTABLE,
+)
+def test_what_is_written_is_read_back(
+    token: str, label: str, serial: str, identifier: bytes, module: str | None
+) -> None:
+    path = [f"token={quote(token, '')}", f"object={quote(label, '')}"]
+    path += [f"serial={quote(serial, '')}"] if serial else []
+    path += [f"id={quote(identifier, '')}"] if identifier else []
+    query = f"?module-path=%2Flib%2F{quote(module, '')}" if module else ""
+    assert parse_address(f"pkcs11:{';'.join(path)}{query}") == TokenAddress(
+        token=token,
+        serial=serial,
+        label=label,
+        identifier=identifier,
+        module=Path("/lib/" + module) if module else None,
+    )
+
+
+@given(st.text(max_size=60) | st.text("pkcs1:token=object;id?&%4f/", max_size=60).map("pkcs11:".__add__))
+def test_any_text_is_an_address_or_refused(text: str) -> None:
+    try:
+        found = parse_address(text)
+    except UnknownSigner:
+        return
+    assert isinstance(found, FileAddress | TokenAddress)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "pkcs11:",
+        "pkcs11:token=a",
+        "pkcs11:object=a",
+        "pkcs11:token=a;object=b;object=c",
+        "pkcs11:token=a;object=b;type=private",
+        "pkcs11:token=a;object=b?pin-value=1234",
+        "pkcs11:token=a;object=b?module-path=relative.so",
+        "pkcs11:token=a;object=b?pin-source=pin",
+        "pkcs11:token=a;object=b?module-path=/a&module-path=/b",
+        "pkcs11:token=a;object=b;",
+        "pkcs11:token=a;object=%zz",
+        "pkcs11:token=a;object=%00",
+        "pkcs11:token=a;object=%ff",
+        "pkcs11:token=a object=b",
+        "PKCS11:token=a;object=b",
+        "tpm:handle=0x81000001",
+        "file:/a\0b",
+        "pkcs11:token=a;object=" + "b" * 3_000,
+    ],
+)
+def test_what_could_mean_another_key_is_refused(uri: str) -> None:
+    with pytest.raises(UnknownSigner):
+        parse_address(uri)
+
+
+def test_a_pin_file_may_be_named_with_or_without_file(tmp_path: Path) -> None:
+    for text in ("/run/pin", "file:/run/pin"):
+        found = parse_address(f"pkcs11:token=a;object=b?module-path=/lib/x.so&pin-source={text}")
+        assert isinstance(found, TokenAddress)
+        assert (found.module, found.pin_file) == (Path("/lib/x.so"), Path("/run/pin"))
+
+
+def test_keys_are_files_unless_the_list_says_otherwise(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    made = {name: create_key(here / f"{name}.pem", P256, SECRET) for name in ("timestamp-1", "timestamp-10")}
+    made["timestamp-2"] = create_key(there / "other.pem", P256, SECRET)
+    (here / "timestamp-1a.pem").touch()
+    (here / "signers.toml").write_text(f'[signers]\ntimestamp-2 = "file:{there}/other.pem"\n')
+    assert names_here("timestamp", here) == ("timestamp-1", "timestamp-2", "timestamp-10")
+    ids = {name: open_key(name, here, SECRET).public_key.keyid for name in made}
+    assert len(set(ids.values())) == 3
+    chosen = open_role("timestamp", here, SECRET, {ids["timestamp-2"], ids["timestamp-10"], "0" * 64})
+    assert [signer.public_key.keyid for signer in chosen] == [ids["timestamp-2"], ids["timestamp-10"]]
+    with pytest.raises(NoSuchKey, match="timestamp-3"):
+        open_key("timestamp-3", here, SECRET)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "signers = 1",
+        "[signers]\n[other]",
+        "[signers]\nroot = 'file:/a'",
+        "[signers]\nroot-x = 'file:/a'",
+        "[signers]\nother-1 = 'file:/a'",
+        "[signers]\nroot-1 = 1",
+        "[signers",
+        "\udcff",
+    ],
+)
+def test_a_mistake_in_the_list_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "signers.toml").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(SignersMalformed, match=r"signers\.toml"):
+        declared(tmp_path)
+
+
+def test_a_public_key_is_read_from_pem(tmp_path: Path) -> None:
+    create_key(tmp_path / "root-1.pem", P384, SECRET)
+    key = open_key("root-1", tmp_path, SECRET).public_key
+    public = tmp_path / "public"
+    public.write_text(key.keyval["public"])
+    assert read_public(public, P384) == key
+    with pytest.raises(PublicKeyMalformed, match="not a secp256r1 key"):
+        read_public(public, P256)
+    for wrong in (b"", b"x", (tmp_path / "root-1.pem").read_bytes()):
+        public.write_bytes(wrong)
+        with pytest.raises(PublicKeyMalformed):
+            read_public(public, P384)
