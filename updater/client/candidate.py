@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what a repository offers to what this host's next generation could be. Pure.
 
-In this order: what the host's assignment allows, where it follows one; what its place in the waves holds back; then which
-releases fit each other and the host (``updater.client.resolve``).
+In this order: what the host's assignment allows, where it follows one; what its place in the waves holds back; then
+which releases fit each other and the host (``updater.client.resolve``).
 """
 
 from __future__ import annotations

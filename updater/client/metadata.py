@@ -18,10 +18,11 @@ metadata had expired at the latest time that this host knows to be past, and eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from tuf.api.exceptions import (
@@ -148,12 +149,8 @@ def refresh(
     try:
         require_clock(floor, now)
     except ClockWrong as wrong:
-        forgiving = replace(floor, time=0)
-        try:
-            offer = refresh(directory, anchor, source, channels, now=now, floor=forgiving, host=host)
-        except (UpdaterError, DocumentError):
-            raise wrong from None
-        return _recovered(directory, anchor, floor, offer, wrong)
+        again = partial(refresh, directory, anchor, source, channels, now=now, floor=replace(floor, time=0), host=host)
+        return _recover(again, directory, anchor, floor, wrong)
     durable.make_directory(directory, 0o700)
     reference = max(now, floor.time)
     try:
@@ -190,8 +187,14 @@ def _require_acceptable(found: _Found, floor: Floor, now: int, *, stale: bool) -
             raise _too_late(parsed, published)
 
 
-def _recovered(directory: Path, anchor: TrustAnchor, floor: Floor, offer: Offer, wrong: ClockWrong) -> Offer:
+def _recover(
+    again: Callable[[], Offer], directory: Path, anchor: TrustAnchor, floor: Floor, wrong: ClockWrong
+) -> Offer:
     """Believe the clock over the floor's time if those who vouched for that were replaced; else the clock is wrong."""
+    try:
+        offer = again()
+    except (UpdaterError, DocumentError):
+        raise wrong from None
     if offer.stale or not vouchers_replaced(directory, anchor, floor.root, offer.root):
         raise wrong
     return replace(offer, recovered=True)
