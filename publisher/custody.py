@@ -17,10 +17,10 @@ from keys.roles import role
 from keys.signers import names_here, open_key, read_public
 from keys.unlock import Secret, unlock
 from publisher.errors import NoSuchKeyId
-from updater.errors import NoSuchRole
 from updater.repository.ceremony import carry_out, propose
 from updater.repository.chain import Chain
 from updater.repository.change import Change
+from updater.repository.errors import NoSuchRole
 from updater.repository.periods import PERIODS
 from updater.repository.rotate import NewKeys, known_role, renew, rotate
 

@@ -18,9 +18,10 @@ from publisher.custody import Rotation, rotate_role
 from publisher.revoke import Revocation, plan_revocation
 from updater.client.metadata import refresh
 from updater.client.source import Reply
-from updater.errors import NotOffered, ReleaseRefused, RequestStale
+from updater.errors import NotOffered
 from updater.repository.ceremony import merge, propose_release
 from updater.repository.chain import load_chain
+from updater.repository.errors import ReleaseRefused, RequestStale
 from updater.repository.release import publish
 from updater.repository.verify import verify_repository
 

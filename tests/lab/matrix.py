@@ -31,7 +31,7 @@ from updater.client.http import HttpSource
 from updater.client.source import Source
 from updater.client.states import ON_ITS_WAY, active
 from updater.client.transaction import Places, Update
-from updater.errors import ReleaseRefused
+from updater.repository.errors import ReleaseRefused
 from updater.repository.export import export_bundle
 from updater.repository.refresh import refresh
 from updater.repository.release import publish

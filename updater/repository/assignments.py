@@ -21,7 +21,7 @@ from documents.assignment import Assignment
 from keys.signers import require_signing
 from keys.unlock import Secret
 from updater.assignment import ROLE, assignment_target, list_assignment, listed_assignment
-from updater.errors import AssignmentRefused, MetadataExpired, NoAssignments, NoSuchHost
+from updater.errors import AssignmentRefused, MetadataExpired
 from updater.formats import LIMITS, metadata_name
 from updater.repository.authority import role_signers
 from updater.repository.chain import (
@@ -34,6 +34,7 @@ from updater.repository.chain import (
     sign,
     write,
 )
+from updater.repository.errors import NoAssignments, NoSuchHost
 from updater.repository.periods import PERIODS, Periods, expiry
 from updater.repository.refresh import Refresher, locked
 

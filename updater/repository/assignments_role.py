@@ -19,11 +19,11 @@ from keys.roles import key_names, role
 from keys.signers import open_role, require_signing
 from keys.unlock import Secret, unlock
 from updater.assignment import BITS, PATHS, ROLE
-from updater.errors import NoAssignments
 from updater.formats import metadata_name
 from updater.repository.assignments import Bins, bin_names, listed_bins
 from updater.repository.authority import role_signers
 from updater.repository.chain import Chain, damaged, load_chain, meta_of, sign, write
+from updater.repository.errors import NoAssignments
 from updater.repository.periods import PERIODS, Periods, expiry
 from updater.repository.refresh import Refresher, locked
 

@@ -11,7 +11,7 @@ from tuf.api.metadata import Root, Targets
 
 from keys.signers import names_here, open_role
 from keys.unlock import Secret
-from updater.errors import SignersMissing
+from updater.repository.errors import SignersMissing
 
 Delegator: TypeAlias = Root | Targets
 

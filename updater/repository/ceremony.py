@@ -23,11 +23,11 @@ from documents.release import Release
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from keys.signers import open_role, require_signing
 from keys.unlock import Secret
-from updater.errors import RequestStale, SignersMissing
 from updater.formats import BLOBS, release_target, target_name
 from updater.repository.authority import Delegator
 from updater.repository.chain import Chain, load_chain, read_target
 from updater.repository.change import Change, Part, delegators, digest_of, publish_change, sign_parts
+from updater.repository.errors import RequestStale, SignersMissing
 from updater.repository.facts import channel_of, facts, malformed, names_of, newest_release, require_files, require_kind
 from updater.repository.periods import PERIODS, Periods
 from updater.repository.refresh import locked

@@ -19,8 +19,8 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 from content import durable
 from content.errors import Missing
 from updater.assignment import ROLE as ASSIGNMENTS
-from updater.errors import RepositoryDamaged
 from updater.formats import LIMITS, METADATA, metadata_name, target_name
+from updater.repository.errors import RepositoryDamaged
 
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 

@@ -18,10 +18,10 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from keys.signers import open_role
 from keys.unlock import Secret
-from updater.errors import RotationRefused, SignersMissing
 from updater.formats import LIMITS, metadata_name
 from updater.repository.authority import Delegator
 from updater.repository.chain import Chain, Held, meta_of, write
+from updater.repository.errors import RotationRefused, SignersMissing
 from updater.repository.facts import malformed
 from updater.repository.periods import Periods
 from updater.repository.refresh import Refresher

@@ -20,9 +20,9 @@ from keys.files import create_key
 from keys.roles import key_names, releases_role, role
 from keys.signers import declared, open_key, require_signing
 from keys.unlock import Secret, unlock
-from updater.errors import RepositoryExists
 from updater.formats import METADATA, metadata_name
 from updater.repository.chain import FOLDER_MODE, meta_of, sign, write
+from updater.repository.errors import RepositoryExists
 from updater.repository.periods import PERIODS, Periods, expiry
 
 F = TypeVar("F", Targets, Snapshot)

@@ -18,8 +18,8 @@ from tuf.api.metadata import Root, TargetFile, Targets
 from documents.fields import NAME
 from documents.release import Release
 from keys.roles import RELEASES
-from updater.errors import RequestMalformed
 from updater.formats import release_target, target_name
+from updater.repository.errors import RequestMalformed
 
 
 def require_kind(role: str, signed: Any) -> None:

@@ -19,10 +19,11 @@ from documents.release import Release
 from keys.roles import releases_role
 from keys.signers import require_signing
 from keys.unlock import Secret
-from updater.errors import NoSuchChannel, ReleaseRefused
+from updater.errors import NoSuchChannel
 from updater.formats import BLOBS, metadata_name, release_target, target_name
 from updater.repository.authority import role_signers
 from updater.repository.chain import Chain, Held, load_chain, meta_of, read_target, sign, write
+from updater.repository.errors import ReleaseRefused
 from updater.repository.packing import has_pack, make_deltas
 from updater.repository.periods import PERIODS, Periods, expiry
 from updater.repository.refresh import Refresher, locked

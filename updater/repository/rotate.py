@@ -16,9 +16,9 @@ from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.metadata import Role as TufRole
 
-from updater.errors import NoSuchRole, RotationRefused
 from updater.repository.chain import Chain, Held
 from updater.repository.change import ONLINE, Change, Part, digest_of
+from updater.repository.errors import NoSuchRole, RotationRefused
 from updater.repository.periods import Periods, expiry
 
 S = TypeVar("S", Root, Targets)

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
-from updater.errors import CannotServe
+from updater.repository.errors import CannotServe
 
 SERVED = re.compile(
     r"(metadata/(?!\.)[A-Za-z0-9._-]{1,120}\.json"

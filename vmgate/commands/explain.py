@@ -18,6 +18,7 @@ MODULES = (
     "content.errors",
     "keys.errors",
     "updater.errors",
+    "updater.repository.errors",
     "measure.errors",
     "hypervisor.errors",
     "publisher.errors",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmgate.commands import repo_assign, repo_gc, repo_keys, repo_vmm
+from vmgate.commands import repo_assign, repo_delta, repo_gc, repo_keys, repo_vmm
 from vmgate.commands.key_options import FILE, FOLDER, NEW_FILE, keys_options, request_option
 from vmgate.output import note, output_option, say, show, table
 
@@ -26,7 +26,7 @@ def command() -> None:
     """The publisher: keys, releases, repository."""
 
 
-for verb in (*repo_keys.VERBS, repo_assign.command, repo_gc.command, repo_vmm.command):
+for verb in (*repo_keys.VERBS, repo_assign.command, repo_delta.command, repo_gc.command, repo_vmm.command):
     command.add_command(verb)
 
 

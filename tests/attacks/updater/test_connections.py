@@ -20,14 +20,7 @@ from updater.client.bandwidth import Bandwidth
 from updater.client.connection import Route
 from updater.client.http import KEPT, HttpSource, Patience
 from updater.client.source import Source
-from updater.errors import (
-    CertificatesUnusable,
-    MetadataRefused,
-    ServerNotTrusted,
-    TimedOut,
-    Unreachable,
-    UpdaterError,
-)
+from updater.errors import CertificatesUnusable, MetadataRefused, ServerNotTrusted, TimedOut, Unreachable, UpdaterError
 from updater.formats import blob_name
 from updater.repository.serve import _Handler
 

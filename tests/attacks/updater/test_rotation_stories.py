@@ -20,9 +20,10 @@ from publisher.custody import Rotation, renew_role, rotate_role
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
 from updater.client.floor import load_floor, raised, save_floor
-from updater.errors import ClockWrong, MetadataExpired, MetadataRefused, SignersMissing
+from updater.errors import ClockWrong, MetadataExpired, MetadataRefused
 from updater.formats import metadata_name
 from updater.repository.chain import load_chain, meta_of, sign
+from updater.repository.errors import SignersMissing
 from updater.repository.export import export_bundle
 from updater.repository.refresh import refresh
 from updater.repository.verify import verify_repository

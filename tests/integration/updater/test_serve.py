@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.publishing import Publisher
-from updater.errors import CannotServe
+from updater.repository.errors import CannotServe
 from updater.repository.serve import RepositoryServer
 
 

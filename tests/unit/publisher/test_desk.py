@@ -27,9 +27,10 @@ from publisher.desk import release
 from publisher.errors import HostImageWrong, PackageUnusable, PlanRefused, RecipeWrong
 from publisher.host_image import ImageParts, describe
 from publisher.shelf import Shelf
-from updater.errors import NoSuchChannel, RepositoryDamaged, SignersMissing
+from updater.errors import NoSuchChannel
 from updater.repository.ceremony import merge, read_request, sign_request
 from updater.repository.create import create
+from updater.repository.errors import RepositoryDamaged, SignersMissing
 from updater.repository.release import add_file
 from updater.repository.verify import verify_repository
 

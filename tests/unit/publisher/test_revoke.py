@@ -19,7 +19,8 @@ from publisher.desk import revoke
 from publisher.errors import NothingToRevoke, PlanRefused
 from publisher.revoke import Revocation, choose, plan_platform_revocation, plan_revocation
 from publisher.shelf import Shelf
-from updater.errors import NoSuchChannel, RepositoryDamaged
+from updater.errors import NoSuchChannel
+from updater.repository.errors import RepositoryDamaged
 from updater.repository.verify import verify_repository
 
 SAME, OLD, NEW = (

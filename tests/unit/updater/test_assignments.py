@@ -15,14 +15,7 @@ from lab.counting import stamps, touched
 from lab.fleet import BITS, Fleet, assignment
 from lab.publishing import DAY, NOW, PASSPHRASE, Publisher
 from updater.assignment import assignment_target, list_assignment, listed_assignment
-from updater.errors import (
-    AssignmentRefused,
-    MetadataExpired,
-    NoAssignments,
-    NoSuchChannel,
-    NoSuchHost,
-    RepositoryDamaged,
-)
+from updater.errors import AssignmentRefused, MetadataExpired, NoSuchChannel
 from updater.repository.assignments import (
     all_assignments,
     assign,
@@ -34,6 +27,7 @@ from updater.repository.assignments import (
 )
 from updater.repository.assignments_role import create_assignments, replace_key
 from updater.repository.chain import load_chain, sign, write
+from updater.repository.errors import NoAssignments, NoSuchHost, RepositoryDamaged
 from updater.repository.export import export_bundle
 from updater.repository.refresh import refresh
 from updater.repository.release import channel_role

@@ -20,19 +20,19 @@ from keys.signers import open_key
 from lab.documents import damaged
 from lab.publishing import DAY, NOW, PASSPHRASE, Publisher, platform
 from publisher.custody import Rotation, new_key, renew_role, rotate_role
-from updater.errors import (
+from updater.errors import UpdaterError
+from updater.formats import LIMITS
+from updater.repository import change
+from updater.repository.ceremony import merge, propose_release, read_request, sign_request
+from updater.repository.chain import load_chain
+from updater.repository.errors import (
     NoSuchRole,
     ReleaseRefused,
     RequestMalformed,
     RequestStale,
     RotationRefused,
     SignersMissing,
-    UpdaterError,
 )
-from updater.formats import LIMITS
-from updater.repository import change
-from updater.repository.ceremony import merge, propose_release, read_request, sign_request
-from updater.repository.chain import load_chain
 from updater.repository.refresh import refresh
 from updater.repository.verify import verify_repository
 

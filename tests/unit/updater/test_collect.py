@@ -17,9 +17,9 @@ from lab.fleet import Fleet
 from lab.hostile import CHANNELS, Host, served
 from lab.publishing import DAY, NOW, PASSPHRASE, Publisher, workload
 from updater.client.http import HttpSource
-from updater.errors import RepositoryDamaged
 from updater.repository.chain import load_chain
 from updater.repository.collect import Collected, collect
+from updater.repository.errors import RepositoryDamaged
 from updater.repository.release import LISTED, publish
 from updater.repository.verify import verify_repository
 from vmgate.main import run

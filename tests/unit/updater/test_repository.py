@@ -16,16 +16,10 @@ from documents.release import Release
 from keys.errors import KeyExists, PassphraseWrong
 from lab.publishing import DAY, NOW, PASSPHRASE, Publisher, platform, workload
 from publisher.desk import SUPPORTED
-from updater.errors import (
-    MetadataExpired,
-    NoSuchChannel,
-    ReleaseRefused,
-    RepositoryDamaged,
-    RepositoryExists,
-    SignersMissing,
-)
+from updater.errors import MetadataExpired, NoSuchChannel
 from updater.repository.chain import load_chain
 from updater.repository.create import create
+from updater.repository.errors import ReleaseRefused, RepositoryDamaged, RepositoryExists, SignersMissing
 from updater.repository.export import export_bundle
 from updater.repository.refresh import refresh
 from updater.repository.release import LISTED, publish
