@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from content import durable
+from content import durable, effects
 from content.errors import DigestMismatch, storage
 from content.fsverity import BLOCK, SPAN, HashedSpan, Measured, digest_spans
 from content.holes import data_ranges
@@ -52,6 +52,7 @@ class Assembly:
         self._hashes = hashes
         self._lock = threading.Lock()
         self._unsynced = 0
+        self._shares = True
         found = digest_spans(hashes, expected.length)
         if found != expected.fsverity:
             raise DigestMismatch(f"{expected.fsverity} was refused", expected=expected.fsverity, found=found)
@@ -98,6 +99,35 @@ class Assembly:
         if due:
             self._writer.sync()
         return True
+
+    def clone(self, span: int, descriptor: int, start: int) -> bool:
+        """Take one span by sharing its bytes with another file, if they are the right ones and the file system can.
+
+        What is hashed is what stands in this file afterwards. Threads may take different spans at once.
+
+        Args:
+            span: its number; one that is shorter than ``SPAN`` is never shared.
+            descriptor: of the other file.
+            start: where its bytes begin there, at a block.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            ContentError: it cannot be read.
+        """
+        if not self._shares or self._size(span) != SPAN:
+            return False
+        try:
+            effects.clone(descriptor, start, SPAN, self._writer.descriptor, span * SPAN)
+        except OSError:
+            # Another file system, or one that cannot: so it stays for the rest of the file.
+            self._shares = False
+            return False
+        with storage("the unfinished file was not read", self._writer.partial):
+            right = self._right(span)
+        self._state[span] = _THERE if right else _SOILED
+        return right
 
     def commit(self) -> None:
         """Take the file into the store.

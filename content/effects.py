@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The primitive effects on a disk, one system call each. A test that replaces all of them owns everything vmgate does.
 
-Only ``content.durable`` and ``content.locks`` call them; they raise ``OSError``. Nothing here is durable by itself.
+Only ``content.durable``, ``content.locks`` and ``content.assembly`` call them; they raise ``OSError``. Nothing here is
+durable by itself.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_FICLONERANGE = 0x4020940D
 
 
 def open_file(path: Path, flags: int, mode: int) -> int:
@@ -30,6 +35,11 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 def write(descriptor: int, data: memoryview, offset: int) -> int:
     """Write some bytes at an offset; returns how many."""
     return os.pwrite(descriptor, data, offset)
+
+
+def clone(source: int, start: int, length: int, target: int, offset: int) -> None:
+    """Let a file share bytes of another one, where the file system can (ioctl_ficlonerange(2)); whole blocks only."""
+    fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, start, length, offset))
 
 
 def truncate(descriptor: int, size: int) -> None:

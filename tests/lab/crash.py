@@ -18,6 +18,7 @@ The rest of the process (memory, TPM, network) is not modelled.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -127,14 +128,20 @@ def record(scratch: Path, prepare: Operation, operation: Operation) -> tuple[Pat
 @contextmanager
 def intercepted(handler: Callable[[str, Callable[..., Any], tuple[Any, ...]], Any]) -> Iterator[None]:
     """Let ``handler(name, real, arguments)`` stand for every effect during a block."""
-    real = {name: getattr(effects, name) for name in EFFECTS}
-    for name, function in real.items():
-        setattr(effects, name, lambda *arguments, n=name, f=function: handler(n, f, arguments))
+    real = {name: getattr(effects, name) for name in (*EFFECTS, "clone")}
+    for name in EFFECTS:
+        setattr(effects, name, lambda *arguments, n=name, f=real[name]: handler(n, f, arguments))
+    effects.clone = _unshared
     try:
         yield
     finally:
         for name, function in real.items():
             setattr(effects, name, function)
+
+
+def _unshared(*_: int) -> None:
+    """The modelled disk shares no bytes between files: what cannot be shared is written."""
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
 
 def changes(name: str, arguments: tuple[Any, ...]) -> bool:

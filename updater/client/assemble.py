@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from content.assembly import Assembly
-from content.fsverity import HashedSpan, Measured
+from content.fsverity import BLOCK, HashedSpan, Measured
 from content.store import ContentStore
 from updater.client.frames import FrameFetcher
 from updater.client.held import HeldArtifact
 from updater.client.ranges import read_range, rejecting
 from updater.client.source import Source
 from updater.client.workers import in_threads
-from updater.delta import Literals, Plan, build_span
+from updater.delta import Literals, Piece, Plan, build_span
 from updater.errors import NotOffered, NotRanged, PackMalformed, Unreachable
 from updater.formats import blob_name, delta_part, pack_name
 from updater.pack import HEAD, SMALLEST, Head, Offer, head_limit, malformed, span_length
@@ -130,14 +130,23 @@ class _Job:
                 plan = Plan.parse(first.untrusted, self._artifact.length)
             with HeldArtifact(self._store, base) as opened:
                 literals = Literals(plan, offer.head, opened.read, group)
-                built = (
-                    (span, build_span(span, pieces, self._artifact.length, opened.read, literals))
-                    for span, pieces in plan.spans()
-                    if self._assembly.wants(span)
-                )
-                in_threads(lambda span: self._take(*span), built, len(os.sched_getaffinity(0)))
+
+                def built() -> Iterator[tuple[int, bytes]]:
+                    for span, pieces in plan.spans():
+                        if self._assembly.wants(span) and not self._shared(span, pieces, opened):
+                            yield span, build_span(span, pieces, self._artifact.length, opened.read, literals)
+
+                in_threads(lambda span: self._take(*span), built(), len(os.sched_getaffinity(0)))
         except (NotOffered, NotRanged, PackMalformed, Unreachable):
             return
+
+    def _shared(self, span: int, pieces: Sequence[Piece], base: HeldArtifact) -> bool:
+        """Take a span that is one piece of the base by sharing its bytes, where the file system can."""
+        whole = len(pieces) == 1 and pieces[0].origin == "base"
+        if not whole or not self._assembly.clone(span, base.descriptor, pieces[0].start * BLOCK):
+            return False
+        self._done(self._size(span))
+        return True
 
     def complete(self, base: Measured | None) -> None:
         """Take all that is missing from the pack, with the blocks of an artifact that is held."""

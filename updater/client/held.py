@@ -60,6 +60,11 @@ class HeldArtifact:
         """How many spans it has."""
         return -(-self.measured.length // (BLOCK * BLOCKS_IN_SPAN))
 
+    @property
+    def descriptor(self) -> int:
+        """Of the open file."""
+        return self._descriptor
+
     def read(self, block: int, count: int) -> bytes:
         """Blocks from a number on; fewer bytes at its end, and none where the disk fails: then they are fetched."""
         try:
