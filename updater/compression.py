@@ -43,6 +43,8 @@ def decompressed(untrusted: bytes, size: int, *, prefix: bytes = b"", window_log
     Raises:
         PackMalformed: it is something else.
     """
+    if size < 0:  # to the library that means without bound
+        raise _malformed(f"it would give {size} bytes")
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: window_log}
     try:
         decompressor = zstd.ZstdDecompressor(zstd_dict=_prefix(prefix), options=options)

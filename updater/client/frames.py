@@ -139,9 +139,8 @@ class FrameFetcher:
 
     def _fill_whole(self, item: _Wanted) -> None:
         """Take a span of which a block was not what its weak hash promised, from its frames alone."""
-        every = [number for number, length in enumerate(item.record.frames) if length]
         alone = replace(item, places=[_NOWHERE] * len(item.places))
-        frames = self._fetch([(item.span, item.record, every)])
+        frames = self._fetch([(item.span, item.record, alone.frames())])
         if not self._assembly.take(item.span, HashedSpan(self._put_together(alone, frames))):
             error = malformed(f"span {item.span} of {self._artifact.fsverity} is not what was signed")
             # Where record and frames are of several servers, nobody can tell who lied, and none is blamed for it.

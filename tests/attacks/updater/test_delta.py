@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,10 @@ from lab.hostile import CHANNELS, Scene, body
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
 from updater.client.inspection import verify_bundle
+from updater.compression import LEVEL, compressed
 from updater.errors import NotOffered, PackMalformed, Unreachable
 from updater.formats import blob_name, delta_part, pack_name
-from updater.pack import FRAMES, HEAD, SPANS, Head, Offer
+from updater.pack import FRAMES, HEAD, RECORD, SPANS, Head, Offer, SpanRecord
 from updater.repository.export import export_bundle
 from updater.repository.packing import read_head
 from updater.repository.serve import _Handler
@@ -214,6 +217,30 @@ def test_records_that_point_anywhere_lead_nowhere(story: Story) -> None:
     story.stage.server.rules[story.part(SPANS)] = _ranged(b"\xff" * path.stat().st_size)
     story.apply()
     assert FRAMES not in story.asked()
+
+
+def test_frames_beyond_the_end_are_never_opened(story: Story) -> None:
+    """The last span is short; a bomb stands where its last frames would be."""
+    story.publish(images.edited(FIRST))
+    story.without_deltas()
+    repository = story.stage.publisher.repository
+    frames = repository / story.part(FRAMES)
+    honest = frames.stat().st_size
+    bomb = compressed(bytes(256 * 1024 * 1024), LEVEL)
+    frames.write_bytes(frames.read_bytes() + bomb)
+    spans = repository / story.part(SPANS)
+    records = spans.read_bytes()
+    last = SpanRecord.parse(records[-RECORD:])
+    wrong = replace(
+        last, offset=honest, frames=(0,) * (len(last.frames) - 1) + (len(bomb),), weak=bytes(len(last.weak))
+    )
+    spans.write_bytes(records[:-RECORD] + wrong.encode())
+    tracemalloc.start()
+    try:
+        story.apply()
+        assert tracemalloc.get_traced_memory()[1] < 100 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_transfer_that_breaks_off_goes_on_with_what_is_missing(story: Story) -> None:

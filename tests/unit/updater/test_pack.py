@@ -100,6 +100,11 @@ def test_a_bomb_gives_no_more_than_was_said() -> None:
         decompressed(bomb, 65536)
 
 
+def test_less_than_nothing_is_no_way_around_the_bound() -> None:
+    with pytest.raises(PackMalformed, match="-5 bytes"):
+        decompressed(compressed(bytes(1024 * 1024), BEST), -5)
+
+
 def test_a_window_larger_than_agreed_is_refused() -> None:
     packed = compressed(images.first() * 2, BEST, window_log=27)
     with pytest.raises(PackMalformed, match="requires too much memory"):
