@@ -143,8 +143,7 @@ def refresh(
         NoSuchChannel: the repository has no release of a channel.
         NotAssigned, AssignmentExpired, AssignmentRefused: the host follows assignments and has no good one.
         DocumentError: a release or assignment is malformed.
-        UpdaterError: the source failed, see ``Source.open``.
-        ContentError: the directory cannot be read or written.
+        UpdaterError, ContentError: the source failed, see ``Source.open``, or the directory did.
     """
     try:
         require_clock(floor, now)
