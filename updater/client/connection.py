@@ -74,7 +74,7 @@ def open_session(route: Route, headers: float) -> requests.Session:
         route: the way to the server; it was found usable.
         headers: seconds that the headers of an answer may take in all.
     """
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.verify = route.ca_file or True
     session.headers.update({"User-Agent": AGENT, "Accept": "*/*", "Accept-Encoding": "identity"})
@@ -82,6 +82,13 @@ def open_session(route: Route, headers: float) -> requests.Session:
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter(headers))
     return session
+
+
+class _Session(requests.Session):
+    """Leaves redirects to its user: to prepare for one, ``requests`` would read all of an answer's body into memory."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, whatever the answer says."""
 
 
 class Overdue(TimeoutError):
