@@ -4,8 +4,9 @@
     PYTHONPATH=.:tests .venv/bin/python bench/update.py FOLDER [--runs 5] [--without zchunk,...]
 
 FOLDER holds ``v1.img``, ``v2a.img`` (changed in place) and ``v2b.img`` (built anew), and gets a work folder. Every way
-ends with the new image on the disk and fsynced. Each runs in a process of its own; processor time, memory and written
-bytes are the kernel's account of it. Over the wire counts everything, indexes and metadata too. What publishers compute
+ends with the new image on the disk and fsynced. A run of ours is a whole update by a process that starts anew: look-up,
+fetch, hashing once more, stage and switch. Each way runs in processes of its own; processor time, memory and written bytes
+are the kernel's account of them. Over the wire counts everything, indexes and metadata too. What publishers compute
 beforehand is not timed. The page cache is warm for all of them. The peers are Debian's packages.
 """
 
@@ -48,8 +49,7 @@ folder, url, now = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 anchor = TrustAnchor((folder / "root.json").read_bytes())
 update = Update(Places.below(folder), anchor, ContentStore(folder / "store"), "0.1.0")
 update.recover()
-candidate = update.check(HttpSource(url), ("platform", "desktop"), now=now)
-update.fetch(candidate, HttpSource(url))
+update.apply(HttpSource(url), ("platform", "desktop"), now=now)
 """
 LAUNCH = """
 import resource, subprocess, sys, time
@@ -168,7 +168,7 @@ def _seeded(folder: Path, publisher: Publisher) -> Path:
     return host
 
 
-_FIRST = CHILD + "update.verify(); update.stage(); update.switch(); update.confirm()\n"
+_FIRST = CHILD + "update.confirm()\n"
 
 
 def _forget_deltas(publisher: Publisher, new: Measured) -> None:
