@@ -5,7 +5,7 @@
 
 FOLDER holds ``v1.img``, ``v2a.img`` (changed in place) and ``v2b.img`` (built anew), and gets a work folder. Every way
 ends with the new image on the disk and fsynced. A run of ours is a whole update by a process that starts anew: look-up,
-fetch, hashing once more, stage and switch. Each way runs in processes of its own; processor time, memory and written bytes
+fetch, hashing once more, stage and switch. Each way runs in processes of its own; CPU time, memory and written bytes
 are the kernel's account of them. Over the wire counts everything, indexes and metadata too. What publishers compute
 beforehand is not timed. The page cache is warm for all of them. The peers are Debian's packages.
 """
