@@ -16,7 +16,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Suc
 
 from keys.files import create_key
 from keys.roles import key_names, role
-from keys.signers import open_role, require_signing
+from keys.signers import names_here, open_role, require_signing
 from keys.unlock import Secret, unlock
 from updater.assignment import BITS, PATHS, ROLE
 from updater.errors import NoAssignments
@@ -123,9 +123,8 @@ def _targets_signers(chain: Chain, keys: Path, passphrase: Secret) -> list[Signe
 def _own_signers(keys: Path, passphrase: Secret) -> list[Signer]:
     """The role's key, new unless an earlier call was cut after it."""
     (name,) = key_names(ROLE)
-    path = keys / f"{name}.pem"
-    if not path.exists():
-        create_key(path, role(ROLE).curve, unlock(passphrase).passphrase())
+    if not names_here(ROLE, keys):
+        create_key(keys / f"{name}.pem", role(ROLE).curve, unlock(passphrase).passphrase())
     return open_role(ROLE, keys, passphrase)
 
 
