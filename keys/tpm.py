@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cryptography.hazmat.primitives.asymmetric import ec
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from documents.tpm_key import TpmKey
 
 MAX_PIN = 32
 """Bytes of a key's PIN: the TPM takes no more than its name's digest has (TPM 2.0 Library Part 1, 19.6.4.3)."""
@@ -14,15 +17,14 @@ MAX_PIN = 32
 class SigningTpm(Protocol):
     """Makes P-256 keys and signs with them; ``measure.tpm_keys.TpmKeys`` does.
 
-    A key is a pair of blobs, TPM2B_PUBLIC and TPM2B_PRIVATE. Every method may raise ``TpmUnusable``, and those that
-    take a key ``KeyOfAnotherTpm``.
+    Every method may raise ``TpmUnusable``, and those that take a key ``KeyOfAnotherTpm``.
     """
 
-    def create(self, pin: bytes) -> tuple[bytes, bytes]:
+    def create(self, name: str, pin: bytes) -> TpmKey:
         """Make a key that never leaves the TPM and that only its PIN can use."""
         ...
 
-    def public(self, public: bytes, private: bytes) -> ec.EllipticCurvePublicKey:
+    def public(self, key: TpmKey) -> ec.EllipticCurvePublicKey:
         """The public half of a key, once the TPM has shown that the key is its own.
 
         Raises:
@@ -30,7 +32,7 @@ class SigningTpm(Protocol):
         """
         ...
 
-    def sign(self, public: bytes, private: bytes, pin: bytes, digest: bytes) -> bytes:
+    def sign(self, key: TpmKey, pin: bytes, digest: bytes) -> bytes:
         """Sign a SHA-256 digest: an ECDSA signature in DER.
 
         Raises:

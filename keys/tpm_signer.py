@@ -47,7 +47,7 @@ class TpmSigner(Signer):
         self._secrets = secrets
         self._key = TpmKey.parse(read_file(address.path, TpmKey.LIMIT))
         self._tpm = _reach(address.tcti or secrets.tcti, secrets)
-        self._public_key = SSlibKey.from_crypto(self._tpm.public(self._key.public, self._key.private))
+        self._public_key = SSlibKey.from_crypto(self._tpm.public(self._key))
 
     @property
     def public_key(self) -> Key:
@@ -70,7 +70,7 @@ class TpmSigner(Signer):
             KeyOfAnotherTpm: it is another one by now.
         """
         pin = _pin(self._key.name, self._address.pin_file, self._secrets)
-        made = self._tpm.sign(self._key.public, self._key.private, pin, hashlib.sha256(payload).digest())
+        made = self._tpm.sign(self._key, pin, hashlib.sha256(payload).digest())
         return Signature(self._public_key.keyid, made.hex())
 
 
@@ -94,10 +94,10 @@ def create_tpm_key(path: Path, name: str, curve: str, secrets: Unlock) -> Key:
     if path.exists() or path.is_symlink():
         raise KeyExists("the key was not made", cause=f"{path} is there already", remedy="choose another folder")
     tpm = _reach(secrets.tcti, secrets)
-    public, private = tpm.create(_pin(name, None, secrets))
-    key = SSlibKey.from_crypto(tpm.public(public, private))
-    write_file(path, TpmKey(name=name, public=public, private=private).encode(), 0o600)
-    return key
+    key = tpm.create(name, _pin(name, None, secrets))
+    public = SSlibKey.from_crypto(tpm.public(key))
+    write_file(path, key.encode(), 0o600)
+    return public
 
 
 def _require_p256(curve: str) -> None:

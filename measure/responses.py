@@ -37,7 +37,7 @@ _FOREIGN = (0x1D5, 0x1DF, 0x3DF)
 
 _PIN = {
     0x98E: "the PIN is wrong",
-    0x921: "the TPM takes no PIN for a while, after too many wrong ones",
+    0x921: "the TPM takes no PIN for a while, after too many wrong ones, or power cuts while such a key was used",
 }
 
 

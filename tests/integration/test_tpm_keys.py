@@ -25,15 +25,18 @@ from keys.tpm_signer import create_tpm_key
 from keys.unlock import Unlock
 from lab import command
 from lab.command import refused
+from lab.fleet import Fleet
 from lab.hostile import Host, Scene, scene
 from lab.measuring import CHANNEL, booted, platform
-from lab.publishing import PASSPHRASE
+from lab.publishing import NOW, PASSPHRASE, Publisher
 from lab.tpm import SoftwareTpm
 from measure import guard
 from measure.errors import SealShut
 from measure.tpm import Tpm
 from measure.tpm_keys import TpmKeys
 from publisher.custody import Rotation, new_tpm_key, rotate_role
+from updater.repository.assignments import renew
+from updater.repository.assignments_role import replace_key
 from updater.repository.chain import load_chain
 from updater.repository.refresh import refresh
 from updater.repository.verify import verify_repository
@@ -111,7 +114,8 @@ def test_another_tpm_cannot_use_it_and_says_so_in_one_line(
 
     shown = ("repo", "public", "timestamp-1", "--keys", tmp_path, "--pin-file", pin)
     assert command.run(*shown, "--tcti", chip.tcti).out.split()[1] == signer.public_key.keyid
-    assert refused(command.run(*shown, "--tcti", other.tcti), 5).code == "KY014"
+    line = refused(command.run(*shown, "--tcti", other.tcti), 5)
+    assert (line.code, line.what) == ("KY014", "the key timestamp-1 in a TPM was not used")
 
     # A cleared TPM is another one, also in the middle.
     with Tpm.open(chip.tcti) as tpm:
@@ -144,6 +148,19 @@ def test_only_its_pin_uses_it_and_wrong_ones_are_counted(chip: SoftwareTpm, tmp_
     with Tpm.open(chip.tcti) as tpm:
         assert tpm.create_ak()
         assert tpm.handles() == 0
+
+
+def test_power_cuts_after_signatures_count_as_wrong_pins(chip: SoftwareTpm) -> None:
+    """As the guide says; a TPM that was told to shut down, or made no signature, counts none."""
+    keys = TpmKeys(chip.tcti)
+    key = keys.create("timestamp-1", PIN.encode())
+    for _ in range(3):
+        assert keys.sign(key, PIN.encode(), bytes(32))
+        chip.power_cycle()
+        assert keys.public(key)
+        chip.power_cycle()
+    with pytest.raises(PinWrong, match="power cuts"):
+        keys.sign(key, PIN.encode(), bytes(32))
 
 
 @pytest.mark.parametrize("pin", ["", "x" * 33, "pin\0"])
@@ -188,13 +205,14 @@ def tpm_key(chip: SoftwareTpm, path: Path) -> TpmKey:
 @given(data=st.data())
 def test_a_changed_file_never_makes_another_key(chip: SoftwareTpm, data: st.DataObject) -> None:
     keys = TpmKeys(chip.tcti)
-    public, private = keys.create(PIN.encode())
-    at = data.draw(st.integers(0, len(public) + len(private) - 1))
+    key = keys.create("timestamp-1", PIN.encode())
+    at = data.draw(st.integers(0, len(key.public) + len(key.private) - 1))
     flip = data.draw(st.integers(1, 255))
-    joined = bytearray(public + private)
+    joined = bytearray(key.public + key.private)
     joined[at] ^= flip
+    end = len(key.public)
     with pytest.raises((KeyFileMalformed, KeyOfAnotherTpm)):
-        keys.public(bytes(joined[: len(public)]), bytes(joined[len(public) :]))
+        keys.public(replace(key, public=bytes(joined[:end]), private=bytes(joined[end:])))
 
 
 def test_nothing_is_guessed(chip: SoftwareTpm, tmp_path: Path) -> None:
@@ -246,7 +264,6 @@ def test_a_repository_is_born_with_keys_in_a_tpm(chip: SoftwareTpm, tmp_path: Pa
     options = ("--keys", keys, "--pin-file", pin, "--passphrase-file", words)
     roles = ("timestamp", "snapshot", "assignments", "tpm-policy")
     for role in roles:
-        # The environment says where keys are, not where new ones are made.
         made = command.run("repo", "keygen", role, *options, "--tpm", chip.tcti)
         assert (made.exit, made.out.split()[0]) == (0, f"{role}-1")
     assert refused(command.run("repo", "keygen", "root", *options, "--tpm", chip.tcti), 6).code == "KY015"
@@ -259,6 +276,30 @@ def test_a_repository_is_born_with_keys_in_a_tpm(chip: SoftwareTpm, tmp_path: Pa
     pem = {path.stem.rpartition("-")[0] for path in keys.glob("*.pem")}
     assert pem.isdisjoint(roles)
     assert handles(chip) == 0
+    # The environment says where keys are, not where new ones are made.
+    assert command.run("repo", "keygen", "snapshot", *options, **named).exit == 0
+    assert (keys / "snapshot-2.pem").exists()
+
+
+def test_assignments_move_into_a_tpm_and_to_the_next(chip: SoftwareTpm, other: SoftwareTpm, tmp_path: Path) -> None:
+    """By the offline keys, since a TPM that is gone signs nothing any more; the hosts' assignments stay."""
+    publisher = Publisher(tmp_path)
+    fleet = Fleet(publisher)
+    fleet.assign("one", "two")
+    place = (publisher.repository, publisher.keys)
+    old = publisher.keys / "assignments-1.pem"
+    for held, lost in ((chip, other), (other, chip)):
+        old.unlink()
+        name, key = new_tpm_key("assignments", publisher.keys, unlock(held))
+        assert replace_key(*place, unlock(held), now=NOW) > 0
+        chain = load_chain(publisher.repository)
+        assert chain.targets.signed.delegations is not None
+        assert key.keyid in chain.targets.signed.delegations.keys
+        renew(*place, unlock(held), now=NOW)
+        with pytest.raises(KeyOfAnotherTpm):
+            renew(*place, unlock(lost), now=NOW)
+        verify_repository(publisher.repository, now=NOW)
+        old = publisher.keys / f"{name}.tpm"
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def create_assignments(
 def replace_key(repository: Path, keys: Path, passphrase: Secret, *, now: int, periods: Periods = PERIODS) -> int:
     """Let a new key sign assignments, and the one before no longer. What hosts are assigned stays.
 
-    The file of the old key must be away; a new key is made where it was.
+    The file of the old key must be away. A new key that is here already, such as one in a TPM, is taken; else it is made.
 
     Args:
         repository: its folder.
@@ -102,7 +102,7 @@ def replace_key(repository: Path, keys: Path, passphrase: Secret, *, now: int, p
             raise NoAssignments(
                 "the key was not replaced",
                 cause=f"the old one is still in {keys}",
-                remedy=f"move {key_names(ROLE)[0]}.pem away first",
+                remedy=f"move the file of {key_names(ROLE)[0]} away first",
             )
         bins = Bins(repository, chain, own_signers, refresher)
         # Read with the old key, all of them: afterwards the role knows the new one only.

@@ -25,6 +25,12 @@ request_option = click.option(
     "--request", type=NEW_FILE, help="Publish nothing: write a request for the signatures that others must give."
 )
 
+_tcti = click.option(
+    "--tcti", envvar="VMGATE_TCTI", default="", help="How to reach the TPM that has keys, such as device:/dev/tpmrm0."
+)
+# No environment variable: what says where keys are must not decide where new ones are made.
+_new_in_tpm = click.option("--tpm", "tcti", metavar="TCTI", default="", help="Make it in this TPM, under a new PIN.")
+
 
 def keys_options(*, confirm: bool = False, making: bool = False) -> Callable[[F], F]:
     """Give a command the options that open the keys; it gets ``keys`` and ``secret``.
@@ -73,14 +79,7 @@ def keys_options(*, confirm: bool = False, making: bool = False) -> Callable[[F]
                 envvar="VMGATE_PIN_FILE",
                 help="Holds the PIN of a token, or of a key in a TPM; else it is asked.",
             ),
-            click.option("--tpm", "tcti", metavar="TCTI", default="", help="Make it in this TPM, under a new PIN.")
-            if making
-            else click.option(
-                "--tcti",
-                envvar="VMGATE_TCTI",
-                default="",
-                help="How to reach the TPM that has keys, such as device:/dev/tpmrm0.",
-            ),
+            _new_in_tpm if making else _tcti,
         )
         command: Any = with_keys
         for option in reversed(options):
