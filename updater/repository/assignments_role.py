@@ -73,7 +73,7 @@ def create_assignments(
 def replace_key(repository: Path, keys: Path, passphrase: Secret, *, now: int, periods: Periods = PERIODS) -> int:
     """Let a new key sign assignments, and the one before no longer. What hosts are assigned stays.
 
-    The file of the old key must be away. A new key that is here already, such as one in a TPM, is taken; else it is made.
+    The file of the old key must be away. A new one that is here already, such as a TPM made, is taken; else it is made.
 
     Args:
         repository: its folder.
