@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from documents.errors import DocumentError
+from documents.release import Release
 from documents.tpm_key import TpmKey
 from keys.errors import CurveRefused, KeyFileMalformed, KeyOfAnotherTpm, PinWrong, TpmUnusable
 from keys.policy_signer import open_policy_signers
@@ -28,8 +29,11 @@ from lab.command import refused
 from lab.fleet import Fleet
 from lab.hostile import Host, Scene, scene
 from lab.measuring import CHANNEL, booted, platform
+from lab.publisher import PASSPHRASE as DESK_PASSPHRASE
+from lab.publisher import Desk
 from lab.publishing import NOW, PASSPHRASE, Publisher
 from lab.tpm import SoftwareTpm
+from lab.world import copied
 from measure import guard
 from measure.errors import SealShut
 from measure.tpm import Tpm
@@ -57,9 +61,9 @@ def other(tmp_path: Path) -> Iterator[SoftwareTpm]:
         yield found
 
 
-def unlock(chip: SoftwareTpm | None, pin: str | None = PIN) -> Unlock:
+def unlock(chip: SoftwareTpm | None, pin: str | None = PIN, passphrase: bytes = PASSPHRASE) -> Unlock:
     return Unlock(
-        passphrase=lambda: PASSPHRASE,
+        passphrase=lambda: passphrase,
         tcti=chip.tcti if chip else "",
         tpm=TpmKeys,
         pin=None if pin is None else lambda _: pin,
@@ -300,6 +304,35 @@ def test_assignments_move_into_a_tpm_and_to_the_next(chip: SoftwareTpm, other: S
             renew(*place, unlock(lost), now=NOW)
         verify_repository(publisher.repository, now=NOW)
         old = publisher.keys / f"{name}.tpm"
+
+
+def test_a_platform_release_carries_policies_that_a_tpm_signed(
+    chip: SoftwareTpm, other: SoftwareTpm, desk: Desk, tmp_path: Path
+) -> None:
+    """The whole way by the command: the next policy key is the TPM's, and a host seals for it."""
+    publisher, pin, words = copied(desk, tmp_path), tmp_path / "pin", tmp_path / "passphrase"
+    pin.write_text(PIN)
+    words.write_text(DESK_PASSPHRASE)
+    options = ("--keys", publisher.keys, "--pin-file", pin, "--passphrase-file", words)
+    made = command.run("repo", "keygen", "tpm-policy", *options, "--tpm", chip.tcti)
+    assert made.out.split()[0] == "tpm-policy-2"
+    recipe = publisher.write_platform(firmware_vars="vars-1.fd", max_memory_mib=1024, epoch=2)
+    released = ("repo", "release", publisher.repository, recipe, *options)
+    before = command.state(publisher.repository)
+    assert refused(command.run(*released, "--tcti", other.tcti, cwd=publisher.folder), 5).code == "KY014"
+    assert command.state(publisher.repository) == before
+    done = command.run(*released, "--tcti", chip.tcti, cwd=publisher.folder)
+    assert done.exit == 0, done.err
+
+    (current,) = (publisher.repository / "targets/releases/platform").glob("*.2.json")
+    release = Release.parse(current.read_bytes())
+    ours = open_policy_signers(publisher.keys, unlock(chip, PIN, DESK_PASSPHRASE.encode()))[0].public()
+    assert release.policy_keys[0] == ours
+    with Tpm.open(other.tcti) as host:
+        kek, sealed = guard.create(host, release.channel, 2, ours, os.urandom)
+        for pcr, event in booted(release):
+            host.extend(pcr, event.encode())
+        assert guard.unseal(host, sealed, release.policies) == kek
 
 
 @pytest.fixture
