@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a key lies: ``file:`` and an absolute path, or an object on a token as a PKCS#11 URI (RFC 7512). Opens nothing.
+"""Where a key lies: in a file, in a TPM, or on a token. Opens nothing.
 
-Of RFC 7512 these attributes are known: ``token``, ``serial``, ``object``, ``id``, and in the query ``module-path`` and
+``file:`` and ``tpm:`` are followed by an absolute path. That of ``tpm:`` leads to the key's file and may have the
+attributes ``tcti`` and ``pin-source`` behind a question mark, as in a URL. A token's key is a PKCS#11 URI (RFC 7512),
+of which these attributes are known: ``token``, ``serial``, ``object``, ``id``, and in the query ``module-path`` and
 ``pin-source``. Others are refused, since they could mean another key than was found; so is ``pin-value``, since an
 address is no place for a secret.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from keys.errors import UnknownSigner
 
@@ -21,9 +24,12 @@ LIMIT = 2048
 
 _FILE = "file:"
 _PKCS11 = "pkcs11:"
+_TPM = "tpm:"
 _ATTRIBUTE = re.compile(r"([a-z-]+)=((?:[A-Za-z0-9\-._~:\[\]@!$'()*+,=&/?]|%[0-9A-Fa-f]{2})+)")
 _PATH = ("token", "serial", "object", "id")
 _QUERY = ("module-path", "pin-source")
+_TPM_PATH = re.compile(r"/(?:[A-Za-z0-9\-._~:@!$'()*+,=&/]|%[0-9A-Fa-f]{2})+")
+_TPM_QUERY = ("tcti", "pin-source")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +60,22 @@ class TokenAddress:
     pin_file: Path | None = None
 
 
-Address: TypeAlias = FileAddress | TokenAddress
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TpmAddress:
+    """A key that a TPM made.
+
+    Attributes:
+        path: its file.
+        tcti: how to reach the TPM; "" if the address does not say.
+        pin_file: holds the PIN, if the address says so.
+    """
+
+    path: Path
+    tcti: str = ""
+    pin_file: Path | None = None
+
+
+Address: TypeAlias = FileAddress | TokenAddress | TpmAddress
 
 
 def parse_address(uri: str) -> Address:
@@ -67,10 +88,26 @@ def parse_address(uri: str) -> Address:
         raise _unknown(uri[:40], "is too long")
     if uri.startswith(_PKCS11):
         return _parse_token(uri)
+    if uri.startswith(_TPM):
+        return _parse_tpm(uri)
     path = Path(uri.removeprefix(_FILE))
     if not uri.startswith(_FILE) or not path.is_absolute() or "\0" in uri:
-        raise _unknown(uri, "is neither `file:` with an absolute path nor `pkcs11:token=...;object=...`")
+        raise _unknown(uri, "is none of `file:/PATH`, `tpm:/PATH` and `pkcs11:token=...;object=...`")
     return FileAddress(path=path)
+
+
+def tpm_uri(path: Path) -> str:
+    """The address of a key's file; the path is absolute."""
+    return _TPM + quote(os.fsencode(path), safe="/")
+
+
+def _parse_tpm(uri: str) -> TpmAddress:
+    path, mark, query = uri.removeprefix(_TPM).partition("?")
+    asked = _attributes(uri, query, "&", _TPM_QUERY) if mark else {}
+    plain = unquote_to_bytes(path)
+    if not _TPM_PATH.fullmatch(path) or b"\0" in plain:
+        raise _unknown(uri, "has no absolute path, with other characters than those of a URL written as %XX")
+    return TpmAddress(path=Path(os.fsdecode(plain)), tcti=_text(uri, asked, "tcti"), pin_file=_pin_file(uri, asked))
 
 
 def _parse_token(uri: str) -> TokenAddress:
@@ -81,18 +118,25 @@ def _parse_token(uri: str) -> TokenAddress:
     token = _text(uri, named, "token")
     if not token or not (label or identifier):
         raise _unknown(uri, "does not name a token and an object or id")
-    module, pin = _text(uri, asked, "module-path"), _text(uri, asked, "pin-source").removeprefix(_FILE)
-    for place in (module, pin):
-        if place and not Path(place).is_absolute():
-            raise _unknown(uri, "names a file by a path that is not absolute")
+    module = _file(uri, _text(uri, asked, "module-path"))
     return TokenAddress(
         token=token,
         serial=_text(uri, named, "serial"),
         label=label,
         identifier=identifier,
-        module=Path(module) if module else None,
-        pin_file=Path(pin) if pin else None,
+        module=module,
+        pin_file=_pin_file(uri, asked),
     )
+
+
+def _pin_file(uri: str, asked: dict[str, bytes]) -> Path | None:
+    return _file(uri, _text(uri, asked, "pin-source").removeprefix(_FILE))
+
+
+def _file(uri: str, place: str) -> Path | None:
+    if place and not Path(place).is_absolute():
+        raise _unknown(uri, "names a file by a path that is not absolute")
+    return Path(place) if place else None
 
 
 def _attributes(uri: str, part: str, separator: str, known: tuple[str, ...]) -> dict[str, bytes]:
@@ -119,5 +163,7 @@ def _text(uri: str, found: dict[str, bytes], name: str) -> str:
 
 def _unknown(uri: str, why: str) -> UnknownSigner:
     return UnknownSigner(
-        "there is no such signer", cause=f"{uri[:200]!r} {why}", remedy="name a key file or a key on a token"
+        "there is no such signer",
+        cause=f"{uri[:200]!r} {why}",
+        remedy="name a key file, or a key in a TPM or on a token",
     )

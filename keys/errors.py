@@ -18,7 +18,10 @@ class KeyFileMalformed(KeysError):
 
     code = "KY001"
     exit = Exit.REFUSED
-    explanation = "A key file is not an encrypted PKCS#8 PEM file with a P-256 or P-384 key, or not the kind asked for."
+    explanation = (
+        "A key file is not an encrypted PKCS#8 PEM file with a P-256 or P-384 key, nor a key that a TPM made for "
+        "vmgate, or it is not of the kind asked for."
+    )
 
 
 class PassphraseWrong(KeysError):
@@ -65,8 +68,9 @@ class UnknownSigner(KeysError):
     code = "KY006"
     exit = Exit.USAGE
     explanation = (
-        "A signer is named by an address: `file:/path/to/key.pem`, or `pkcs11:token=LABEL;object=LABEL` for a key on a "
-        "token (RFC 7512). This one is of no known kind, or has attributes that vmgate does not know."
+        "A signer is named by an address: `file:/path/to/key.pem`, `pkcs11:token=LABEL;object=LABEL` for a key on a "
+        "token (RFC 7512), or `tpm:/path/to/key.tpm` for one in a TPM. This one is of no known kind, or has attributes "
+        "that vmgate does not know."
     )
 
 
@@ -90,13 +94,13 @@ class TokenUnusable(KeysError):
 
 
 class PinWrong(KeysError):
-    """A token refuses its PIN."""
+    """A token, or a TPM, refuses a PIN."""
 
     code = "KY009"
     exit = Exit.NOT_PERMITTED
     explanation = (
-        "A hardware token did not accept the PIN. Most tokens lock after a few wrong ones, so check it before you try "
-        "again. Nothing was signed."
+        "A hardware token or a TPM did not accept the PIN. Most lock after a few wrong ones, so check it before you "
+        "try again. A TPM opens again after a time that its owner may set. Nothing was signed."
     )
 
 
@@ -125,3 +129,36 @@ class NoSuchKey(KeysError):
     code = "KY012"
     exit = Exit.NOT_FOUND
     explanation = "The folder of keys has no file of that key, and its signers.toml does not say where it is."
+
+
+class TpmUnusable(KeysError):
+    """A key in a TPM cannot be used."""
+
+    code = "KY013"
+    exit = Exit.NOT_READY
+    explanation = (
+        "A key in a TPM could not be used: the TPM was not named (--tcti, VMGATE_TCTI, or `tcti` in the address), it "
+        "does not answer, or it refused. Nothing was signed."
+    )
+
+
+class KeyOfAnotherTpm(KeysError):
+    """A TPM does not know a key."""
+
+    code = "KY014"
+    exit = Exit.REFUSED
+    explanation = (
+        "A key in a TPM belongs to the TPM that made it, as long as that is not cleared. The file of the key is of no "
+        "use with another one. Nothing was signed. If its TPM is gone, give the role another key."
+    )
+
+
+class CurveRefused(KeysError):
+    """A role's keys cannot be in a TPM."""
+
+    code = "KY015"
+    exit = Exit.POLICY
+    explanation = (
+        "vmgate makes and uses keys in a TPM on P-256 only, since many TPMs refuse P-384. Root, targets and the "
+        "channels' roles sign with P-384: their keys are encrypted files or lie on a token."
+    )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signers of TUF metadata, by the name of their key. Decides nothing about what is signed.
 
-A folder of keys holds encrypted files, ``<role>-<n>.pem``, and may hold ``signers.toml``, which says where keys are
-that do not lie there:
+A folder of keys holds encrypted files, ``<role>-<n>.pem``, and files of keys that a TPM made, ``<role>-<n>.tpm``. It
+may hold ``signers.toml``, which says where keys are that do not lie there:
 
     [signers]
     root-1 = "pkcs11:token=vendor;object=root-1"
@@ -23,12 +23,13 @@ from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from content.durable import read_file
 from content.errors import Missing
-from keys.addresses import FileAddress, parse_address
+from keys.addresses import FileAddress, TpmAddress, parse_address, tpm_uri
 from keys.errors import NoSuchKey, PublicKeyMalformed, SignersMalformed, SigningUnsupported
 from keys.files import LIMIT as KEY_LIMIT
 from keys.files import load_key
 from keys.roles import key_names, role
 from keys.token import TokenSigner
+from keys.tpm_signer import SUFFIX, TpmSigner
 from keys.unlock import Secret, unlock
 
 SIGNERS = "signers.toml"
@@ -53,11 +54,13 @@ def open_signer(uri: str, curve: str, secret: Secret) -> Signer:
     secrets = unlock(secret)
     if isinstance(address, FileAddress):
         return CryptoSigner(load_key(address.path, curve, secrets.passphrase()))
+    if isinstance(address, TpmAddress):
+        return TpmSigner(address, curve, secrets)
     return TokenSigner(address, curve, secrets)
 
 
 def open_key(name: str, folder: Path, secret: Secret) -> Signer:
-    """The signer of a key such as ``root-1``: where ``signers.toml`` says, else in a file of that name.
+    """The signer of a key such as ``root-1``: where ``signers.toml`` says, else in a TPM's or a file of that name.
 
     Raises:
         NoSuchKey: it is in neither.
@@ -108,17 +111,18 @@ def names_here(name: str, folder: Path) -> tuple[str, ...]:
 
 
 def declared(folder: Path) -> Mapping[str, str]:
-    """What ``signers.toml`` says: addresses by the names of keys. Nothing where there is no such file.
+    """Addresses by the names of keys: those that a TPM made in this folder, and over them what ``signers.toml`` says.
 
     Raises:
         SignersMalformed: it has a mistake.
         ContentError: it cannot be read.
     """
     path = folder / SIGNERS
+    here = {file.stem: tpm_uri(file.absolute()) for file in folder.glob(f"*{SUFFIX}")}
     try:
         untrusted = tomllib.loads(read_file(path, LIMIT).decode())
     except Missing:
-        return {}
+        return here
     except (ValueError, RecursionError) as error:
         raise _malformed(path, str(error)) from error
     table = untrusted.pop("signers", None)
@@ -132,7 +136,7 @@ def declared(folder: Path) -> Mapping[str, str]:
             raise _malformed(path, f"{name[:60]!r} is not the name of a key") from error
         if not number.isdecimal() or not isinstance(uri, str):
             raise _malformed(path, f"{name[:60]!r} is not the name of a key with an address")
-    return table
+    return here | table
 
 
 def read_public(path: Path, curve: str) -> Key:

@@ -7,7 +7,12 @@ on swtpm. The codes include the number of the parameter or session that the TPM 
 
 from __future__ import annotations
 
-from measure.errors import MeasureError, NotForThisTpm, SealShut, TpmFailed, TpmMissing
+from collections.abc import Collection
+
+from documents.errors import VmgateError
+from keys.errors import PinWrong
+from measure.errors import NotForThisTpm, SealShut, TpmFailed, TpmMissing
+from measure.pcr import ALGORITHMS
 
 HANDLE = 0x18B
 """Nothing is at the handle."""
@@ -30,7 +35,13 @@ _FOREIGN = (0x1D5, 0x1DF, 0x3DF)
 """Size and integrity of what ``TPM2_Load`` is given."""
 
 
-def shut(what: str, code: int, text: str) -> MeasureError:
+_PIN = {
+    0x98E: "the PIN is wrong",
+    0x921: "the TPM takes no PIN for a while, after too many wrong ones, or power cuts while such a key was used",
+}
+
+
+def shut(what: str, code: int, text: str) -> VmgateError:
     """The error for a key that a TPM did not open or use.
 
     Args:
@@ -40,6 +51,9 @@ def shut(what: str, code: int, text: str) -> MeasureError:
     """
     if code in _FOREIGN:
         return foreign(what, "it was made by another TPM, or this TPM was cleared since")
+    if code in _PIN:
+        remedy = "check the PIN before you try again: a TPM locks for a while after some wrong ones"
+        return PinWrong(what, cause=_PIN[code], remedy=remedy)
     if code not in _TERMS:
         return failed(what, f"{text} ({code:#x})")
     term, cause = _TERMS[code]
@@ -57,6 +71,18 @@ def foreign(what: str, cause: str) -> NotForThisTpm:
 def failed(what: str, cause: str) -> TpmFailed:
     """The error for a TPM that did not do its work."""
     return TpmFailed(what, cause=cause, remedy="reboot, and look at `vmgate status`")
+
+
+def bank_names(active: Collection[int]) -> tuple[str, ...]:
+    """The names of PCR banks, sorted, given the TPM_ALG_ID of each that is active.
+
+    Raises:
+        TpmFailed: there is none, or one that vmgate cannot extend, so that it would stay open to forgery.
+    """
+    names = {number: name for name, number in ALGORITHMS.items()}
+    if not active or not set(active) <= names.keys():
+        raise failed("the PCR banks cannot be used", f"one is active that is not of {', '.join(ALGORITHMS)}")
+    return tuple(sorted(names[number] for number in active))
 
 
 def missing(tcti: str, cause: str) -> TpmMissing:

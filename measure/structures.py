@@ -7,8 +7,9 @@ big-endian. Nothing here says that a key or a signature is good; ``measure.quote
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -24,6 +25,9 @@ P256 = 0x0003
 
 FIXED_TPM, FIXED_PARENT, SENSITIVE_DATA_ORIGIN = 1 << 1, 1 << 4, 1 << 5
 RESTRICTED, DECRYPT, SIGN = 1 << 16, 1 << 17, 1 << 18
+
+_SOFTWARE = frozenset({"IBM", "MSFT"})
+"""Manufacturers of TPM simulators: libtpms (swtpm) and the reference code. What a TPM says of itself is a hint only."""
 
 HASHES: dict[int, tuple[str, Callable[[], hashes.HashAlgorithm]]] = {
     ALGORITHMS["sha256"]: ("sha256", hashes.SHA256),
@@ -106,6 +110,16 @@ class Clock:
     restart_count: int
     safe: bool
 
+    @classmethod
+    def of(cls, info: Any) -> Self:
+        """Out of the TPM library's structure."""
+        return cls(
+            clock=int(info.clock),
+            reset_count=int(info.resetCount),
+            restart_count=int(info.restartCount),
+            safe=bool(info.safe),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
@@ -114,6 +128,20 @@ class Signature:
     scheme: int
     hash: int
     value: bytes
+
+
+def says_software(properties: Sequence[int]) -> bool:
+    """Whether TPM2_PT_MANUFACTURER and VENDOR_STRING_1 to 4 (Part 2, 6.13) are those of a program."""
+    texts = [value.to_bytes(4, "big").decode("ascii", "replace") for value in properties]
+    return texts[0].strip("\0 ") in _SOFTWARE or "".join(texts[1:]).startswith("SW")
+
+
+def unmarshal(kind: Any, data: bytes) -> Any:
+    """Read one structure of the TPM library, and nothing more."""
+    value, used = kind.unmarshal(data)
+    if used != len(data):
+        raise ValueError(f"{len(data) - used} bytes are left over")
+    return value
 
 
 def parse_public(untrusted_public: bytes) -> Public:

@@ -28,6 +28,9 @@ AK_HANDLE = 0x81010013
 COUNTER_INDEX = 0x01800013
 """The host's NV counter, in the owner's range."""
 
+LOADED_HANDLES = (0x02000000, 0x03000000, 0x80000000)
+"""Where loaded sessions, saved sessions and transient objects lie."""
+
 COUNTER_ATTRIBUTES = 0x02060012
 """COUNTER | OWNERWRITE | OWNERREAD | AUTHREAD | NO_DA (TPMA_NV); a written counter also has ``NV_WRITTEN``."""
 
@@ -41,6 +44,9 @@ AK_ATTRIBUTES = 0x00050472
 
 PURPOSE_ATTRIBUTES = 0x00040432
 """fixedTPM, fixedParent, sensitiveDataOrigin, noDA, sign: usable by its policy only."""
+
+SIGNING_ATTRIBUTES = 0x00040072
+"""fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, sign: usable by its PIN, and wrong ones are counted."""
 
 SEALED_ATTRIBUTES = 0x00000412
 """fixedTPM, fixedParent, noDA: opened by its policy only."""
@@ -59,6 +65,14 @@ def public_name(public: bytes) -> bytes:
     return struct.pack(">H", SHA256) + hashlib.sha256(public).digest()
 
 
+def same_kind(public: bytes, template: bytes) -> bool:
+    """Whether a TPMT_PUBLIC has a template's attributes; whether wrong PINs count (noDA, bit 10) does not matter.
+
+    A key of another kind could be one whose private half is known outside.
+    """
+    return not (int.from_bytes(public[4:8], "big") ^ int.from_bytes(template[4:8], "big")) & ~(1 << 10)
+
+
 def storage_public() -> bytes:
     """The storage key: ECC P-256, AES-128-CFB."""
     return _ecc(STORAGE_ATTRIBUTES, b"", _AES128_CFB, _NULL, bytes(32), bytes(32))
@@ -72,6 +86,11 @@ def attestation_public() -> bytes:
 def purpose_public(auth_policy: bytes) -> bytes:
     """A key that signs for the host for one purpose, under a policy."""
     return _ecc(PURPOSE_ATTRIBUTES, auth_policy, _NULL, _ECDSA_SHA256, b"", b"")
+
+
+def signing_public() -> bytes:
+    """A key that signs for a publisher, under its PIN."""
+    return _ecc(SIGNING_ATTRIBUTES, b"", _NULL, _ECDSA_SHA256, b"", b"")
 
 
 def policy_key_public(key: PolicyKey) -> bytes:

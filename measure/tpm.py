@@ -23,14 +23,8 @@ from documents.release import PolicyKey, SignedPolicy
 from measure import templates
 from measure.pcr import ALGORITHMS, measure
 from measure.policy import UNSEAL, approved_policy, counter_operand, nv_name, policy_ref
-from measure.responses import HANDLE, PCR_CHANGED, failed, foreign, missing, shut
-from measure.structures import Clock
-
-_SOFTWARE = frozenset({"IBM", "MSFT"})
-"""Manufacturers of TPM simulators: libtpms (swtpm) and the reference code. What a TPM says of itself is a hint only."""
-
-_HANDLE_RANGES = (0x02000000, 0x03000000, 0x80000000)
-"""Where loaded sessions, saved sessions and transient objects lie."""
+from measure.responses import HANDLE, PCR_CHANGED, bank_names, failed, foreign, missing, shut
+from measure.structures import Clock, says_software, unmarshal
 
 
 class Tpm:
@@ -78,9 +72,7 @@ class Tpm:
             # TPM2_PT_MANUFACTURER and VENDOR_STRING_1 to 4 (Part 2, 6.13). The parent stays referenced meanwhile.
             _, capability = self._esys.get_capability(tss.TPM2_CAP.TPM_PROPERTIES, 0x105, 5)
             found = capability.data.tpmProperties
-            texts = [int(found[i].value).to_bytes(4, "big").decode("ascii", "replace") for i in range(found.count)]
-        manufacturer, vendor = texts[0].strip("\0 "), "".join(texts[1:])
-        return manufacturer in _SOFTWARE or vendor.startswith("SW")
+            return says_software([int(found[i].value) for i in range(found.count)])
 
     def banks(self) -> tuple[str, ...]:
         """The active PCR banks, sorted by name.
@@ -92,31 +84,20 @@ class Tpm:
             if not self._banks:
                 _, capability = self._esys.get_capability(tss.TPM2_CAP.PCRS, 0, 1)
                 found = capability.data.assignedPCR
-                active = [int(found[i].hash) for i in range(found.count) if any(bytes(found[i].pcrSelect))]
-                names = {number: name for name, number in ALGORITHMS.items()}
-                if not active or not set(active) <= names.keys():
-                    raise failed(
-                        "the PCR banks cannot be used", f"one is active that is not of {', '.join(ALGORITHMS)}"
-                    )
-                self._banks = tuple(sorted(names[number] for number in active))
+                active = {int(found[i].hash) for i in range(found.count) if any(bytes(found[i].pcrSelect))}
+                self._banks = bank_names(active)
             return self._banks
 
     def clock(self) -> Clock:
         """The TPM's clock and how often it was started."""
         with self.lock, _translated("the TPM's clock was not read"):
-            info = self._esys.read_clock().clockInfo
-            return Clock(
-                clock=int(info.clock),
-                reset_count=int(info.resetCount),
-                restart_count=int(info.restartCount),
-                safe=bool(info.safe),
-            )
+            return Clock.of(self._esys.read_clock().clockInfo)
 
     def handles(self) -> int:
         """How many sessions and transient objects the TPM holds now."""
         with self.lock, _translated("the TPM's handles were not counted"):
             total = 0
-            for first in _HANDLE_RANGES:
+            for first in templates.LOADED_HANDLES:
                 _, capability = self._esys.get_capability(tss.TPM2_CAP.HANDLES, first, 64)
                 total += int(capability.data.handles.count)
             return total
@@ -146,7 +127,7 @@ class Tpm:
         """
         with self.lock:
             digests = b"".join(ALGORITHMS[a].to_bytes(2, "big") + measure(a, content) for a in self.banks())
-            values = _unmarshal(tss.TPML_DIGEST_VALUES, len(self.banks()).to_bytes(4, "big") + digests)
+            values = unmarshal(tss.TPML_DIGEST_VALUES, len(self.banks()).to_bytes(4, "big") + digests)
             with _translated(f"PCR {pcr} was not extended"):
                 self._esys.pcr_extend(tss.ESYS_TR(pcr), values)
 
@@ -171,15 +152,14 @@ class Tpm:
             TpmFailed: the index has another use.
         """
         with self.lock, _translated("the TPM's counter was not read"):
+            fresh = templates.counter_public(written=False)
             if not self._exists(templates.COUNTER_INDEX):
-                public = tss.TPM2B_NV_PUBLIC(
-                    nvPublic=_unmarshal(tss.TPMS_NV_PUBLIC, templates.counter_public(written=False))
-                )
+                public = tss.TPM2B_NV_PUBLIC(nvPublic=unmarshal(tss.TPMS_NV_PUBLIC, fresh))
                 index = self._esys.nv_define_space(None, public, auth_handle=tss.ESYS_TR.OWNER)
                 self._esys.tr_close(index)
             with self._persistent(templates.COUNTER_INDEX) as index:
                 public, name = self._esys.nv_read_public(index)
-                if public.nvPublic.marshal() == templates.counter_public(written=False):
+                if public.nvPublic.marshal() == fresh:
                     self._esys.nv_increment(index, auth_handle=tss.ESYS_TR.OWNER)
                 elif bytes(name) != nv_name():
                     raise failed("the TPM's counter was not read", "its NV index has another use")
@@ -198,9 +178,23 @@ class Tpm:
                 value = self.counter()
             return value
 
+    def create(self, public: bytes, secret: bytes = b"", pin: bytes = b"") -> tuple[bytes, bytes]:
+        """Make an object of a TPMT_PUBLIC: TPM2B_PUBLIC and TPM2B_PRIVATE. Secret and PIN cross the bus encrypted."""
+        self._storage_key()
+        sensitive = tss.TPM2B_SENSITIVE_CREATE(sensitive=tss.TPMS_SENSITIVE_CREATE(userAuth=pin, data=secret))
+        with (
+            self.lock,
+            _translated("the TPM made no key"),
+            self._session(tss.TPM2_SE.HMAC) as session,
+            # Only now: the library gives one object a handle once, and the session has closed its own.
+            self._persistent(templates.SRK_HANDLE) as srk,
+        ):
+            made = self._esys.create(srk, sensitive, _public(public), session1=session)
+            return made[1].marshal(), made[0].marshal()
+
     def seal(self, secret: bytes, auth_policy: bytes) -> tuple[bytes, bytes]:
-        """Seal up to 128 bytes under a policy: TPM2B_PUBLIC and TPM2B_PRIVATE. The secret crosses the bus encrypted."""
-        return self._create(templates.sealed_public(auth_policy), secret)
+        """Seal up to 128 bytes under a policy: TPM2B_PUBLIC and TPM2B_PRIVATE."""
+        return self.create(templates.sealed_public(auth_policy), secret)
 
     def unseal(self, sealed: SealedKey, policy: SignedPolicy) -> bytes:
         """Open the host's sealed key under a signed policy.
@@ -229,7 +223,7 @@ class Tpm:
 
     def create_purpose_key(self, auth_policy: bytes) -> tuple[bytes, bytes]:
         """Make a signing key that only its policy can use: TPM2B_PUBLIC and TPM2B_PRIVATE."""
-        return self._create(templates.purpose_public(auth_policy), b"")
+        return self.create(templates.purpose_public(auth_policy))
 
     def certify(self, public: bytes, private: bytes, nonce: bytes) -> tuple[bytes, bytes]:
         """Let the attestation key state that this TPM holds a key: TPMS_ATTEST and TPMT_SIGNATURE."""
@@ -255,11 +249,26 @@ class Tpm:
         digest = hashlib.sha256(message).digest()
 
         def use(session: Any, signer: Any) -> bytes:
-            scheme = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.NULL)
-            signature: bytes = self._esys.sign(signer, digest, scheme, session1=session).marshal()
-            return signature
+            return self._sign(signer, digest, session)
 
         return _again("the TPM did not sign", lambda: self._under_policy(public, private, key, channel, policy, use))
+
+    def check_key(self, public: bytes, private: bytes) -> None:
+        """Require that this TPM made a key and was not cleared since; ``NotForThisTpm`` if not."""
+        with self.lock, _refused("the key was not used"), self._loaded(public, private):
+            pass
+
+    def sign_digest(self, public: bytes, private: bytes, pin: bytes, digest: bytes) -> bytes:
+        """Sign a SHA-256 digest with a key that has a PIN: TPMT_SIGNATURE. The PIN does not cross the bus.
+
+        Raises:
+            PinWrong: it is wrong, or the TPM takes none for a while.
+            NotForThisTpm: the key belongs to another TPM.
+        """
+        with self.lock, _refused("the key was not used"), self._loaded(public, private) as key:
+            self._esys.tr_set_auth(key, pin)
+            with self._session(tss.TPM2_SE.HMAC) as session:
+                return self._sign(key, digest, session)
 
     # Below here: handles and sessions
 
@@ -278,30 +287,22 @@ class Tpm:
             verifier = esys.load_external(_public(templates.policy_key_public(key)), hierarchy=tss.ESYS_TR.OWNER)
             with self._flushed(verifier):
                 name = esys.tr_get_name(verifier)
-                signature = _unmarshal(tss.TPMT_SIGNATURE, templates.ecdsa_signature(policy.signature))
+                signature = unmarshal(tss.TPMT_SIGNATURE, templates.ecdsa_signature(policy.signature))
                 ticket = esys.verify_signature(verifier, hashlib.sha256(approved + ref).digest(), signature)
             esys.policy_pcr(session, b"", "sha256:" + ",".join(str(index) for index, _ in policy.pcrs))
             esys.policy_authorize(session, approved, name, ticket, ref)
             return use(session, item)
 
-    def _create(self, public: bytes, secret: bytes) -> tuple[bytes, bytes]:
-        self._storage_key()
-        sensitive = tss.TPM2B_SENSITIVE_CREATE(sensitive=tss.TPMS_SENSITIVE_CREATE(data=secret))
-        with (
-            self.lock,
-            _translated("the TPM made no key"),
-            self._session(tss.TPM2_SE.HMAC) as session,
-            # Only now: the library gives one object a handle once, and the session has closed its own.
-            self._persistent(templates.SRK_HANDLE) as srk,
-        ):
-            made = self._esys.create(srk, sensitive, _public(public), session1=session)
-            return made[1].marshal(), made[0].marshal()
+    def _sign(self, key: Any, digest: bytes, session: Any) -> bytes:
+        scheme = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.NULL)
+        signature: bytes = self._esys.sign(key, digest, scheme, session1=session).marshal()
+        return signature
 
     @contextmanager
     def _loaded(self, public: bytes, private: bytes) -> Iterator[Any]:
         self._storage_key()
         try:
-            inside = _unmarshal(tss.TPM2B_PRIVATE, private), _unmarshal(tss.TPM2B_PUBLIC, public)
+            inside = unmarshal(tss.TPM2B_PRIVATE, private), unmarshal(tss.TPM2B_PUBLIC, public)
         except (tss.TSS2_Exception, ValueError) as error:
             raise foreign("the key was not loaded", "it is not in the form of a TPM") from error
         with self._persistent(templates.SRK_HANDLE) as srk:
@@ -332,8 +333,7 @@ class Tpm:
                     self._esys.tr_close(self._esys.evict_control(tss.ESYS_TR.OWNER, made, handle))
             with self._persistent(handle) as key:
                 public: bytes = self._esys.read_public(key)[0].publicArea.marshal()
-            # A key of another kind could be one whose private half is known outside; noDA (bit 10) does not matter.
-            if (int.from_bytes(public[4:8], "big") ^ int.from_bytes(template[4:8], "big")) & ~(1 << 10):
+            if not templates.same_kind(public, template):
                 raise failed("a key of the TPM was not used", f"another kind of key is at {handle:#x}")
             return public
 
@@ -373,25 +373,24 @@ def _translated(what: str) -> Iterator[None]:
         raise failed(what, f"{error} ({int(error.rc):#x})") from error
 
 
-def _again(what: str, attempt: Callable[[], bytes]) -> bytes:
-    """Use a key; once more if a PCR was extended between the policy and its use."""
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
     try:
-        return attempt()
-    except tss.TSS2_Exception as error:
-        if error.rc != PCR_CHANGED:
-            raise shut(what, int(error.rc), str(error)) from error
-    try:
-        return attempt()
+        yield
     except tss.TSS2_Exception as error:
         raise shut(what, int(error.rc), str(error)) from error
 
 
-def _unmarshal(kind: Any, data: bytes) -> Any:
-    value, used = kind.unmarshal(data)
-    if used != len(data):
-        raise ValueError(f"{len(data) - used} bytes are left over")
-    return value
+def _again(what: str, attempt: Callable[[], bytes]) -> bytes:
+    """Use a key; once more if a PCR was extended between the policy and its use."""
+    with _refused(what):
+        try:
+            return attempt()
+        except tss.TSS2_Exception as error:
+            if error.rc != PCR_CHANGED:
+                raise
+        return attempt()
 
 
 def _public(public: bytes) -> Any:
-    return tss.TPM2B_PUBLIC(publicArea=_unmarshal(tss.TPMT_PUBLIC, public))
+    return tss.TPM2B_PUBLIC(publicArea=unmarshal(tss.TPMT_PUBLIC, public))

@@ -15,7 +15,8 @@ from content import durable
 from keys.files import create_key
 from keys.roles import role
 from keys.signers import names_here, open_key, read_public
-from keys.unlock import Secret, unlock
+from keys.tpm_signer import SUFFIX, create_tpm_key
+from keys.unlock import Secret, Unlock, unlock
 from publisher.errors import NoSuchKeyId
 from updater.repository.ceremony import carry_out, propose
 from updater.repository.chain import Chain
@@ -60,11 +61,21 @@ def new_key(name: str, folder: Path, secret: Secret) -> tuple[str, Key]:
         ContentError: it could not be written.
         NoSuchRole: there is no such role.
     """
-    curve = _curve(name)
-    durable.make_directory(folder, 0o700)
-    number = max((int(key.rpartition("-")[2]) for key in names_here(name, folder)), default=0) + 1
-    key = create_key(folder / f"{name}-{number}.pem", curve, unlock(secret).passphrase())
-    return f"{name}-{number}", CryptoSigner(key).public_key
+    curve, new = _curve(name), _next_name(name, folder)
+    key = create_key(folder / f"{new}.pem", curve, unlock(secret).passphrase())
+    return new, CryptoSigner(key).public_key
+
+
+def new_tpm_key(name: str, folder: Path, secrets: Unlock) -> tuple[str, Key]:
+    """Make the next key of a role in the TPM that ``secrets`` names. See ``new_key``.
+
+    Raises:
+        KeysError: the role's keys cannot be in a TPM, the TPM is not there, or the PIN cannot be one.
+        ContentError: the key's file could not be written.
+        NoSuchRole: there is no such role.
+    """
+    curve, new = _curve(name), _next_name(name, folder)
+    return new, create_tpm_key(folder / f"{new}{SUFFIX}", new, curve, secrets)
 
 
 def public_half(name: str, folder: Path, secret: Secret) -> Key:
@@ -137,6 +148,12 @@ def renew_role(
     proposed, change = propose(repository, keys, secret, make)
     durable.write_file(request, proposed, 0o644)
     return change
+
+
+def _next_name(name: str, folder: Path) -> str:
+    durable.make_directory(folder, 0o700)
+    number = max((int(key.rpartition("-")[2]) for key in names_here(name, folder)), default=0) + 1
+    return f"{name}-{number}"
 
 
 def _curve(name: str) -> str:

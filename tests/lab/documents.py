@@ -32,6 +32,7 @@ from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
 from documents.security_policy import ALLOWANCES, SecurityPolicy
 from documents.signing_request import SigningPart, SigningRequest, Wanted
+from documents.tpm_key import TpmKey
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
 from documents.verdict import AUTHORITIES, LEVELS, OUTCOMES, Finding, Verdict
 from documents.waves import HOSTS, Wave
@@ -384,6 +385,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     SealedKey: SEALED_KEYS,
     SignedHead: SIGNED_HEADS,
     SecurityPolicy: SECURITY_POLICIES,
+    TpmKey: st.builds(TpmKey, name=NAMES, public=BLOBS, private=BLOBS),
     UpdateContact: CONTACTS,
     SigningRequest: SIGNING_REQUESTS,
     UpdateJournal: JOURNALS,

@@ -9,6 +9,7 @@ from pathlib import Path
 from content.fsverity import digest_bytes
 from documents.release import Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
 from keys.policy_signer import open_policy_signers
+from keys.unlock import Secret
 from updater.repository.create import create
 from updater.repository.periods import PERIODS, Periods
 from updater.repository.release import publish
@@ -61,6 +62,7 @@ class Publisher:
         anchor: bytes of the first root.
         now: the time at which it acts; tests move it.
         policy_keys: the public half of the TPM policy key that it made.
+        secret: opens its keys when it publishes; tests exchange it.
     """
 
     def __init__(self, folder: Path, *, now: int = NOW, periods: Periods = PERIODS) -> None:
@@ -69,6 +71,7 @@ class Publisher:
         self.keys = folder / "keys"
         self.now = now
         self.periods = periods
+        self.secret: Secret = PASSPHRASE
         self.anchor = create(self.repository, self.keys, PASSPHRASE, ("platform", "desktop"), now=now, periods=periods)
         self.policy_keys = tuple(signer.public() for signer in open_policy_signers(self.keys, PASSPHRASE))
 
@@ -82,7 +85,7 @@ class Publisher:
     def publish(self, release: Release, *paths: Path) -> bytes:
         """Publish a release; returns its bytes."""
         data = release.encode()
-        publish(self.repository, self.keys, PASSPHRASE, data, paths, now=self.now, periods=self.periods)
+        publish(self.repository, self.keys, self.secret, data, paths, now=self.now, periods=self.periods)
         return data
 
     def publish_platform(self, number: int, data: bytes = b"", **changes: object) -> bytes:

@@ -16,7 +16,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Suc
 
 from keys.files import create_key
 from keys.roles import key_names, role
-from keys.signers import open_role, require_signing
+from keys.signers import names_here, open_role, require_signing
 from keys.unlock import Secret, unlock
 from updater.assignment import BITS, PATHS, ROLE
 from updater.formats import metadata_name
@@ -73,7 +73,7 @@ def create_assignments(
 def replace_key(repository: Path, keys: Path, passphrase: Secret, *, now: int, periods: Periods = PERIODS) -> int:
     """Let a new key sign assignments, and the one before no longer. What hosts are assigned stays.
 
-    The file of the old key must be away; a new key is made where it was.
+    The file of the old key must be away. A new one that is here already, such as a TPM made, is taken; else it is made.
 
     Args:
         repository: its folder.
@@ -102,7 +102,7 @@ def replace_key(repository: Path, keys: Path, passphrase: Secret, *, now: int, p
             raise NoAssignments(
                 "the key was not replaced",
                 cause=f"the old one is still in {keys}",
-                remedy=f"move {key_names(ROLE)[0]}.pem away first",
+                remedy=f"move the file of {key_names(ROLE)[0]} away first",
             )
         bins = Bins(repository, chain, own_signers, refresher)
         # Read with the old key, all of them: afterwards the role knows the new one only.
@@ -123,9 +123,8 @@ def _targets_signers(chain: Chain, keys: Path, passphrase: Secret) -> list[Signe
 def _own_signers(keys: Path, passphrase: Secret) -> list[Signer]:
     """The role's key, new unless an earlier call was cut after it."""
     (name,) = key_names(ROLE)
-    path = keys / f"{name}.pem"
-    if not path.exists():
-        create_key(path, role(ROLE).curve, unlock(passphrase).passphrase())
+    if not names_here(ROLE, keys):
+        create_key(keys / f"{name}.pem", role(ROLE).curve, unlock(passphrase).passphrase())
     return open_role(ROLE, keys, passphrase)
 
 

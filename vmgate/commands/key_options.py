@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from keys.tpm import SigningTpm
 from keys.unlock import Unlock
 from vmgate.errors import UsageError
 
@@ -24,23 +25,37 @@ request_option = click.option(
     "--request", type=NEW_FILE, help="Publish nothing: write a request for the signatures that others must give."
 )
 
+_tcti = click.option(
+    "--tcti", envvar="VMGATE_TCTI", default="", help="How to reach the TPM that has keys, such as device:/dev/tpmrm0."
+)
+# No environment variable: what says where keys are must not decide where new ones are made.
+_new_in_tpm = click.option("--tpm", "tcti", metavar="TCTI", default="", help="Make it in this TPM, under a new PIN.")
 
-def keys_options(*, confirm: bool = False) -> Callable[[F], F]:
+
+def keys_options(*, confirm: bool = False, making: bool = False) -> Callable[[F], F]:
     """Give a command the options that open the keys; it gets ``keys`` and ``secret``.
 
     Args:
         confirm: a passphrase that is typed is typed twice, because it encrypts new keys.
+        making: the command makes a key, in a TPM only if that is named on its own command line; a PIN is typed twice.
     """
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def with_keys(
-            *, passphrase_file: Path | None, pkcs11_module: Path | None, pin_file: Path | None, **others: Any
+            *,
+            passphrase_file: Path | None,
+            pkcs11_module: Path | None,
+            pin_file: Path | None,
+            tcti: str,
+            **others: Any,
         ) -> Any:
             secret = Unlock(
                 passphrase=functools.cache(lambda: _passphrase(passphrase_file, confirm=confirm)),
                 module=pkcs11_module,
-                pin=functools.cache(lambda token: _pin(pin_file, token)),
+                pin=functools.cache(lambda holder: _pin(pin_file, holder, confirm=making)),
+                tcti=tcti,
+                tpm=_tpm,
             )
             return function(secret=secret, **others)
 
@@ -59,8 +74,12 @@ def keys_options(*, confirm: bool = False) -> Callable[[F], F]:
                 help="The library that speaks to a hardware token.",
             ),
             click.option(
-                "--pin-file", type=FILE, envvar="VMGATE_PIN_FILE", help="Holds the token's PIN; else it is asked."
+                "--pin-file",
+                type=FILE,
+                envvar="VMGATE_PIN_FILE",
+                help="Holds the PIN of a token, or of a key in a TPM; else it is asked.",
             ),
+            _new_in_tpm if making else _tcti,
         )
         command: Any = with_keys
         for option in reversed(options):
@@ -70,13 +89,19 @@ def keys_options(*, confirm: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+def _tpm(tcti: str) -> SigningTpm:
+    from measure.tpm_keys import TpmKeys
+
+    return TpmKeys(tcti)
+
+
 def _passphrase(file: Path | None, *, confirm: bool) -> bytes:
     return _secret(file, "Passphrase of the keys", "passphrase", confirm=confirm)
 
 
-def _pin(file: Path | None, token: str) -> str:
+def _pin(file: Path | None, holder: str, *, confirm: bool) -> str:
     try:
-        return _secret(file, f"PIN of the token {token}", "pin", confirm=False).decode()
+        return _secret(file, f"PIN of {holder}", "pin", confirm=confirm).decode()
     except UnicodeDecodeError as error:
         raise UsageError("the keys were not opened", cause=f"{file} holds no PIN", remedy="correct it") from error
 

@@ -142,14 +142,15 @@ def merge(repository: Path, requests: tuple[Path, ...], keys: Path, secret: Unlo
 
 @click.command("keygen")
 @click.argument("role")
-@keys_options(confirm=True)
+@keys_options(confirm=True, making=True)
 @click.option("--public", type=NEW_FILE, help="Write its public half here, for `repo rotate --public`.")
 @output_option
 def keygen(role: str, keys: Path, secret: Unlock, public: Path | None, output: str) -> None:
     """Make one more key for a role (also tpm-policy); it signs nothing before the repository knows it."""
-    from publisher.custody import new_key
+    from publisher.custody import new_key, new_tpm_key
 
-    name, key = new_key(role, keys.absolute(), secret)
+    make = new_tpm_key if secret.tcti else new_key
+    name, key = make(role, keys.absolute(), secret)
     _show_key(output, name, key.keyid, key.keyval["public"], public)
 
 

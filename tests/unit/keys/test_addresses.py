@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keys.addresses import FileAddress, TokenAddress, parse_address
+from keys.addresses import LIMIT, FileAddress, TokenAddress, TpmAddress, parse_address, tpm_uri
 from keys.errors import NoSuchKey, PublicKeyMalformed, SignersMalformed, UnknownSigner
 from keys.files import create_key
 from keys.roles import P256, P384
@@ -43,13 +43,47 @@ def test_what_is_written_is_read_back(
     )
 
 
+@given(
+    parts=st.lists(st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1), min_size=1, max_size=4),
+    tcti=st.just("") | PRINTABLE,
+    pin=st.none() | PRINTABLE,
+)
+def test_a_key_in_a_tpm_is_read_back(parts: list[str], tcti: str, pin: str | None) -> None:
+    path = Path("/", *parts)
+    query = [f"tcti={quote(tcti, '')}"] if tcti else []
+    query += [f"pin-source=file:/run/{quote(pin, '')}"] if pin else []
+    uri = tpm_uri(path) + ("?" + "&".join(query) if query else "")
+    if len(uri) > LIMIT:
+        with pytest.raises(UnknownSigner):
+            parse_address(uri)
+    else:
+        expected = TpmAddress(path=path, tcti=tcti, pin_file=Path("/run/" + pin) if pin else None)
+        assert parse_address(uri) == expected
+
+
+@pytest.mark.parametrize("tcti", ["device:/dev/tpmrm0", "swtpm:host=localhost,port=2321", "tabrmd:bus_type=system"])
+def test_a_tcti_stands_in_an_address_as_it_is(tcti: str) -> None:
+    found = TpmAddress(path=Path("/srv/keys/timestamp-1.tpm"), tcti=tcti)
+    assert parse_address(f"tpm:/srv/keys/timestamp-1.tpm?tcti={tcti}") == found
+
+
+@given(st.text(max_size=60) | st.text("tpm:/ci-source?&=%4f", max_size=60).map("tpm:/".__add__))
+def test_any_text_is_a_key_in_a_tpm_or_refused(text: str) -> None:
+    try:
+        found = parse_address(text)
+    except UnknownSigner:
+        return
+    assert isinstance(found, FileAddress | TokenAddress | TpmAddress)
+    assert not isinstance(found, TpmAddress) or found.path.is_absolute()
+
+
 @given(st.text(max_size=60) | st.text("pkcs1:token=object;id?&%4f/", max_size=60).map("pkcs11:".__add__))
 def test_any_text_is_an_address_or_refused(text: str) -> None:
     try:
         found = parse_address(text)
     except UnknownSigner:
         return
-    assert isinstance(found, FileAddress | TokenAddress)
+    assert isinstance(found, FileAddress | TokenAddress | TpmAddress)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +105,17 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
         "pkcs11:token=a object=b",
         "PKCS11:token=a;object=b",
         "tpm:handle=0x81000001",
+        "tpm:",
+        "tpm:/",
+        "tpm:key.tpm",
+        "tpm:/key.tpm?",
+        "tpm:/key.tpm?tcti=",
+        "tpm:/key.tpm?tcti=a&tcti=b",
+        "tpm:/key.tpm?pin-value=1234",
+        "tpm:/key.tpm?pin-source=pin",
+        "tpm:/key%00.tpm",
+        "tpm:/key%zz.tpm",
+        "tpm:/key tpm",
         "file:/a\0b",
         "pkcs11:token=a;object=" + "b" * 3_000,
     ],
@@ -102,6 +147,18 @@ def test_keys_are_files_unless_the_list_says_otherwise(tmp_path: Path) -> None:
     assert [signer.public_key.keyid for signer in chosen] == [ids["timestamp-2"], ids["timestamp-10"]]
     with pytest.raises(NoSuchKey, match="timestamp-3"):
         open_key("timestamp-3", here, SECRET)
+
+
+def test_keys_that_a_tpm_made_lie_beside_the_others(tmp_path: Path) -> None:
+    create_key(tmp_path / "timestamp-1.pem", P256, SECRET)
+    for name in ("timestamp-2.tpm", "timestamp-3.tpm", "timestamp-4a.tpm", "other.tpm"):
+        (tmp_path / name).touch()
+    assert names_here("timestamp", tmp_path) == ("timestamp-1", "timestamp-2", "timestamp-3")
+    assert declared(tmp_path)["timestamp-2"] == f"tpm:{tmp_path}/timestamp-2.tpm"
+    # What the list says goes before.
+    (tmp_path / "signers.toml").write_text('[signers]\ntimestamp-2 = "tpm:/other/key.tpm?tcti=device:/dev/tpmrm0"\n')
+    assert declared(tmp_path)["timestamp-2"].startswith("tpm:/other")
+    assert declared(tmp_path)["timestamp-3"] == f"tpm:{tmp_path}/timestamp-3.tpm"
 
 
 @pytest.mark.parametrize(
