@@ -107,6 +107,7 @@ class _Job:
         self._head = head
         self._assembly = assembly
         self._done = done
+        self._wrong: PackMalformed | None = None
 
     def best_offer(self, held: Sequence[Measured]) -> tuple[Offer, Measured] | None:
         """The smallest delta from something held, if it is smaller than what is missing."""
@@ -136,8 +137,10 @@ class _Job:
                         if self._assembly.wants(span) and not self._shared(span, pieces, opened):
                             yield span, build_span(span, pieces, self._artifact.length, opened.read, literals)
 
-                in_threads(lambda span: self._take(*span), built(), len(os.sched_getaffinity(0)))
-        except (NotOffered, NotRanged, PackMalformed, Unreachable):
+                in_threads(lambda span: self._take_built(*span), built(), len(os.sched_getaffinity(0)))
+        except PackMalformed as error:
+            self._wrong = error
+        except (NotOffered, NotRanged, Unreachable):
             return
 
     def _shared(self, span: int, pieces: Sequence[Piece], base: HeldArtifact) -> bool:
@@ -170,6 +173,9 @@ class _Job:
                     FrameFetcher(self._source, self._artifact, self._assembly, base, self._done).run()
                 return
             except (NotRanged, NotOffered):
+                if whole and self._wrong is not None:
+                    # That something was wrong says more than that nothing else is there.
+                    raise self._wrong from None
                 if whole:
                     raise
                 whole = True
@@ -177,6 +183,7 @@ class _Job:
                 if attempt == ATTEMPTS or self._assembly.absent == before:
                     raise
             except PackMalformed as error:
+                self._wrong = error
                 if attempt == ATTEMPTS or (whole and not error.another):
                     raise
                 # Another server's pack, or the artifact as a whole, in which each span is one server's word.
@@ -208,6 +215,10 @@ class _Job:
                 return False
             self._done(len(untrusted))
         return True
+
+    def _take_built(self, number: int, untrusted: bytes) -> None:
+        if not self._take(number, untrusted):
+            self._wrong = malformed("a delta, or the artifact that it is taken from, is not what was signed")
 
     def _offered(self, number: int, span: HashedSpan) -> None:
         """Take a span that stands in the same place of another artifact, if it is the same."""

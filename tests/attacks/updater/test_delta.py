@@ -292,7 +292,7 @@ def test_a_delta_in_a_bundle_that_was_changed_is_refused(story: Story, tmp_path:
     wrong[len(wrong) - index.size + entry.offset + entry.length - 20] ^= 1
     bundle.write_bytes(wrong)
     with BundleReader(bundle) as reader:
-        story.stage.host.refuses(NotOffered, BundleSource(reader), story.stage.now)
+        story.stage.host.refuses(PackMalformed, BundleSource(reader), story.stage.now)
     assert not story.stage.host.store.contains(story.digest, len(story.new))
 
 
