@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from http.client import RemoteDisconnected
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -36,6 +37,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*)
 _ABSENT = frozenset({403, 404, 410})
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 _UNSATISFIABLE = 416
+_DROPPED = (RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,20 +182,34 @@ class HttpSource:
         headers = {"Range": wanted.header} if wanted.header else {}
         for _ in range(REDIRECTS + 1):
             with _mapped(name):
-                response = self._session.get(
-                    url,
-                    headers=headers,
-                    stream=True,
-                    allow_redirects=False,
-                    timeout=(self._patience.connect, self._patience.silence),
-                    proxies=self._route.proxies(url),
-                )
+                response = self._ask(url, headers)
             if response.status_code not in _REDIRECT:
                 _require_answer(response, name, ranged=bool(wanted.header))
                 return response
             _let_go(response)
             url = self._redirected(url, response.headers.get("Location", ""), name)
         raise _unreachable(name, "it was redirected too often")
+
+    def _ask(self, url: str, headers: dict[str, str]) -> requests.Response:
+        """Ask, and again where a kept connection was closed meanwhile, as a server may (RFC 9112, section 9.3.1)."""
+        kept = hasattr(self._of_thread, "asked")
+        try:
+            return self._send(url, headers)
+        except requests.ConnectionError as error:
+            if not kept or not any(isinstance(reason, _DROPPED) for reason in _reasons(error)):
+                raise
+            self._session.close()
+            return self._send(url, headers)
+
+    def _send(self, url: str, headers: dict[str, str]) -> requests.Response:
+        return self._session.get(
+            url,
+            headers=headers,
+            stream=True,
+            allow_redirects=False,
+            timeout=(self._patience.connect, self._patience.silence),
+            proxies=self._route.proxies(url),
+        )
 
     def _redirected(self, url: str, location: str, name: str) -> str:
         target = urljoin(url, location)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 
 from documents.errors import Exit
 from lab.certificates import Authority
-from lab.hostile import PATIENT, HostileServer, Rule, Scene, body, served
+from lab.hostile import PATIENT, Answers, HostileServer, Rule, Scene, body, served
 from lab.proxy import Proxy, proxying
 from lab.publishing import Publisher
 from updater.client.bandwidth import Bandwidth
@@ -467,3 +468,29 @@ def test_a_proxy_that_opens_no_tunnel(stage: Scene, blob: str, proxy: Proxy, ans
     stage.host.refuses(TimedOut if answer == "drips" else Unreachable, source, stage.now)
     left.set()
     assert len(proxy.requests) == 1
+
+
+def test_a_kept_connection_that_was_closed_is_made_anew(stage: Scene, blob: str) -> None:
+    """A server may close one at any time, also between two requests, without a word."""
+    closed: list[str] = []
+
+    def close_first(handler: _Handler) -> None:
+        if not closed:
+            closed.append(handler.path)
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            return
+        stage.server.rules.clear()
+        Answers.do_GET(handler)
+
+    stage.server.rules[blob] = close_first
+    assert stage.host.apply(stage.source, stage.now) is not None
+    assert stage.asked().count(blob) == 2
+
+
+def test_a_server_that_closes_each_connection_is_not_asked_for_ever(stage: Scene, blob: str) -> None:
+    def close(handler: _Handler) -> None:
+        handler.connection.shutdown(socket.SHUT_RDWR)
+
+    stage.server.rules[blob] = close
+    stage.host.refuses(Unreachable, stage.source, stage.now)
+    assert stage.asked().count(blob) == 2
