@@ -119,5 +119,5 @@ def _text(uri: str, found: dict[str, bytes], name: str) -> str:
 
 def _unknown(uri: str, why: str) -> UnknownSigner:
     return UnknownSigner(
-        "there is no such signer", cause=f"{uri[:200]!r} {why}", remedy="name a key file or a key on a token"
+        "there is no such signer", cause=f"{uri!r:.200} {why}", remedy="name a key file or a key on a token"
     )

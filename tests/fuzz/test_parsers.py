@@ -46,6 +46,7 @@ def chosen(name: str, numbers: Iterable[int]) -> Iterable[int]:
     wanted, _, number = os.environ.get("VMGATE_FUZZ", "").partition(":")
     if not wanted:
         return numbers
+    assert wanted in SUBJECTS, f"VMGATE_FUZZ names none of {', '.join(SUBJECTS)}"
     return [int(number)] if wanted == name else []
 
 
