@@ -64,7 +64,14 @@ def examples(strategy: st.SearchStrategy[Any], count: int = 8) -> list[bytes]:
     """The longest of some documents that a strategy makes: they have the most to change."""
     found: set[bytes] = set()
 
-    @settings(max_examples=40, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    # Said here again, although the profile says it: without it a case could not be made again.
+    @settings(
+        max_examples=40,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(strategy)
     def collect(document: Any) -> None:
         found.add(document.encode())
