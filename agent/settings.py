@@ -143,15 +143,13 @@ def _mirrors(untrusted: object, where: str) -> tuple[str, ...]:
 
 
 def _channels(untrusted: object, where: str) -> tuple[str, ...]:
-    if (
-        not isinstance(untrusted, list)
-        or not 1 <= len(untrusted) <= 16
-        or len(set(map(str, untrusted))) != len(untrusted)
-    ):
-        raise _wrong(where, "channels is not a list of distinct names")
+    if not isinstance(untrusted, list) or not 1 <= len(untrusted) <= 16:
+        raise _wrong(where, "channels is not a list of 1 to 16 names")
     for name in untrusted:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise _wrong(where, "channels has an item that is not a name")
+    if len(set(untrusted)) != len(untrusted):
+        raise _wrong(where, "channels has a name twice: they must be distinct")
     return tuple(sorted(untrusted))
 
 

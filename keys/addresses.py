@@ -164,6 +164,6 @@ def _text(uri: str, found: dict[str, bytes], name: str) -> str:
 def _unknown(uri: str, why: str) -> UnknownSigner:
     return UnknownSigner(
         "there is no such signer",
-        cause=f"{uri[:200]!r} {why}",
+        cause=f"{uri!r:.200} {why}",
         remedy="name a key file, or a key in a TPM or on a token",
     )

@@ -26,7 +26,8 @@ def require_kind(role: str, signed: Any) -> None:
     """Require metadata that the keys of a role may sign.
 
     Raises:
-        RequestMalformed: another role or type; targets metadata with files of its own; a channel's that delegates.
+        RequestMalformed: another role or type; targets metadata with files of its own, or that delegates otherwise than
+            by path; a channel's that delegates.
     """
     if role not in (Root.type, Targets.type) and channel_of(role) is None:
         raise malformed(f"{role} is not signed by requests")
@@ -35,8 +36,17 @@ def require_kind(role: str, signed: Any) -> None:
     if isinstance(signed, Targets):
         if role == Targets.type and signed.targets:
             raise malformed("metadata of targets names files, which only a channel's may")
+        if role == Targets.type and not _delegates_by_path(signed):
+            raise malformed("metadata of targets delegates by hashes of paths, which nobody who signs could read")
         if role != Targets.type and signed.delegations is not None:
             raise malformed(f"metadata of {role} delegates, which only that of targets may")
+
+
+def _delegates_by_path(signed: Targets) -> bool:
+    if signed.delegations is None:
+        return True
+    roles = signed.delegations.roles
+    return roles is not None and all(role.paths is not None for role in roles.values())
 
 
 def channel_of(role: str) -> str | None:

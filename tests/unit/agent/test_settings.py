@@ -60,6 +60,8 @@ BAD = {
     ),
     "number among the channels": (b"channels = [1]", "not a name"),
     "list among the channels": (b'channels = [["a"]]', "not a name"),
+    "channel that is a huge number": (b"channels = [0x" + b"f" * 5_000 + b"]", "not a name"),
+    "channel that is a deep table": (b"channels = [{" + b"a." * 5_000 + b"a = 1}]", "not a name"),
     "channel that is a path": (b'channels = ["../platform"]', "not a name"),
     "other protocol": (b'repository = "file:///etc/passwd"', "'repository' is not in its form"),
     "password in the address": (b'repository = "http://user:secret@host/"', "'repository' is not in its form"),

@@ -125,6 +125,14 @@ def test_what_could_mean_another_key_is_refused(uri: str) -> None:
         parse_address(uri)
 
 
+@pytest.mark.parametrize("wrong", ["\udcff", "\U0010ffff", "\0", "'\""])
+def test_what_is_wrong_with_a_long_address_is_a_short_line(wrong: str) -> None:
+    for uri in (wrong * 600, f"pkcs11:token=a;{wrong * 600}", f"file:{wrong * 3000}"):
+        with pytest.raises(UnknownSigner) as caught:
+            parse_address(uri)
+        assert len(caught.value.line()) < 900
+
+
 def test_a_pin_file_may_be_named_with_or_without_file(tmp_path: Path) -> None:
     for text in ("/run/pin", "file:/run/pin"):
         found = parse_address(f"pkcs11:token=a;object=b?module-path=/lib/x.so&pin-source={text}")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, SuccinctRoles, Targets
 
 from documents.errors import DocumentError, VmgateError
 from documents.signing_request import SigningRequest
@@ -238,6 +238,15 @@ class TestForgedRequests:
         channel = load_chain(ceremony.repository).releases["releases-platform"].metadata
         with pytest.raises(RequestMalformed, match="names files"):
             read_request(self.forged(request, "targets", channel))
+
+    def test_metadata_of_targets_delegates_by_path_alone(self, ceremony: Ceremony) -> None:
+        """Else its keys would get everything, and what is shown would name neither them nor what they get."""
+        request = ceremony.renewal("targets")
+        bins = SuccinctRoles(keyids=["1" * 64], threshold=1, bit_length=1, name_prefix="bin")
+        hashed = DelegatedRole("x", ["1" * 64], 1, terminating=False, path_hash_prefixes=["0"])
+        for delegations in (Delegations({}, succinct_roles=bins), Delegations({}, {"x": hashed})):
+            with pytest.raises(RequestMalformed, match="delegates by hashes of paths"):
+                read_request(self.forged(request, "targets", Metadata(Targets(version=3, delegations=delegations))))
 
     @pytest.mark.parametrize("role", ["root", "snapshot", "timestamp", "tpm-policy", "releases-", "other"])
     def test_other_roles_and_types_are_refused(self, ceremony: Ceremony, role: str) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -12,35 +11,10 @@ from hypothesis import strategies as st
 
 from content.fsverity import BLOCK, digest_bytes, hash_blocks
 from lab import images
-from updater.compression import BEST, compressed
-from updater.delta import GROUP, LITERAL, ZEROS, Group, Literals, Plan, Run, build_span, padded, prefix_bytes
+from lab.deltas import PACK, apply, make
+from updater.delta import GROUP, LITERAL, ZEROS, Group, Literals, Plan, Run
 from updater.errors import PackMalformed
 from updater.repository.differ import compare, groups, joined
-
-PACK = partial(compressed, level=BEST)
-
-
-def _reader(data: bytes):
-    return lambda block, count: data[block * BLOCK : (block + count) * BLOCK]
-
-
-def make(new: bytes, base: bytes) -> tuple[bytes, int]:
-    """A delta in memory, as the publisher makes it; and the length of its head."""
-    difference = compare(hash_blocks(new), hash_blocks(base))
-    made, body = [], b""
-    for numbers, prefix in groups(difference):
-        literals = b"".join(padded(_reader(new)(number, 1), 1) for number in numbers)
-        group = compressed(literals, BEST, prefix=prefix_bytes(prefix, _reader(base)), window_log=25)
-        made.append(Group(blocks=len(numbers), length=len(group), prefix=prefix))
-        body += group
-    head = Plan(runs=difference.runs, groups=tuple(made)).encode(PACK)
-    return head + body, len(head)
-
-
-def apply(delta: bytes, head: int, base: bytes, length: int) -> bytes:
-    plan = Plan.parse(delta[:head], length)
-    literals = Literals(plan, head, _reader(base), lambda start, count: delta[start : start + count])
-    return b"".join(build_span(n, pieces, length, _reader(base), literals) for n, pieces in plan.spans())
 
 
 @pytest.mark.parametrize("change", [images.edited, images.moved, images.patched, lambda image: image])

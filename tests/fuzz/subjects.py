@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is fuzzed: for each parser its seeds, what must hold for all that it lets through, and the errors it may raise.
+
+Seeds come from our own encoders, and are the same at every run with the same packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from tuf.api.metadata import Metadata, Root
+
+from agent import settings as host_settings
+from agent.errors import SettingsWrong
+from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
+from documents.bundle import BundleEntry, BundleIndex
+from documents.canonical import decode, encode
+from documents.document import Document
+from documents.errors import DocumentError, VmgateError
+from documents.fields import NAME, Fields
+from documents.release import Release
+from documents.waves import HOSTS, read_waves
+from fuzz import metadata, packs
+from keys.addresses import FileAddress, parse_address
+from keys.errors import SignersMalformed, UnknownSigner
+from keys.roles import role
+from keys.signers import SIGNERS, declared
+from lab.documents import DOCUMENTS, releases
+from updater.bundle import MAGIC, BundleReader, encode_head
+from updater.errors import BundleMalformed, PackMalformed, RequestMalformed
+from updater.repository.ceremony import read_request
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One parser.
+
+    Attributes:
+        seeds: makes well-formed bytes.
+        check: parses bytes, with a folder to write to, and asserts what holds for what was let through.
+        errors: all that may come out of it.
+        form: see ``fuzz.mutations.mutated``.
+        words: see there.
+        most: bytes of Python's memory.
+    """
+
+    seeds: Callable[[], Sequence[bytes]]
+    check: Callable[[Path, bytes], object]
+    errors: tuple[type[VmgateError], ...]
+    form: str = "binary"
+    words: tuple[bytes, ...] = ()
+    most: int = 32 * MIB
+
+
+def examples(strategy: st.SearchStrategy[Any], count: int = 8) -> list[bytes]:
+    """The longest of some documents that a strategy makes: they have the most to change."""
+    found: set[bytes] = set()
+
+    # Said here again, although the profile says it: without it a case could not be made again.
+    @settings(
+        max_examples=40,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(document: Any) -> None:
+        found.add(document.encode())
+
+    collect()
+    return sorted(found, key=lambda data: (len(data), data))[-count:]
+
+
+def _document(kind: type[Document]) -> Subject:
+    def check(folder: Path, untrusted: bytes) -> None:
+        assert kind.parse(untrusted).encode() == untrusted
+
+    return Subject(seeds=lambda: examples(DOCUMENTS[kind]), check=check, errors=(DocumentError,), form="json")
+
+
+def _waves() -> list[bytes]:
+    found = (decode(data, Release.LIMIT) for data in examples(releases("platform", "platform"), 40))
+    return [encode({"waves": release["waves"]}) for release in found if "waves" in release]
+
+
+def _check_waves(folder: Path, untrusted: bytes) -> None:
+    fields = Fields(decode(untrusted, Release.LIMIT), "release")
+    waves = read_waves(fields)
+    fields.finish()
+    assert not waves or waves[-1].share == HOSTS
+    assert list(waves) == sorted(waves, key=lambda wave: wave.after)
+
+
+def _check_window(folder: Path, untrusted: bytes) -> None:
+    window = read_window(untrusted.decode(errors="replace"))
+    if window is not None:
+        assert window.days
+        assert SHORTEST <= window.end - window.start <= DAY_MINUTES
+        assert isinstance(is_open([window], UTC, 1_795_000_000), bool)
+
+
+def _check_settings(folder: Path, untrusted: bytes) -> None:
+    found = host_settings.parse(untrusted, "vmgate.toml")
+    assert all(NAME.fullmatch(channel) for channel in found.channels)
+    assert len(set(found.channels)) == len(found.channels)
+    assert len(set(found.mirrors)) == len(found.mirrors)
+    assert found.bandwidth == 0 or found.bandwidth in host_settings.BANDWIDTHS
+
+
+def _check_signers(folder: Path, untrusted: bytes) -> None:
+    (folder / SIGNERS).write_bytes(untrusted)
+    for name, uri in declared(folder).items():
+        role(name.rpartition("-")[0])
+        assert isinstance(uri, str)
+
+
+def _check_address(folder: Path, untrusted: bytes) -> None:
+    address = parse_address(untrusted.decode(errors="surrogateescape"))
+    if isinstance(address, FileAddress):
+        assert address.path.is_absolute()
+    else:
+        assert address.token
+        assert address.label or address.identifier
+        assert all(path is None or path.is_absolute() for path in (address.module, address.pin_file))
+
+
+FILES = {
+    "metadata/timestamp.json": b"{}",
+    "targets/releases/platform/current.json": b"a release",
+    "blobs/ab/" + "ab" * 32: b"",
+}
+FILES |= {"packs/cd/" + "cd" * 32 + "/head": bytes(range(60))}
+
+
+def _index() -> BundleIndex:
+    entries, offset = [], 0
+    for name in sorted(FILES):
+        entries.append(BundleEntry(name=name, offset=offset, length=len(FILES[name])))
+        offset += len(FILES[name])
+    return BundleIndex(entries=tuple(entries))
+
+
+BODY = b"".join(FILES[name] for name in sorted(FILES))
+
+
+def _check_bundle(folder: Path, untrusted: bytes) -> None:
+    path = folder / "untrusted.bundle"
+    path.write_bytes(untrusted)
+    with BundleReader(path) as reader:
+        read = [b"".join(reader.stream(entry.name)) for entry in reader.index.entries]
+        assert encode_head(reader.index) + b"".join(read) == untrusted
+
+
+def _check_layout(folder: Path, untrusted: bytes) -> None:
+    """An index, with the rest of a bundle about it."""
+    _check_bundle(folder, MAGIC + len(untrusted).to_bytes(8) + untrusted + BODY)
+
+
+def _check_request(folder: Path, untrusted: bytes) -> None:
+    reading = read_request(untrusted)
+    assert reading.request.encode() == untrusted
+    for untrusted_part, said in zip(reading.request.parts, reading.facts, strict=True):
+        _require_said(untrusted_part.metadata, "\n".join(said))
+
+
+def _require_said(untrusted: bytes, said: str) -> None:
+    """Whoever signs sees every key that gets power, and over what."""
+    signed = Metadata[Any].from_bytes(untrusted).signed
+    roles = list(signed.roles.values()) if isinstance(signed, Root) else []
+    if not isinstance(signed, Root) and signed.delegations is not None:
+        roles = list((signed.delegations.roles or {}).values())
+        assert signed.delegations.succinct_roles is None
+        assert all(path in said for delegated in roles for path in delegated.paths)
+    assert all(str(keyid) in said for given in roles for keyid in given.keyids)
+
+
+def _part(name: str) -> Subject:
+    """The metadata of one role, in a request that is right but for it."""
+
+    def check(folder: Path, untrusted: bytes) -> None:
+        _check_request(folder, metadata.request({name: untrusted}))
+
+    return Subject(
+        seeds=lambda: [metadata.PARTS[name], *metadata.OTHERS],
+        check=check,
+        errors=(DocumentError, RequestMalformed),
+        form="json",
+    )
+
+
+SETTINGS = (
+    b"""\
+repository = "https://updates.example.org/vmgate"
+channels = ["platform", "work"]
+host = "desk-7.example.org"
+tpm = "device:/dev/tpmrm0"
+libvirt = "qemu:///system"
+hook = "/etc/libvirt/hooks/qemu"
+accelerator = "kvm"
+mirrors = ["https://near.example.org/vmgate", "http://[::1]:8080"]
+proxy = "http://proxy.example.org:3128"
+ca_file = "/etc/vmgate/site-ca.pem"
+bandwidth = 1_000_000
+""",
+    b"""\
+channels = ["platform"]
+[update]
+windows = ["Mon-Fri 22:00-05:00", "Sat,Sun 00:00-24:00"]
+timezone = "Europe/Berlin"
+metered = "never"
+stale_days = 14
+hook_seconds = 10
+notice_seconds = 0
+stop_seconds = 60
+""",
+)
+SIGNERS_TOML = (
+    b"""\
+[signers]
+root-1 = "pkcs11:token=vendor;object=root-1"
+releases-platform-1 = "file:/media/key/releases.pem"
+""",
+    b'signers = { timestamp-1 = "file:/srv/t.pem", snapshot-1 = "file:/srv/s.pem" }',
+)
+ADDRESSES = (
+    b"file:/media/key/root-1.pem",
+    b"pkcs11:token=vendor;serial=0123;object=root-1;id=%01%02?module-path=/usr/lib/softhsm2.so&pin-source=file:/run/pin",
+    b"pkcs11:token=The%20Vendor;id=%00",
+)
+WINDOWS = (b"Mon-Fri 22:00-05:00", b"Sat,Sun 00:00-24:00", b"01:30-04:00", b"Fri-Mon,Wed 23:59-00:59")
+
+SUBJECTS: dict[str, Subject] = {
+    **{kind.TYPE.removeprefix("vmgate."): _document(kind) for kind in DOCUMENTS},
+    "waves": Subject(seeds=_waves, check=_check_waves, errors=(DocumentError,), form="json"),
+    "bundle-file": Subject(
+        seeds=lambda: [encode_head(_index()) + BODY], check=_check_bundle, errors=(BundleMalformed,)
+    ),
+    "bundle-layout": Subject(
+        seeds=lambda: [_index().encode()], check=_check_layout, errors=(BundleMalformed,), form="json"
+    ),
+    "ceremony": Subject(
+        seeds=lambda: (
+            [metadata.request({name: data}) for name, data in metadata.PARTS.items()]
+            + [metadata.request(metadata.PARTS)]
+        ),
+        check=_check_request,
+        errors=(DocumentError, RequestMalformed),
+        form="json",
+    ),
+    **{f"ceremony-{name}": _part(name) for name in metadata.PARTS},
+    "pack-head": Subject(seeds=packs.heads, check=packs.check_head, errors=(PackMalformed,)),
+    "pack-record": Subject(seeds=packs.records, check=packs.check_record, errors=(PackMalformed,)),
+    "compressed": Subject(seeds=packs.frames, check=packs.check_frame, errors=(PackMalformed,)),
+    "compressed-after": Subject(seeds=packs.frames_after, check=packs.check_frame_after, errors=(PackMalformed,)),
+    "delta": Subject(seeds=packs.deltas, check=packs.check_delta, errors=(PackMalformed,)),
+    "delta-tables": Subject(seeds=packs.tables, check=packs.check_tables, errors=(PackMalformed,)),
+    "settings": Subject(
+        seeds=lambda: SETTINGS,
+        check=_check_settings,
+        errors=(SettingsWrong,),
+        form="text",
+        words=(b"channels", b"mirrors", b"[update]", b"windows", b"timezone", b'"posixrules"', b"\n", b"= ["),
+    ),
+    "windows": Subject(
+        seeds=lambda: WINDOWS, check=_check_window, errors=(), form="text", words=(b"24:00", b"Sun", b"-", b",", b" ")
+    ),
+    "signers": Subject(
+        seeds=lambda: SIGNERS_TOML,
+        check=_check_signers,
+        errors=(SignersMalformed,),
+        form="text",
+        words=(b"[signers]", b"root-0", b"-1", b"releases-", b"tpm-policy-1"),
+    ),
+    "addresses": Subject(
+        seeds=lambda: ADDRESSES,
+        check=_check_address,
+        errors=(UnknownSigner,),
+        form="text",
+        words=(b";", b"?", b"&", b"token=", b"object=", b"pin-source=", b"pin-value=1", b"%", b"file:"),
+    ),
+}
