@@ -33,8 +33,9 @@ from keys.roles import role
 from keys.signers import SIGNERS, declared
 from lab.documents import DOCUMENTS, releases
 from updater.bundle import MAGIC, BundleReader, encode_head
-from updater.errors import BundleMalformed, PackMalformed, RequestMalformed
+from updater.errors import BundleMalformed, PackMalformed
 from updater.repository.ceremony import read_request
+from updater.repository.errors import RequestMalformed
 
 MIB = 1024 * 1024
 
