@@ -265,13 +265,13 @@ class GivenTimeUpdater(Updater):
     def expired(self) -> MetadataExpired:
         """Which role it was, after ``ExpiredMetadataError``."""
         time = self._trusted_set.reference_time
-        # Targets metadata is not taken into the set when it has expired: it is what came last.
-        role = self._last[0]
+        expired = [r for r in ("root", "timestamp", "snapshot") if self.has(r) and self._trusted_set[r].is_expired(time)]
+        if expired:
+            return MetadataExpired(expired[0], self._trusted_set[expired[0]].expires.date().isoformat())
+        # Targets metadata is not taken into the set when it has expired: it is what came last, and was verified before
+        # its expiry was looked at. Of a role before it what came last may be anything.
         signed: Signed = Metadata[Targets].from_bytes(self._last[1]).signed
-        for name in ("snapshot", "timestamp", "root"):
-            if self.has(name) and self._trusted_set[name].is_expired(time):
-                role, signed = name, self._trusted_set[name]
-        return MetadataExpired(role, signed.expires.date().isoformat())
+        return MetadataExpired(self._last[0], signed.expires.date().isoformat())
 
     def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
         data = super()._download_metadata(rolename, length, version)
