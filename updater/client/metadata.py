@@ -265,9 +265,9 @@ class GivenTimeUpdater(Updater):
     def expired(self) -> MetadataExpired:
         """Which role it was, after ``ExpiredMetadataError``."""
         time = self._trusted_set.reference_time
-        expired = [r for r in ("root", "timestamp", "snapshot") if self.has(r) and self._trusted_set[r].is_expired(time)]
-        if expired:
-            return MetadataExpired(expired[0], self._trusted_set[expired[0]].expires.date().isoformat())
+        for role in ("root", "timestamp", "snapshot"):
+            if self.has(role) and self._trusted_set[role].is_expired(time):
+                return MetadataExpired(role, self._trusted_set[role].expires.date().isoformat())
         # Targets metadata is not taken into the set when it has expired: it is what came last, and was verified before
         # its expiry was looked at. Of a role before it what came last may be anything.
         signed: Signed = Metadata[Targets].from_bytes(self._last[1]).signed
