@@ -133,8 +133,7 @@ def refresh(
         now: seconds since 1970 UTC.
         floor: the lowest that is accepted; not changed here.
         host: name of this host in its fleet; empty for one that follows no assignments.
-        allow_stale: days after publication that an administrator allows a bundle, where a release allows fewer. It
-            lengthens ``import_days`` and does nothing else.
+        allow_stale: days that an administrator allows a bundle; lengthens ``import_days`` and does nothing else.
 
     Raises:
         ClockWrong: the clock is before the floor, or before a publication.
@@ -146,8 +145,7 @@ def refresh(
         NoSuchChannel: the repository has no release of a channel.
         NotAssigned, AssignmentExpired, AssignmentRefused: the host follows assignments and has no good one.
         DocumentError: a release or assignment is malformed.
-        UpdaterError: the source failed, see ``Source.open``.
-        ContentError: the directory cannot be read or written.
+        UpdaterError, ContentError: the source failed, or the directory cannot be read or written.
     """
     try:
         require_clock(floor, now)
@@ -157,13 +155,11 @@ def refresh(
     durable.make_directory(directory, 0o700)
     reference = max(now, floor.time)
     try:
-        found = _run(directory, anchor, source, channels, reference, floor, host)
-        stale = False
+        found, stale = _run(directory, anchor, source, channels, reference, floor, host), False
     except MetadataExpired:
         if not source.offline:
             raise
-        found = _run(directory, anchor, source, channels, floor.time, floor, host)
-        stale = True
+        found, stale = _run(directory, anchor, source, channels, floor.time, floor, host), True
     _require_acceptable(found, floor, now, allow_stale if stale else None)
     newest = max((published for _, published in found.releases.values()), default=0)
     return Offer(
