@@ -42,7 +42,10 @@ def decompressed(untrusted: bytes, size: int, *, prefix: bytes = b"", window_log
 
     Raises:
         PackMalformed: it is something else.
+        ValueError: ``size`` is negative, which the library would take for no bound at all.
     """
+    if size < 0:
+        raise ValueError(f"{size} bytes cannot come out of anything")
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: window_log}
     try:
         decompressor = zstd.ZstdDecompressor(zstd_dict=_prefix(prefix), options=options)

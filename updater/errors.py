@@ -17,8 +17,9 @@ class UpdaterError(VmgateError):
 
 
 class Unreachable(UpdaterError):
-    """The repository did not answer, or broke off."""
+    """The repository did not answer, or broke off; ``another``: and another server is left that may not."""
 
+    another: bool = False
     code = "UP001"
     exit = Exit.UNREACHABLE
     explanation = (

@@ -24,7 +24,7 @@ from updater.client.held import HeldArtifact
 from updater.client.ranges import read_range, rejecting
 from updater.client.source import Source
 from updater.client.workers import in_threads
-from updater.delta import Literals, Plan, build_span
+from updater.delta import MOST_OF_HEAD, Literals, Plan, build_span
 from updater.errors import NotOffered, NotRanged, PackMalformed, Unreachable
 from updater.formats import blob_name, delta_part, pack_name
 from updater.pack import HEAD, SMALLEST, Head, Offer, head_limit, malformed, span_length
@@ -44,7 +44,7 @@ def read_head(source: Source, artifact: Measured) -> Head | None:
     """
     if artifact.length < SMALLEST:
         return None
-    for _ in range(ATTEMPTS):
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             return _read_head(source, artifact)
         except NotOffered:
@@ -52,18 +52,21 @@ def read_head(source: Source, artifact: Measured) -> Head | None:
         except PackMalformed as error:
             if not error.another:
                 return None
+        except Unreachable as error:
+            if attempt == ATTEMPTS or not error.another:
+                raise
     return None
 
 
 def _read_head(source: Source, artifact: Measured) -> Head:
     with source.open(pack_name(artifact.fsverity, HEAD)) as reply:
-        untrusted = b""
+        untrusted = bytearray()
         for untrusted_chunk in reply.untrusted_chunks:
             untrusted += untrusted_chunk
             if len(untrusted) > head_limit(artifact.length):
                 break
         with rejecting(reply.reject):
-            return Head.parse(untrusted, artifact.fsverity, artifact.length)
+            return Head.parse(bytes(untrusted), artifact.fsverity, artifact.length)
 
 
 def assemble(
@@ -111,7 +114,8 @@ class _Job:
     def best_offer(self, held: Sequence[Measured]) -> tuple[Offer, Measured] | None:
         """The smallest delta from something held, if it is smaller than what is missing."""
         bases = {measured.fsverity: measured for measured in held}
-        offers = [o for o in self._head.offers if o.base in bases and o.length < self._assembly.absent]
+        absent = self._assembly.absent
+        offers = [o for o in self._head.offers if o.base in bases and o.length < absent and o.head <= MOST_OF_HEAD]
         best = min(offers, key=lambda offer: offer.length, default=None)
         return (best, bases[best.base]) if best is not None else None
 
@@ -164,8 +168,8 @@ class _Job:
                 if whole:
                     raise
                 whole = True
-            except Unreachable:
-                if attempt == ATTEMPTS or self._assembly.absent == before:
+            except Unreachable as error:
+                if attempt == ATTEMPTS or (self._assembly.absent == before and not error.another):
                     raise
             except PackMalformed as error:
                 if attempt == ATTEMPTS or (whole and not error.another):
