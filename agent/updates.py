@@ -268,7 +268,8 @@ class Updates:
         artifacts = [artifact for release in releases for artifact in release.artifacts]
         self._store.require_room({artifact.fsverity: artifact.length for artifact in artifacts})
         with self.transfer.running() as tell:
-            fetch_artifacts(source, self._store, artifacts, tell)
+            # Most of a damaged one is good.
+            fetch_artifacts(source, self._store, artifacts, tell, artifacts)
 
     def _in_this_boot(self, generation: Generation, old: Generation | None) -> bool:
         """Whether a generation can be measured now.

@@ -147,7 +147,7 @@ class Plan:
         literals = sum(group.blocks for group in self.groups)
         if sum(r.count for r in self.runs if r.source == LITERAL) != literals:
             raise malformed("a delta has not as many literals as it uses")
-        # Else each block in a group of its own, behind a whole prefix, would keep a host busy for hours.
+        # Else each block may stand behind a whole prefix, which the host reads and loads for it.
         if sum(run.count for group in self.groups for run in group.prefix) > literals + GROUP:
             raise malformed("a delta has more of its base before its literals than there are literals")
 

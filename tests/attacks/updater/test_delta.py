@@ -13,6 +13,7 @@ from lab import images
 from lab.hostile import CHANNELS, Scene, body
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
+from updater.client.download import fetch_artifacts
 from updater.client.inspection import verify_bundle
 from updater.errors import NotOffered, PackMalformed, Unreachable
 from updater.formats import blob_name, delta_part, pack_name
@@ -267,6 +268,40 @@ def test_a_delta_in_a_bundle_that_was_changed_is_refused(story: Story, tmp_path:
     with BundleReader(bundle) as reader:
         story.stage.host.refuses(NotOffered, BundleSource(reader), story.stage.now)
     assert not story.stage.host.store.contains(story.digest, len(story.new))
+
+
+@pytest.mark.parametrize(("part", "place"), [(HEAD, -1), (SPANS, 5), (FRAMES, 100_000)])
+def test_a_pack_in_a_bundle_that_was_changed_is_refused(story: Story, tmp_path: Path, part: str, place: int) -> None:
+    """Another copy helps and no other network, and so says the line; the record now leads far beyond the frames' end."""
+    story.publish(images.first(seed=9))
+    bundle = tmp_path / "bundle"
+    index = export_bundle(story.stage.publisher.repository, CHANNELS, bundle)
+    entry = next(entry for entry in index.entries if entry.name == story.part(part))
+    wrong = bytearray(bundle.read_bytes())
+    wrong[len(wrong) - index.size + entry.offset + place % entry.length] ^= 1
+    bundle.write_bytes(wrong)
+    with BundleReader(bundle) as reader:
+        story.stage.host.refuses(NotOffered, BundleSource(reader), story.stage.now, "is damaged")
+    assert not story.stage.host.store.contains(story.digest, len(story.new))
+
+
+def test_a_damaged_image_is_mended_with_what_is_left_of_it(story: Story) -> None:
+    story.publish(images.first(seed=9))
+    story.apply()
+    host = story.stage.host
+    active = host.update.active()
+    assert active is not None
+    path = host.store.path(story.digest)
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(4 * SPAN + 100)
+        file.write(b"rotten")
+    story.stage.server.requests.clear()
+    artifacts = [artifact for release in active.parsed() for artifact in release.artifacts]
+    fetch_artifacts(story.stage.source, host.store, artifacts, held=artifacts)
+    assert path.read_bytes() == story.new
+    ranges = [given for name, given in story.stage.server.requests if name.endswith(FRAMES)]
+    assert sum(_length(given) for given in ranges) < SPAN // 4
 
 
 def test_a_publisher_does_not_put_a_damaged_pack_into_a_bundle(story: Story, tmp_path: Path) -> None:
