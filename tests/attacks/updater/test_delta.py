@@ -272,7 +272,7 @@ def test_a_delta_in_a_bundle_that_was_changed_is_refused(story: Story, tmp_path:
 
 @pytest.mark.parametrize(("part", "place"), [(HEAD, -1), (SPANS, 5), (FRAMES, 100_000)])
 def test_a_pack_in_a_bundle_that_was_changed_is_refused(story: Story, tmp_path: Path, part: str, place: int) -> None:
-    """Another copy helps and no other network, and so says the line; the record now leads far beyond the frames' end."""
+    """Another copy helps and no network, and so says the line. The record leads far beyond the frames' end."""
     story.publish(images.first(seed=9))
     bundle = tmp_path / "bundle"
     index = export_bundle(story.stage.publisher.repository, CHANNELS, bundle)
