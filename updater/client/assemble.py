@@ -169,10 +169,11 @@ class _Job:
                     raise
                 whole = True
             except Unreachable as error:
-                if attempt == ATTEMPTS or (self._assembly.absent == before and not error.another):
+                if attempt >= ATTEMPTS or (self._assembly.absent == before and not error.another):
                     raise
             except PackMalformed as error:
-                if attempt == ATTEMPTS or (whole and not error.another):
+                # With another server left, one fewer is asked each time: that ends by itself.
+                if whole and not error.another:
                     raise
                 # Another server's pack, or the artifact as a whole, in which each span is one server's word.
                 whole = whole or not error.another

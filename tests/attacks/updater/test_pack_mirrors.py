@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -119,6 +120,18 @@ def test_a_mirror_that_breaks_off_each_time(mirrored: Mirrored, part: str) -> No
     mirrored.bad.rules[pack_name(digest, part)] = breaks_off
     assert mirrored.stage.host.apply(mirrored.source(), mirrored.stage.now) is not None
     assert mirrored.stage.host.store.path(digest).read_bytes() == OTHER
+
+
+def test_as_many_wrong_mirrors_as_settings_may_name_do_not_keep_the_repository_from_a_host(stage: Scene) -> None:
+    stage.publisher.publish_workload(2, OTHER)
+    digest = digest_bytes(OTHER)
+    with ExitStack() as stack:
+        mirrors = [stack.enter_context(served(stage.publisher.repository)) for _ in range(8)]
+        for mirror in mirrors:
+            mirror.rules[pack_name(digest, SPANS)] = _scrambled
+        source = MirroredSource(stage.source, [HttpSource(mirror.url, PATIENT) for mirror in mirrors])
+        assert stage.host.apply(source, stage.now) is not None
+    assert stage.host.store.path(digest).read_bytes() == OTHER
 
 
 def test_a_wrong_delta(mirrored: Mirrored) -> None:
