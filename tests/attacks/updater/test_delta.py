@@ -321,6 +321,17 @@ def _anchor(story: Story, folder: Path) -> Path:
     return path
 
 
+def test_a_damaged_pack_is_made_again_with_the_next_release(story: Story) -> None:
+    story.publish(images.edited(FIRST))
+    path = story.stage.publisher.repository / story.part(HEAD)
+    good = path.read_bytes()
+    path.write_bytes(b"rotten" + good[6:])
+    story.publish(story.new)
+    assert path.read_bytes() == good
+    story.apply()
+    assert story.asked() == [HEAD, delta_part(OLD), delta_part(OLD)]
+
+
 def test_an_image_that_nobody_has_is_told(story: Story) -> None:
     story.publish(images.first(seed=9))
     for name in (story.part(SPANS), story.part(FRAMES), story.part(HEAD), blob_name(story.digest)):
