@@ -129,6 +129,18 @@ class PauseRefused(AgentError):
     explanation = "A pause of updates ends between now and 90 days from now, and has a reason."
 
 
+class BreakGlassRefused(AgentError):
+    """A bundle was to be imported beyond its days, without what that takes."""
+
+    code = "AG030"
+    exit = Exit.USAGE
+    explanation = (
+        "`vmgate update import BUNDLE --allow-stale DAYS` takes a bundle although it has expired and the days that its "
+        "releases allow are over. DAYS, 1 to 3660, count from the publication of each release. It wants a reason of "
+        "one line, and a confirmation on a terminal or -y. Nothing else is allowed by it. It is recorded."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

@@ -36,11 +36,15 @@ class Call:
 
     Args:
         request: parsed.
-        actor: what the caller says it is, and its user id, which the kernel vouches for.
+        uid: the caller's user id, which the kernel vouches for.
+
+    Attributes:
+        actor: what the caller says it is, and its user id.
     """
 
-    def __init__(self, request: Request, actor: str) -> None:
-        self.actor = actor
+    def __init__(self, request: Request, uid: int) -> None:
+        self.actor = f"{request.actor} (uid {uid})"
+        self._uid = uid
         self._arguments = dict(request.arguments)
 
     def take(self, name: str, default: str | None = None) -> str:
@@ -50,10 +54,23 @@ class Call:
             raise _bad(f"the argument {name!r} is missing")
         return untrusted
 
+    def require_root(self) -> None:
+        """Refuse whoever is not root, also the user as whom the agent runs.
+
+        Raises:
+            NotPermitted: it is not.
+        """
+        if self._uid != 0:
+            raise _not_root(self._uid)
+
     def finish(self) -> None:
         """Refuse arguments that nobody took."""
         if self._arguments:
             raise _bad("it has an unknown argument")
+
+
+def _not_root(uid: int) -> NotPermitted:
+    return NotPermitted("the request was refused", cause=f"user {uid} is not root", remedy="use sudo")
 
 
 def _bad(cause: str) -> BadRequest:
@@ -129,7 +146,7 @@ class _Connection(socketserver.StreamRequestHandler):
     def _result(self) -> dict[str, Json]:
         uid = _peer(self.request)
         if uid not in {0, self.server.owner}:
-            raise NotPermitted("the request was refused", cause=f"user {uid} is not root", remedy="use sudo")
+            raise _not_root(uid)
         try:
             untrusted_line = self.rfile.readline(Request.LIMIT + 2)
         except OSError as error:
@@ -140,7 +157,7 @@ class _Connection(socketserver.StreamRequestHandler):
         handler = self.server.handlers.get(request.verb)
         if handler is None:
             raise _bad(f"the verb {request.verb!r} is unknown")
-        return handler(Call(request, f"{request.actor} (uid {uid})"))
+        return handler(Call(request, uid))
 
 
 def _peer(connection: socket.socket) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from agent.break_glass import BreakGlass
 from agent.errors import BadRequest, PolicyRefused
 from agent.host import Host
 from agent.host_status import host_status
@@ -111,10 +112,14 @@ class Service:
             return self._host.updates.check()
 
     def _import(self, call: Call) -> dict[str, Json]:
-        bundle = Path(call.take("bundle"))
+        bundle, days, reason = Path(call.take("bundle")), call.take("allow_stale", ""), call.take("reason", "")
         if not bundle.is_absolute():
             raise BadRequest("nothing was imported", cause="the path is not absolute", remedy="use the vmgate command")
-        return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor))
+        if not days and not reason:
+            return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor))
+        call.require_root()
+        glass = BreakGlass.parse(days, reason)
+        return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor, glass))
 
     def _unattended(self, call: Call) -> dict[str, Json]:
         call.finish()

@@ -64,6 +64,7 @@ def history(generations: Iterable[Generation], journal: UpdateJournal) -> dict[s
         {
             "generation": generation.number,
             "state": journal.state if generation.number == journal.generation else "previous",
+            "stale": generation.stale,
             "releases": _releases(generation),
         }
         for generation in generations

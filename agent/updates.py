@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agent import update_report
 from agent.audit_key import AuditKey
+from agent.break_glass import BreakGlass
 from agent.contact import Contact
 from agent.errors import NotReady, PolicyRefused, Refused
 from agent.outside import Outside
@@ -177,10 +178,11 @@ class Updates:
         with self._recorded("update-apply", actor, source=self._outside.settings.repository):
             return self._apply(self._web())
 
-    def import_bundle(self, path: Path, actor: str) -> dict[str, Json]:
-        """Update from a bundle."""
-        with self._recorded("update-import", actor, source=str(path)), BundleReader(path) as reader:
-            return self._apply(BundleSource(reader))
+    def import_bundle(self, path: Path, actor: str, glass: BreakGlass | None = None) -> dict[str, Json]:
+        """Update from a bundle; with ``glass`` also from one that is beyond its days."""
+        event, details = ("update-break-glass", glass.details()) if glass else ("update-import", {})
+        with self._recorded(event, actor, source=str(path), **details), BundleReader(path) as reader:
+            return self._apply(BundleSource(reader), allow_stale=glass.days if glass else 0)
 
     def roll_back(self, actor: str) -> dict[str, Json]:
         """Go back to the generation before the active one."""
@@ -207,14 +209,14 @@ class Updates:
     def _web(self) -> Source:
         return web(self._outside.settings)
 
-    def _apply(self, source: Source) -> dict[str, Json]:
+    def _apply(self, source: Source, *, allow_stale: int = 0) -> dict[str, Json]:
         if self.pending():
             raise NotReady(
                 "nothing was applied",
                 cause="an update is not confirmed yet",
                 remedy="reboot, or `vmgate update rollback`",
             )
-        candidate = self._look_up(source, wait=False)
+        candidate = self._look_up(source, wait=False, allow_stale=allow_stale)
         if not candidate.resolution.new:
             self.heard(candidate)
             old = self.active()
@@ -223,11 +225,11 @@ class Updates:
             return self._told(old, changed=False)
         return self._install(source, candidate)
 
-    def _look_up(self, source: Source, *, wait: bool) -> Candidate:
+    def _look_up(self, source: Source, *, wait: bool, allow_stale: int = 0) -> Candidate:
         """Look up what is offered; ``wait`` holds back what is not due here yet. Waves have no meaning for a bundle."""
         place = None if source.offline else wave_place(self._outside.paths.wave_place)
         now = self._outside.clock()
-        candidate = self._update.check(source, self._channels, now=now, place=place, wait=wait)
+        candidate = self._update.check(source, self._channels, now=now, place=place, wait=wait, allow_stale=allow_stale)
         if candidate.recovered:
             self._outside.audit.append("floor-time", "done", "host", "agent", sank_to=str(now))
         return candidate
@@ -266,7 +268,8 @@ class Updates:
         artifacts = [artifact for release in releases for artifact in release.artifacts]
         self._store.require_room({artifact.fsverity: artifact.length for artifact in artifacts})
         with self.transfer.running() as tell:
-            fetch_artifacts(source, self._store, artifacts, tell)
+            # Most of a damaged one is good.
+            fetch_artifacts(source, self._store, artifacts, tell, artifacts)
 
     def _in_this_boot(self, generation: Generation, old: Generation | None) -> bool:
         """Whether a generation can be measured now.

@@ -22,6 +22,9 @@ from content.holes import data_ranges
 SYNC = 64 * 1024 * 1024
 """Bytes after which what was written is made to survive a power cut."""
 
+_BATCH = 256
+"""Spans that are judged before the next ones are begun."""
+
 _HASH = 32
 _ZEROS = bytes(BLOCK)
 
@@ -147,9 +150,11 @@ class Assembly:
             ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
         ):
             for start, end in data_ranges(self._writer.descriptor, self._writer.offset):
-                spans = range(start // SPAN, -(-end // SPAN))
-                for span, right in zip(spans, pool.map(self._right, spans), strict=True):
-                    self._state[span] = _THERE if right else _SOILED
+                last = -(-end // SPAN)
+                for first in range(start // SPAN, last, _BATCH):
+                    spans = range(first, min(first + _BATCH, last))
+                    for span, right in zip(spans, pool.map(self._right, spans), strict=True):
+                        self._state[span] = _THERE if right else _SOILED
 
     def _right(self, span: int) -> bool:
         data = os.pread(self._writer.descriptor, self._size(span), span * SPAN)

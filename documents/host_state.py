@@ -24,7 +24,7 @@ class Generation(Document):
     Attributes:
         number: grows by one with each switch.
         releases: the release documents as signed, one a channel, sorted by channel.
-        stale: the metadata had expired when this was imported, and the release's ``import_days`` allowed it.
+        stale: the metadata had expired when this was imported, and the release or an administrator allowed it.
     """
 
     TYPE: ClassVar[str] = "vmgate.generation"

@@ -144,8 +144,12 @@ class Plan:
     def _require_whole(self, length: int) -> None:
         if sum(run.count for run in self.runs) != -(-length // BLOCK):
             raise malformed("a delta does not give the whole artifact")
-        if sum(r.count for r in self.runs if r.source == LITERAL) != sum(group.blocks for group in self.groups):
+        literals = sum(group.blocks for group in self.groups)
+        if sum(r.count for r in self.runs if r.source == LITERAL) != literals:
             raise malformed("a delta has not as many literals as it uses")
+        # Else each block may stand behind a whole prefix, which the host reads and loads for it.
+        if sum(run.count for group in self.groups for run in group.prefix) > literals + GROUP:
+            raise malformed("a delta has more of its base before its literals than there are literals")
 
     def spans(self) -> Iterator[tuple[int, list[Piece]]]:
         """For each span its number and what it is made of."""

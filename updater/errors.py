@@ -17,8 +17,9 @@ class UpdaterError(VmgateError):
 
 
 class Unreachable(UpdaterError):
-    """The repository did not answer, or broke off."""
+    """The repository did not answer, or broke off; ``another``: and another server is left that may not."""
 
+    another: bool = False
     code = "UP001"
     exit = Exit.UNREACHABLE
     explanation = (
@@ -40,7 +41,11 @@ class NotOffered(UpdaterError):
 
     code = "UP003"
     exit = Exit.NOT_FOUND
-    explanation = "The repository or bundle does not have a file that its own metadata names. It is not complete."
+    explanation = (
+        "The repository or bundle does not have a file that its own metadata names. It is not complete. A bundle made "
+        "with --for or --have leaves out what one host has: another host needs one made for its own `vmgate status "
+        "--save FILE`, or one made for every host, without these options."
+    )
 
 
 class MetadataRefused(UpdaterError):
@@ -146,7 +151,8 @@ class ImportTooLate(UpdaterError):
     exit = Exit.REFUSED
     explanation = (
         "A release says for how many days after its publication it may be imported with expired metadata. "
-        "They are over. Get a newer bundle."
+        "They are over. Get a newer bundle. Where there is none, root may answer for it: `vmgate update import BUNDLE "
+        "--allow-stale DAYS --reason TEXT` counts DAYS from the publication, and is recorded."
     )
 
 

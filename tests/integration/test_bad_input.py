@@ -22,6 +22,7 @@ import pytest
 from documents.evidence import Evidence
 from documents.release import Release
 from lab import command
+from lab.clock import at
 from lab.command import refused
 from lab.host import Host, Result
 from lab.publisher import VM_NAME, Desk
@@ -95,12 +96,6 @@ def bench(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benc
     with serving(publisher.repository) as url, living("bad", publisher, url) as world:
         world.run("update", "apply")
         yield Bench(world, url)
-
-
-def at(time: str) -> tuple[str, ...]:
-    """What runs a command at another time. The program ``faketime`` would stay as its parent, and keep signals."""
-    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-    return ("env", "TZ=UTC", f"LD_PRELOAD={library}", f"FAKETIME={time}", "FAKETIME_DONT_FAKE_MONOTONIC=1")
 
 
 IN_1970 = at("@1970-01-02 00:00:00")

@@ -17,15 +17,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 from content.assembly import Assembly
-from content.fsverity import BLOCK, HashedSpan, Measured
+from content.fsverity import BLOCK, SPAN, HashedSpan, Measured
 from content.store import ContentStore
 from updater.client.frames import FrameFetcher
 from updater.client.held import HeldArtifact
 from updater.client.ranges import read_range, rejecting
 from updater.client.source import Source
 from updater.client.workers import in_threads
-from updater.delta import Literals, Piece, Plan, build_span
-from updater.errors import NotOffered, NotRanged, PackMalformed, Unreachable
+from updater.delta import MOST_OF_HEAD, Literals, Piece, Plan, build_span
+from updater.errors import NotOffered, NotRanged, PackMalformed, TimedOut, Unreachable
 from updater.formats import blob_name, delta_part, pack_name
 from updater.pack import HEAD, SMALLEST, Head, Offer, head_limit, malformed, span_length
 
@@ -34,6 +34,9 @@ Done = Callable[[int], None]
 
 ATTEMPTS = 5
 """How often a transfer that breaks off, or a mirror that hands out wrong bytes, is followed by another try."""
+
+MOST_MISSES = 16
+"""So many wrong spans of a delta may be rot of its base; with more, the rest of it is not worth fetching."""
 
 
 def read_head(source: Source, artifact: Measured) -> Head | None:
@@ -44,7 +47,7 @@ def read_head(source: Source, artifact: Measured) -> Head | None:
     """
     if artifact.length < SMALLEST:
         return None
-    for _ in range(ATTEMPTS):
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             return _read_head(source, artifact)
         except NotOffered:
@@ -52,18 +55,21 @@ def read_head(source: Source, artifact: Measured) -> Head | None:
         except PackMalformed as error:
             if not error.another:
                 return None
+        except Unreachable as error:
+            if attempt == ATTEMPTS or not error.another:
+                raise
     return None
 
 
 def _read_head(source: Source, artifact: Measured) -> Head:
     with source.open(pack_name(artifact.fsverity, HEAD)) as reply:
-        untrusted = b""
+        untrusted = bytearray()
         for untrusted_chunk in reply.untrusted_chunks:
             untrusted += untrusted_chunk
             if len(untrusted) > head_limit(artifact.length):
                 break
         with rejecting(reply.reject):
-            return Head.parse(untrusted, artifact.fsverity, artifact.length)
+            return Head.parse(bytes(untrusted), artifact.fsverity, artifact.length)
 
 
 def assemble(
@@ -108,11 +114,13 @@ class _Job:
         self._assembly = assembly
         self._done = done
         self._wrong: PackMalformed | None = None
+        self._misses = 0
 
     def best_offer(self, held: Sequence[Measured]) -> tuple[Offer, Measured] | None:
         """The smallest delta from something held, if it is smaller than what is missing."""
         bases = {measured.fsverity: measured for measured in held}
-        offers = [o for o in self._head.offers if o.base in bases and o.length < self._assembly.absent]
+        absent = self._assembly.absent
+        offers = [o for o in self._head.offers if o.base in bases and o.length < absent and o.head <= MOST_OF_HEAD]
         best = min(offers, key=lambda offer: offer.length, default=None)
         return (best, bases[best.base]) if best is not None else None
 
@@ -140,7 +148,7 @@ class _Job:
                 in_threads(lambda span: self._take_built(*span), built(), len(os.sched_getaffinity(0)))
         except PackMalformed as error:
             self._wrong = error
-        except (NotOffered, NotRanged, Unreachable):
+        except (NotOffered, NotRanged, TimedOut, Unreachable):
             return
 
     def _shared(self, span: int, pieces: Sequence[Piece], base: HeldArtifact) -> bool:
@@ -179,20 +187,23 @@ class _Job:
                 if whole:
                     raise
                 whole = True
-            except Unreachable:
-                if attempt == ATTEMPTS or self._assembly.absent == before:
+            except Unreachable as error:
+                if attempt >= ATTEMPTS or (self._assembly.absent == before and not error.another):
                     raise
             except PackMalformed as error:
                 self._wrong = error
-                if attempt == ATTEMPTS or (whole and not error.another):
+                # With another server left, one fewer is asked each time: that ends by itself.
+                if whole and not error.another:
                     raise
                 # Another server's pack, or the artifact as a whole, in which each span is one server's word.
                 whole = whole or not error.another
 
     def _read_whole(self) -> None:
-        """Read the artifact from its beginning and take what is missing of it."""
-        number, untrusted = 0, bytearray()
-        with self._source.open(blob_name(self._artifact.fsverity), 0, self._artifact.length) as reply:
+        """Read the artifact from the first missing span on, or from its beginning, and take what is missing of it."""
+        first, untrusted = next(self._assembly.missing()), bytearray()
+        start = first * SPAN
+        with self._source.open(blob_name(self._artifact.fsverity), start, self._artifact.length - start) as reply:
+            number = first if reply.start == start else 0
             for untrusted_chunk in reply.untrusted_chunks:
                 untrusted += untrusted_chunk
                 while number < self._head.spans and len(untrusted) >= self._size(number):
@@ -218,7 +229,10 @@ class _Job:
 
     def _take_built(self, number: int, untrusted: bytes) -> None:
         if not self._take(number, untrusted):
+            self._misses += 1
             self._wrong = malformed("a delta, or the artifact that it is taken from, is not what was signed")
+            if self._misses > MOST_MISSES:
+                raise self._wrong
 
     def _offered(self, number: int, span: HashedSpan) -> None:
         """Take a span that stands in the same place of another artifact, if it is the same."""

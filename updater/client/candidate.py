@@ -23,7 +23,7 @@ class Candidate:
 
     Attributes:
         resolution: which releases, and what was held back.
-        stale: the metadata had expired and the releases allow that.
+        stale: the metadata had expired, and the releases or an administrator allow that.
         waiting: releases whose wave has not reached this host; whether they are held back is the caller's choice.
         recovered: the floor's time sank to the clock, see ``updater.client.recovery``.
     """

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from content.errors import ContentError, DigestMismatch
 from content.fsverity import Measured
@@ -18,7 +19,7 @@ from content.store import ContentStore, Incoming
 from documents.release import Artifact
 from updater.client.assemble import ATTEMPTS, assemble, read_head
 from updater.client.source import Reply, Source
-from updater.errors import Unreachable
+from updater.errors import BundleMalformed, NotOffered, PackMalformed, Unreachable
 from updater.formats import blob_name
 
 Progress = Callable[[int, int], None]
@@ -55,12 +56,36 @@ def fetch_artifacts(
     for artifact in wanted.values():
         measured = Measured(fsverity=artifact.fsverity, length=artifact.length)
         if not _intact(store, measured):
-            head = read_head(source, measured)
-            if head is not None:
-                assemble(source, store, measured, head, _likest(artifact, held, store), meter.add)
-            else:
-                _fetch(source, store, measured, meter.at_least)
+            with _complete(source, artifact):
+                head = read_head(source, measured)
+                if head is not None:
+                    assemble(source, store, measured, head, _likest(artifact, held, store), meter.add)
+                else:
+                    _fetch(source, store, measured, meter.at_least)
         meter.finish(artifact.length)
+
+
+@contextmanager
+def _complete(source: Source, artifact: Artifact) -> Iterator[None]:
+    """What a bundle lacks it left out for another host; what is wrong in it another copy mends, and no other server."""
+    try:
+        yield
+    except PackMalformed as error:
+        if not source.offline:
+            raise
+        raise BundleMalformed(
+            "the bundle was refused",
+            cause=f"{artifact.name}: {error.cause}",
+            remedy="copy it again, or get another one",
+        ) from error
+    except NotOffered as error:
+        if not source.offline:
+            raise
+        raise NotOffered(
+            "the bundle was refused",
+            cause=f"neither it nor this host has all of {artifact.name}: it was made for another host, or is damaged",
+            remedy="give the publisher this host's `vmgate status --save FILE` for `vmgate bundle create --for FILE`",
+        ) from error
 
 
 class _Meter:

@@ -62,10 +62,14 @@ class _Wanted:
     places: Sequence[int]
 
     def frames(self) -> list[int]:
-        """The frames with blocks that lie nowhere."""
+        """Numbers of the frames with blocks that lie nowhere."""
         blocks = (number for number, place in enumerate(self.places) if place == _NOWHERE)
         numbers = dict.fromkeys(block // BLOCKS_IN_FRAME for block in blocks)
         return [number for number in numbers if self.record.frames[number]]
+
+    def every(self) -> list[int]:
+        """Numbers of all its frames; what a record says of frames beyond the end of the artifact is nothing to us."""
+        return [number for number in range(-(-len(self.places) // BLOCKS_IN_FRAME)) if self.record.frames[number]]
 
 
 class FrameFetcher:
@@ -130,7 +134,7 @@ class FrameFetcher:
 
     def _fill(self, wanted: Sequence[_Wanted]) -> None:
         """Fetch, put together and take a few spans."""
-        frames = self._fetch([(item.span, item.record, item.frames()) for item in wanted])
+        frames = self._fetch([(item, item.frames()) for item in wanted])
         for item in wanted:
             span = HashedSpan(self._put_together(item, frames))
             if not self._assembly.take(item.span, span):
@@ -140,10 +144,10 @@ class FrameFetcher:
     def _fill_whole(self, item: _Wanted) -> None:
         """Take a span of which a block was not what its weak hash promised, from its frames alone."""
         alone = replace(item, places=[_NOWHERE] * len(item.places))
-        frames = self._fetch([(item.span, item.record, alone.frames())])
+        frames = self._fetch([(item, item.every())])
         if not self._assembly.take(item.span, HashedSpan(self._put_together(alone, frames))):
             error = malformed(f"span {item.span} of {self._artifact.fsverity} is not what was signed")
-            # Where record and frames are of several servers, nobody can tell who lied, and none is blamed for it.
+            # See ``_fetch`` for the blame.
             if {frame.server for frame in frames.values()} <= {item.server}:
                 answers = [frame.reject() for frame in frames.values()]
                 error.another = any(answers)
@@ -164,14 +168,18 @@ class FrameFetcher:
             return bytes(count * BLOCK)
         return self._base.read(start, count).ljust(count * BLOCK, b"\0")
 
-    def _fetch(self, wanted: Sequence[tuple[int, SpanRecord, list[int]]]) -> dict[tuple[int, int], _Frame]:
-        """Fetch and decompress frames, by span and number; neighbours in one request."""
-        places = {(span, number): record.range(number) for span, record, numbers in wanted for number in numbers}
+    def _fetch(self, wanted: Sequence[tuple[_Wanted, list[int]]]) -> dict[tuple[int, int], _Frame]:
+        """Fetch and decompress frames, by span and number; neighbours in one request.
+
+        Where records and frames are of several servers, nobody can tell who lied, and none is blamed for it.
+        """
+        places = {(item.span, number): item.record.range(number) for item, numbers in wanted for number in numbers}
+        servers = {item.server for item, _ in wanted}
         name = pack_name(self._artifact.fsverity, FRAMES)
         frames = {}
         for start, end in _joined(((offset, offset + length) for offset, length in sorted(places.values())), GAP):
             part = read_range(self._source, name, start, end - start)
-            with rejecting(part.reject):
+            with rejecting(part.reject if servers == {part.server} else bool):
                 for (span, number), (offset, length) in places.items():
                     if start <= offset < end:
                         untrusted = part.untrusted[offset - start : offset - start + length]

@@ -13,7 +13,7 @@ python-tuf's ngclient runs it (TUF specification 1.0.34, section 5). Added here,
 
 Expired metadata is refused. Only a bundle, which cannot be fresher, is then judged as of the floor's time: none of its
 metadata had expired at the latest time that this host knows to be past, and each release is still within its own
-``import_days``. The result is marked stale.
+``import_days``, or within the days that an administrator allows instead. The result is marked stale.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Offer:
         published: when each of these was published, in seconds since 1970 UTC, by channel.
         root: version of the root that was followed.
         time: the latest time that is certain now, in seconds since 1970 UTC.
-        stale: metadata had expired, and the releases' ``import_days`` allowed it.
+        stale: metadata had expired, and the releases' ``import_days`` or an administrator allowed it.
         assignment: of this host, if it follows assignments.
         newest: number of the newest release that each channel lists; known with an assignment only.
         recovered: ``time`` replaces the floor's time even where it is lower, see ``updater.client.recovery``.
@@ -121,6 +121,7 @@ def refresh(
     now: int,
     floor: Floor,
     host: str = "",
+    allow_stale: int = 0,
 ) -> Offer:
     """Run the workflow.
 
@@ -132,6 +133,7 @@ def refresh(
         now: seconds since 1970 UTC.
         floor: the lowest that is accepted; not changed here.
         host: name of this host in its fleet; empty for one that follows no assignments.
+        allow_stale: days that an administrator allows a bundle; lengthens ``import_days`` and does nothing else.
 
     Raises:
         ClockWrong: the clock is before the floor, or before a publication.
@@ -143,7 +145,7 @@ def refresh(
         NoSuchChannel: the repository has no release of a channel.
         NotAssigned, AssignmentExpired, AssignmentRefused: the host follows assignments and has no good one.
         DocumentError: a release or assignment is malformed.
-        UpdaterError, ContentError: the source failed, see ``Source.open``, or the directory did.
+        UpdaterError, ContentError: the source failed, or the directory cannot be read or written.
     """
     try:
         require_clock(floor, now)
@@ -153,14 +155,12 @@ def refresh(
     durable.make_directory(directory, 0o700)
     reference = max(now, floor.time)
     try:
-        found = _run(directory, anchor, source, channels, reference, floor, host)
-        stale = False
+        found, stale = _run(directory, anchor, source, channels, reference, floor, host), False
     except MetadataExpired:
         if not source.offline:
             raise
-        found = _run(directory, anchor, source, channels, floor.time, floor, host)
-        stale = True
-    _require_acceptable(found, floor, now, stale=stale)
+        found, stale = _run(directory, anchor, source, channels, floor.time, floor, host), True
+    _require_acceptable(found, floor, now, allow_stale if stale else None)
     newest = max((published for _, published in found.releases.values()), default=0)
     return Offer(
         releases={channel: release for channel, (release, _) in found.releases.items()},
@@ -174,7 +174,8 @@ def refresh(
     )
 
 
-def _require_acceptable(found: _Found, floor: Floor, now: int, *, stale: bool) -> None:
+def _require_acceptable(found: _Found, floor: Floor, now: int, allow_stale: int | None) -> None:
+    """Require what the module's description says from 4 on; with a number of allowed days the metadata had expired."""
     require_root(floor, found.root)
     if found.assignment is not None:
         require_current(found.assignment, max(now, floor.time))
@@ -182,8 +183,8 @@ def _require_acceptable(found: _Found, floor: Floor, now: int, *, stale: bool) -
         parsed = Release.parse(release)
         require_release(floor, parsed)
         require_published(published, now)
-        if stale and now > published + parsed.import_days * DAY:
-            raise _too_late(parsed, published)
+        if allow_stale is not None and now > published + max(parsed.import_days, allow_stale) * DAY:
+            raise _too_late(parsed, published, allow_stale)
 
 
 def _recover(
@@ -260,13 +261,13 @@ class GivenTimeUpdater(Updater):
     def expired(self) -> MetadataExpired:
         """Which role it was, after ``ExpiredMetadataError``."""
         time = self._trusted_set.reference_time
-        # Targets metadata is not taken into the set when it has expired: it is what came last.
-        role = self._last[0]
+        for role in ("root", "timestamp", "snapshot"):
+            if self.has(role) and self._trusted_set[role].is_expired(time):
+                return MetadataExpired(role, self._trusted_set[role].expires.date().isoformat())
+        # Targets metadata is not taken into the set when it has expired: it is what came last, and was verified before
+        # its expiry was looked at. Of a role before it what came last may be anything.
         signed: Signed = Metadata[Targets].from_bytes(self._last[1]).signed
-        for name in ("snapshot", "timestamp", "root"):
-            if self.has(name) and self._trusted_set[name].is_expired(time):
-                role, signed = name, self._trusted_set[name]
-        return MetadataExpired(role, signed.expires.date().isoformat())
+        return MetadataExpired(self._last[0], signed.expires.date().isoformat())
 
     def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
         data = super()._download_metadata(rolename, length, version)
@@ -372,10 +373,13 @@ def _refused(why: str) -> UpdaterError:
     return MetadataRefused("the update was refused", cause=why[:300], remedy=_TRY_AGAIN)
 
 
-def _too_late(release: Release, published: int) -> ImportTooLate:
+def _too_late(release: Release, published: int, allow_stale: int) -> ImportTooLate:
     day = datetime.fromtimestamp(published, UTC).date().isoformat()
+    days = f"{release.import_days} days"
+    if allow_stale > release.import_days:
+        days = f"{allow_stale} days as --allow-stale says"
     return ImportTooLate(
         "the bundle was refused",
-        cause=f"{release.channel} {release.number} is of {day} and may be imported for {release.import_days} days",
+        cause=f"{release.channel} {release.number} is of {day} and may be imported for {days}",
         remedy="get a newer bundle",
     )

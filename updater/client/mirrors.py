@@ -95,7 +95,10 @@ class MirroredSource:
             yield from untrusted_chunks
         except (Unreachable, TimedOut) as error:
             self._failed(server)
-            raise Unreachable(error.what, cause=error.cause, remedy=error.remedy) from error
+            broken = Unreachable(error.what, cause=error.cause, remedy=error.remedy)
+            with self._lock:
+                broken.another = any(not (other is server or other.rejected) for other in self._servers)
+            raise broken from error
 
     def _failed(self, server: _Server) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from updater.client.source import Source
 from updater.errors import NotRanged, PackMalformed, Unreachable
+from updater.pack import malformed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ def read_range(source: Source, name: str, start: int, length: int) -> Part:
     Raises:
         NotRanged: the source begins at the beginning, whatever it is asked for; nothing more was read.
         Unreachable: it broke off.
+        PackMalformed: so does a bundle, of which no more will come.
         UpdaterError: see ``Source.open``.
     """
     parts: list[bytes] = []
@@ -48,6 +50,8 @@ def read_range(source: Source, name: str, start: int, length: int) -> Part:
             got += len(parts[-1])
             if got == length:
                 return Part(untrusted=b"".join(parts), reject=reply.reject, server=reply.server)
+    if source.offline:
+        raise malformed(f"{name} of the bundle ends before what is said to be in it")
     raise Unreachable(
         "a file was not fetched",
         cause=f"{name}: {got} of {length} bytes came",

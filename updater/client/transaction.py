@@ -121,7 +121,14 @@ class Update:
         return journal
 
     def check(
-        self, source: Source, channels: Sequence[str], *, now: int, place: int | None = None, wait: bool = False
+        self,
+        source: Source,
+        channels: Sequence[str],
+        *,
+        now: int,
+        place: int | None = None,
+        wait: bool = False,
+        allow_stale: int = 0,
     ) -> Candidate:
         """Look up what is offered. Only the floor's time and root may change.
 
@@ -131,6 +138,7 @@ class Update:
             now: seconds since 1970 UTC.
             place: this host's place in the waves; None where they do not matter, as with a bundle.
             wait: hold back what the waves have not brought to that place yet.
+            allow_stale: see ``updater.client.metadata.refresh``.
 
         Raises:
             UpdaterError: see ``updater.client.metadata.refresh`` and ``updater.client.resolve.resolve``.
@@ -138,7 +146,16 @@ class Update:
             ContentError: state could not be read or written.
         """
         floor = load_floor(self._places.floor, self._anchor)
-        offer = refresh(self._places.tuf, self._anchor, source, channels, now=now, floor=floor, host=self._host)
+        offer = refresh(
+            self._places.tuf,
+            self._anchor,
+            source,
+            channels,
+            now=now,
+            floor=floor,
+            host=self._host,
+            allow_stale=allow_stale,
+        )
         # Read again: the look-up took its time, and a floor that rose meanwhile must not sink.
         floor = load_floor(self._places.floor, self._anchor)
         changed = raised(floor, time=offer.time, root=offer.root)

@@ -17,6 +17,7 @@ from content.errors import Missing
 from content.fsverity import BLOCK, SPAN, Measured, hash_blocks
 from updater.compression import BEST, LEVEL, compressed
 from updater.delta import MOST_OF_HEAD, MOST_RUNS, WINDOW_LOG, Group, Plan, prefix_bytes
+from updater.errors import PackMalformed
 from updater.formats import blob_name, delta_part, pack_name
 from updater.pack import (
     FRAME,
@@ -46,7 +47,7 @@ def has_pack(artifact: Measured) -> bool:
 
 
 def make_pack(repository: Path, artifact: Measured) -> Head:
-    """Make the pack of an artifact that lies in the repository, unless it is there.
+    """Make the pack of an artifact that lies in the repository, unless it is there; a damaged one is made again.
 
     Raises:
         ContentError: the artifact cannot be read, or the pack not be written.
@@ -56,7 +57,7 @@ def make_pack(repository: Path, artifact: Measured) -> Head:
         raise ValueError(f"{artifact.length} bytes are not worth a pack")
     try:
         return read_head(repository, artifact)
-    except Missing:
+    except (Missing, PackMalformed):
         pass
     folder = (repository / pack_name(artifact.fsverity, HEAD)).parent
     durable.make_directory(folder, FOLDER_MODE)
@@ -75,6 +76,8 @@ def make_pack(repository: Path, artifact: Measured) -> Head:
         frames.commit(folder / FRAMES, FILE_MODE)
         spans.commit(folder / SPANS, FILE_MODE)
     head = Head(length=artifact.length, offers=(), hashes=b"".join(hashes))
+    # Read as a host would: a pack of something else than the artifact is never offered.
+    Head.parse(head.encode(), artifact.fsverity, artifact.length)
     write(repository, pack_name(artifact.fsverity, HEAD), head.encode())
     return head
 

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
+from agent.break_glass import BreakGlass
+from agent.errors import BreakGlassRefused
 from vmgate.commands.host import ask, root_option
 from vmgate.errors import UsageError
-from vmgate.output import output_option, printable, say, show, table
+from vmgate.output import note, output_option, printable, say, show, table
 from vmgate.progress import progress_option, shown
 
 
@@ -30,6 +33,8 @@ def _draw(result: dict[str, Any]) -> None:
         say(f"{item['channel']} {item['number']}: its wave reaches this host at {when}; a command does not wait for it")
     if result["changed"]:
         click.echo(f"generation {result['generation']} is {result['state']}")
+        if result["stale"]:
+            click.echo("its metadata had expired: whether newer releases exist is not known")
     for reason in result["held_back"]:
         click.echo(f"held back: {printable(reason)}")
     if result["reboot"]:
@@ -127,14 +132,57 @@ def resume(root: Path, output: str) -> None:
 
 @command.command("import")
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--allow-stale",
+    type=click.IntRange(1, 3660),
+    metavar="DAYS",
+    help="Take it although it has expired, up to so many days after its publication. It is recorded.",
+)
+@click.option("--reason", default="", help="Why, for the audit trail; with --allow-stale.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @progress_option
 @root_option
 @output_option
-def import_(bundle: Path, progress: bool | None, root: Path, output: str) -> None:
-    """Do the same from an offline bundle; the same checks apply."""
+def import_(
+    *,
+    bundle: Path,
+    allow_stale: int | None,
+    reason: str,
+    yes: bool,
+    progress: bool | None,
+    root: Path,
+    output: str,
+) -> None:
+    """Do the same from an offline bundle; the same checks apply.
+
+    A bundle that has expired is taken for as long as its releases say. --allow-stale takes it for longer, and changes
+    nothing else: what is unsigned, older than what this host has, or of another publisher is refused as ever.
+    """
+    arguments = {}
+    if allow_stale is not None or reason:
+        arguments = {"allow_stale": "" if allow_stale is None else str(allow_stale), "reason": reason}
+        BreakGlass.parse(arguments["allow_stale"], reason)
+        if not yes:
+            _require_agreed(bundle.name)
     with shown(root, progress):
-        result = ask(root, "update/import", bundle=str(bundle.absolute()))
+        result = ask(root, "update/import", bundle=str(bundle.absolute()), **arguments)
     _report(result, output)
+
+
+def _require_agreed(name: str) -> None:
+    """Ask whoever sits at the terminal.
+
+    Raises:
+        BreakGlassRefused: nobody does, or the answer is another one.
+    """
+    note("Its publisher did not mean this bundle to be used for so long: newer releases may have mended what is wrong")
+    note("with these, and nobody can tell this host. What you do now is recorded with your reason.")
+    question = f"Type {printable(name)} or yes to go on"
+    answer = click.prompt(question, default="", show_default=False, err=True) if sys.stdin.isatty() else ""
+    if answer not in (name, "yes"):
+        raise BreakGlassRefused(
+            "nothing was imported", cause="nobody confirmed it", remedy="confirm it on a terminal, or give -y"
+        )
 
 
 @command.command("rollback")
@@ -152,7 +200,11 @@ def history(root: Path, output: str) -> None:
     """List the generations on this host."""
     result: dict[str, Any] = ask(root, "update/history")
     rows = [
-        [item["generation"], item["state"], ", ".join(f"{r['channel']} {r['number']}" for r in item["releases"])]
+        [item["generation"], _state(item), ", ".join(f"{r['channel']} {r['number']}" for r in item["releases"])]
         for item in result["generations"]
     ]
     show(output, result, lambda: table(["GENERATION", "STATE", "RELEASES"], rows))
+
+
+def _state(item: dict[str, Any]) -> str:
+    return f"{item['state']}, stale" if item["stale"] else str(item["state"])

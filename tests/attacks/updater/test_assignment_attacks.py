@@ -295,6 +295,8 @@ def test_a_bundle_may_outlive_its_metadata_but_not_the_assignment(story: Story, 
     story.fleet.assign("host-a", days=20)
     bundle = _bundle(story, tmp_path / "bundle", "host-a")
     story.host.refuses(AssignmentExpired, bundle, story.now + 21 * DAY)
+    with pytest.raises(AssignmentExpired):
+        story.host.update.check(bundle, CHANNELS, now=story.now + 21 * DAY, allow_stale=3660)
     candidate = story.host.update.check(bundle, CHANNELS, now=story.now + 19 * DAY)
     assert candidate.stale
     assert candidate.resolution.new

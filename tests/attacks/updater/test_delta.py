@@ -15,9 +15,10 @@ from lab import images
 from lab.hostile import CHANNELS, Scene, body
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
+from updater.client.download import fetch_artifacts
 from updater.client.inspection import verify_bundle
 from updater.compression import LEVEL, compressed
-from updater.errors import NotOffered, PackMalformed, Unreachable
+from updater.errors import BundleMalformed, NotOffered, PackMalformed, Unreachable, UpdaterError
 from updater.formats import blob_name, delta_part, pack_name
 from updater.pack import FRAMES, HEAD, RECORD, SPANS, Head, Offer, SpanRecord
 from updater.repository.export import export_bundle
@@ -292,8 +293,47 @@ def test_a_delta_in_a_bundle_that_was_changed_is_refused(story: Story, tmp_path:
     wrong[len(wrong) - index.size + entry.offset + entry.length - 20] ^= 1
     bundle.write_bytes(wrong)
     with BundleReader(bundle) as reader:
-        story.stage.host.refuses(PackMalformed, BundleSource(reader), story.stage.now)
+        story.stage.host.refuses(BundleMalformed, BundleSource(reader), story.stage.now, "copy it again")
     assert not story.stage.host.store.contains(story.digest, len(story.new))
+
+
+@pytest.mark.parametrize(
+    ("part", "place", "error"),
+    [(HEAD, -1, NotOffered), (SPANS, 5, BundleMalformed), (FRAMES, 100_000, BundleMalformed)],
+)
+def test_a_pack_in_a_bundle_that_was_changed_is_refused(
+    story: Story, tmp_path: Path, part: str, place: int, error: type[UpdaterError]
+) -> None:
+    """Another copy helps and no network, and so says the line. The record leads far beyond the frames' end."""
+    story.publish(images.first(seed=9))
+    bundle = tmp_path / "bundle"
+    index = export_bundle(story.stage.publisher.repository, CHANNELS, bundle)
+    entry = next(entry for entry in index.entries if entry.name == story.part(part))
+    wrong = bytearray(bundle.read_bytes())
+    wrong[len(wrong) - index.size + entry.offset + place % entry.length] ^= 1
+    bundle.write_bytes(wrong)
+    with BundleReader(bundle) as reader:
+        story.stage.host.refuses(error, BundleSource(reader), story.stage.now, r"is damaged|copy it again")
+    assert not story.stage.host.store.contains(story.digest, len(story.new))
+
+
+def test_a_damaged_image_is_mended_with_what_is_left_of_it(story: Story) -> None:
+    story.publish(images.first(seed=9))
+    story.apply()
+    host = story.stage.host
+    active = host.update.active()
+    assert active is not None
+    path = host.store.path(story.digest)
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(4 * SPAN + 100)
+        file.write(b"rotten")
+    story.stage.server.requests.clear()
+    artifacts = [artifact for release in active.parsed() for artifact in release.artifacts]
+    fetch_artifacts(story.stage.source, host.store, artifacts, held=artifacts)
+    assert path.read_bytes() == story.new
+    ranges = [given for name, given in story.stage.server.requests if name.endswith(FRAMES)]
+    assert sum(_length(given) for given in ranges) < SPAN // 4
 
 
 def test_a_publisher_does_not_put_a_damaged_pack_into_a_bundle(story: Story, tmp_path: Path) -> None:
@@ -311,6 +351,17 @@ def _anchor(story: Story, folder: Path) -> Path:
     path = folder / "root.json"
     path.write_bytes(story.stage.publisher.anchor)
     return path
+
+
+def test_a_damaged_pack_is_made_again_with_the_next_release(story: Story) -> None:
+    story.publish(images.edited(FIRST))
+    path = story.stage.publisher.repository / story.part(HEAD)
+    good = path.read_bytes()
+    path.write_bytes(b"rotten" + good[6:])
+    story.publish(story.new)
+    assert path.read_bytes() == good
+    story.apply()
+    assert story.asked() == [HEAD, delta_part(OLD), delta_part(OLD)]
 
 
 def test_an_image_that_nobody_has_is_told(story: Story) -> None:

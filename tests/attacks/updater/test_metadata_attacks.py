@@ -121,6 +121,12 @@ def test_each_expired_role_is_named(stage: Scene) -> None:
         stage.host.refuses(MetadataExpired, stage.source, later, f"the metadata of {role} expired")
 
 
+def test_garbage_behind_an_expired_role_is_not_read(stage: Scene) -> None:
+    """What follows the expired role is fetched before its expiry is looked at, and may be anything."""
+    stage.server.rules[TIMESTAMP] = body(b'{"signed":')
+    stage.host.refuses(MetadataExpired, stage.source, stage.now + 4000 * DAY, "the metadata of root expired")
+
+
 def test_an_expired_release_role_is_named(stage: Scene) -> None:
     publisher = stage.publisher
     chain = load_chain(publisher.repository)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -86,6 +87,51 @@ def test_records_of_one_and_frames_of_another_put_the_blame_on_nobody(mirrored: 
     assert mirrored.stage.host.apply(mirrored.source(), mirrored.stage.now) is not None
     assert mirrored.stage.host.store.path(digest).read_bytes() == OTHER
     assert (blob_name(digest), None) not in mirrored.stage.server.requests
+
+
+def test_records_that_lead_beside_the_frames_of_another_put_the_blame_on_nobody(mirrored: Mirrored) -> None:
+    digest = mirrored.publish(2, OTHER)
+    records = bytearray((mirrored.stage.publisher.repository / pack_name(digest, SPANS)).read_bytes())
+    for start in range(0, len(records), RECORD):
+        records[start] ^= 1
+
+    def beside(handler: _Handler) -> None:
+        first, _, last = handler.headers["Range"].removeprefix("bytes=").partition("-")
+        part = bytes(records[int(first) : int(last) + 1])
+        body(part, 206, Content_Range=f"bytes {first}-{last}/{len(records)}")(handler)
+
+    mirrored.bad.rules |= {pack_name(digest, SPANS): beside, pack_name(digest, FRAMES): body(b"", 404)}
+    mirrored.bad.rules[blob_name(digest)] = body(b"", 404)
+    primary, bad = (HttpSource(server.url, PATIENT) for server in (mirrored.stage.server, mirrored.bad))
+    assert mirrored.stage.host.apply(MirroredSource(primary, [bad]), mirrored.stage.now) is not None
+    assert mirrored.stage.host.store.path(digest).read_bytes() == OTHER
+
+
+@pytest.mark.parametrize("part", [HEAD, SPANS, FRAMES])
+def test_a_mirror_that_breaks_off_each_time(mirrored: Mirrored, part: str) -> None:
+    """Its first bytes are there, so that it has answered, and no more come."""
+    digest = mirrored.publish(2, OTHER)
+
+    def breaks_off(handler: _Handler) -> None:
+        first, _, last = handler.headers.get("Range", f"bytes=0-{10**4}").removeprefix("bytes=").partition("-")
+        ranged = {"Content_Range": f"bytes {first}-{last}/{10**9}"} if "Range" in handler.headers else {}
+        body(b"vmgate", 206 if ranged else 200, length=int(last) - int(first) + 1, **ranged)(handler)
+
+    mirrored.bad.rules[pack_name(digest, part)] = breaks_off
+    assert mirrored.stage.host.apply(mirrored.source(), mirrored.stage.now) is not None
+    assert mirrored.stage.host.store.path(digest).read_bytes() == OTHER
+
+
+def test_as_many_wrong_mirrors_as_settings_may_name_do_not_keep_the_repository_from_a_host(stage: Scene) -> None:
+    stage.publisher.publish_workload(2, OTHER)
+    digest = digest_bytes(OTHER)
+    with ExitStack() as stack:
+        mirrors = [stack.enter_context(served(stage.publisher.repository)) for _ in range(8)]
+        for mirror in mirrors:
+            mirror.rules[pack_name(digest, SPANS)] = _scrambled
+        source = MirroredSource(stage.source, [HttpSource(mirror.url, PATIENT) for mirror in mirrors])
+        assert stage.host.apply(source, stage.now) is not None
+    assert stage.host.store.path(digest).read_bytes() == OTHER
 
 
 def test_a_wrong_delta(mirrored: Mirrored) -> None:

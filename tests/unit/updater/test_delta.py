@@ -122,6 +122,11 @@ def test_a_mutated_head_is_a_plan_or_one_error(data: st.DataObject) -> None:
             (Group(blocks=10, length=9, prefix=(Run(count=1, source=ZEROS),)),),
             "impossible prefix",
         ),
+        (
+            (Run(count=10, source=LITERAL),),
+            (Group(blocks=1, length=9, prefix=(Run(count=200, source=0),)),) * 10,
+            "more of its base",
+        ),
     ],
 )
 def test_an_impossible_head_is_refused(runs: tuple[Run, ...], made: tuple[Group, ...], why: str) -> None:
