@@ -14,7 +14,7 @@ from typing import Self
 from content.errors import storage
 from content.fsverity import BLOCK, HashedSpan, Measured
 from content.store import ContentStore
-from updater.pack import BLOCKS_IN_SPAN, WEAK
+from updater.pack import BLOCKS_IN_SPAN, WEAK, span_length
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,9 @@ class HeldArtifact:
         def work(number: int) -> bytes:
             span = HashedSpan(self.read(number * BLOCKS_IN_SPAN, BLOCKS_IN_SPAN))
             offer(number, span)
-            return b"".join(span.leaves[start : start + WEAK] for start in range(0, len(span.leaves), HASH))
+            weak = b"".join(span.leaves[start : start + WEAK] for start in range(0, len(span.leaves), HASH))
+            # What could not be read keeps its place, or all that follows would be looked for elsewhere.
+            return weak.ljust(span_length(number, self.measured.length) // BLOCK * WEAK, b"\0")
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             for first in range(0, self.spans, BATCH):
