@@ -46,14 +46,14 @@ def test_a_part_that_cannot_be_read_moves_nothing(held: HeldArtifact, monkeypatc
         return real(descriptor, length, offset)
 
     monkeypatch.setattr(os, "pread", failing)
-    held.index(lambda number, span: None)
+    held.index(lambda *_: None)
     monkeypatch.setattr(os, "pread", real)
     in_it = SPAN // BLOCK + 3
     assert list(held.find(_weak(700, in_it, 5))) == [700, -1, 5]
 
 
 def test_blocks_that_follow_each_other_settle_chance_matches(held: HeldArtifact) -> None:
-    held.index(lambda number, span: None)
+    held.index(lambda *_: None)
     # As if block 900 had, by chance, the weak hash of block 11.
     held._weak[800] = held._weak[11]
     assert list(held.find(_weak(10, 11, 12))) == [10, 11, 12]
