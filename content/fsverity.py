@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from content.errors import DigestMismatch, StorageFailed, storage
+from content.holes import data_ranges
 
 BLOCK = 4096
 """Bytes of a block of data and of a block of hashes."""
@@ -195,12 +196,18 @@ def _length(descriptor: int, path: Path) -> int:
 
 
 def _second_level(descriptor: int, path: Path, length: int, algorithm: Algorithm) -> bytes:
-    """The level above the leaves. Thread i of n takes units i, i + n, ...: together they read forward."""
+    """The level above the leaves. Thread i of n takes units i, i + n, ...: together they read forward, and no holes."""
     workers = min(len(os.sched_getaffinity(0)), -(-length // UNIT))
+    filled = bytearray(-(-length // UNIT))
+    for begin, end in data_ranges(descriptor, length):
+        filled[begin // UNIT : -(-end // UNIT)] = b"\1" * (-(-end // UNIT) - begin // UNIT)
+    hole = hash_blocks(hash_blocks(bytes(UNIT), algorithm), algorithm)
 
     def work(first: int) -> list[bytes]:
         return [
             hash_blocks(hash_blocks(_read_unit(descriptor, path, start, length), algorithm), algorithm)
+            if filled[start // UNIT] or start + UNIT > length
+            else hole
             for start in range(first * UNIT, length, workers * UNIT)
         ]
 

@@ -91,6 +91,18 @@ def test_leaves_of_another_length_are_a_bug() -> None:
         digest_leaves(hash_blocks(bytes(BLOCK)), BLOCK + 1)
 
 
+@pytest.mark.parametrize("algorithm", Algorithm)
+@pytest.mark.parametrize("places", [[], [0], [UNIT - 1], [UNIT], [3 * UNIT + 5], [0, 2 * UNIT, 5 * UNIT + 9000]])
+def test_holes_are_not_read_and_count_all_the_same(tmp_path: Path, places: list[int], algorithm: Algorithm) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        for place in places:
+            file.seek(place)
+            file.write(b"data")
+        file.truncate(6 * UNIT + 100)
+    assert digest_file(path, algorithm).fsverity == by_the_tool(path, algorithm)
+
+
 def test_a_hole_counts_as_zeros(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
