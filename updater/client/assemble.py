@@ -13,7 +13,8 @@ Nothing that comes by 3, 4 or 5 is trusted: a span with another hash is not writ
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 
 from content.assembly import Assembly
 from content.fsverity import BLOCK, SPAN, HashedSpan, Measured
@@ -22,6 +23,7 @@ from updater.client.frames import FrameFetcher
 from updater.client.held import HeldArtifact
 from updater.client.ranges import read_range, rejecting
 from updater.client.source import Source
+from updater.client.workers import in_threads
 from updater.delta import MOST_OF_HEAD, Literals, Piece, Plan, build_span
 from updater.errors import NotOffered, NotRanged, PackMalformed, TimedOut, Unreachable
 from updater.formats import blob_name, delta_part, pack_name
@@ -137,11 +139,13 @@ class _Job:
                 plan = Plan.parse(first.untrusted, self._artifact.length)
             with HeldArtifact(self._store, base) as opened:
                 literals = Literals(plan, offer.head, opened.read, group)
-                # In one thread: in more, they wait for each other between blocks, and it takes longer (measured).
-                for span, pieces in plan.spans():
-                    if self._assembly.wants(span) and not self._shared(span, pieces, opened):
-                        data = build_span(span, pieces, self._artifact.length, opened.read, literals)
-                        self._take_built(span, data)
+
+                def built() -> Iterator[tuple[int, bytes]]:
+                    for span, pieces in plan.spans():
+                        if self._assembly.wants(span) and not self._shared(span, pieces, opened):
+                            yield span, build_span(span, pieces, self._artifact.length, opened.read, literals)
+
+                in_threads(lambda span: self._take_built(*span), built(), len(os.sched_getaffinity(0)))
         except PackMalformed as error:
             self._wrong = error
         except (NotOffered, NotRanged, TimedOut, Unreachable):
