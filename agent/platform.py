@@ -24,10 +24,11 @@ from documents.host_state import Generation
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
-from measure.appraise import COMMAND_LINE, LOCAL_FILES, Claims, Reference, appraise, local_reference
+from measure.appraise import Claims, Reference, appraise
 from measure.boot import Booted, explain
 from measure.cel import CelRecord
 from measure.errors import LogRefused
+from measure.local import COMMAND_LINE, LOCAL_FILES, local_reference
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, switch_event, vmm_pcr_switch

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from content.fsverity import digest_bytes
 from documents.event import MeasuredEvent
@@ -38,6 +37,9 @@ from documents.verdict import Finding, Verdict
 from measure.boot import Booted, boot_findings, explain
 from measure.cel import CelRecord, parse_log, replay
 from measure.errors import LogRefused, PolicyRefused
+from measure.findings import NOTHING, compare, finding
+from measure.launches import launch_findings
+from measure.local import local_findings
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.policy import verify_signed_policy
 from measure.predict import reference_digest
@@ -49,19 +51,7 @@ REPOSITORY = "repository"
 
 POLICY = "vmgate/security-policy"
 IMAGE = "host/image"
-LOCAL_FILES: Mapping[str, str] = MappingProxyType(
-    {
-        "host/libvirtd": "/usr/sbin/libvirtd",
-        "host/qemu.conf": "/etc/libvirt/qemu.conf",
-        "host/settings": "/etc/vmgate/vmgate.toml",
-    }
-)
-"""Files that a host measures as its own, by the subject of their events. ``qemu.conf`` says how libvirt isolates QEMU:
-its user, sVirt, seccomp."""
-
-COMMAND_LINE = "host/kernel-command-line"
 ALLOWANCE = {"L0": "AllowSoftwareTpm", "L1": "AllowSelfMeasured"}
-NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +161,8 @@ def _findings(claims: Claims, reference: Reference) -> Iterator[Finding]:
     current = events[switches[-1] + 1 :] if switches else events
     yield from _components(current, reference)
     yield from _unknown(claims.records)
-    yield from _launches(claims.records, reference)
-    yield from _local(claims.records, reference.image)
+    yield from launch_findings(claims.records, reference.workloads, reference.earlier, _refused_digests(reference))
+    yield from local_findings(claims.records, reference.image)
 
 
 def _allowed(level: str, policy: SecurityPolicy) -> Finding:
@@ -191,12 +181,12 @@ def _reference(reference: Reference) -> Iterator[Finding]:
     label = f"{platform.channel}/{platform.number}"
     good = platform.authority == "platform" and bool(platform.reference)
     found = f"{len(platform.reference)} values of a {platform.authority} release"
-    yield _finding("reference", label, "reference values of a platform release", found, good=good)
+    yield finding("reference", label, "reference values of a platform release", found, good=good)
     artifact = platform.artifact(POLICY)
-    yield _compare("reference", POLICY, artifact.fsverity if artifact else "", digest_bytes(reference.policy.encode()))
+    yield compare("reference", POLICY, artifact.fsverity if artifact else "", digest_bytes(reference.policy.encode()))
     wanted, given = platform.artifact(IMAGE), reference.image
     if wanted or given:
-        yield _compare(
+        yield compare(
             "reference", IMAGE, wanted.fsverity if wanted else "", digest_bytes(given.encode()) if given else ""
         )
     # Earlier releases only explain VMs that still run; what they accepted no longer matters.
@@ -204,29 +194,27 @@ def _reference(reference: Reference) -> Iterator[Finding]:
         low, high = release.accepts
         good = release.authority == "workload" and low <= platform.number <= high
         subject = f"{release.channel}/{release.number}"
-        yield _finding(
-            "release-accepts", subject, f"platform releases {low} to {high}", str(platform.number), good=good
-        )
+        yield finding("release-accepts", subject, f"platform releases {low} to {high}", str(platform.number), good=good)
 
 
 def _log(claims: Claims) -> Iterator[Finding]:
     # 3.
-    yield _finding("log", "vmgate", "measured events", f"{len(claims.records)} events", good=bool(claims.records))
+    yield finding("log", "vmgate", "measured events", f"{len(claims.records)} events", good=bool(claims.records))
     try:
         replayed = replay(claims.records, "sha256")
     except LogRefused as error:
-        yield _finding("log-replay", "vmgate", "a SHA-256 digest in each record", error.cause, good=False)
+        yield finding("log-replay", "vmgate", "a SHA-256 digest in each record", error.cause, good=False)
         return
     for pcr in (LAUNCH_PCR, VMM_PCR):
         expected = claims.pcrs[pcr].hex() if pcr in claims.pcrs else ""
-        yield _compare("log-replay", f"pcr/{pcr}", expected, replayed[pcr].hex(), authority="local")
+        yield compare("log-replay", f"pcr/{pcr}", expected, replayed[pcr].hex(), authority="local")
 
 
 def _switch(switch: MeasuredEvent, claims: Claims, platform: Release) -> Iterator[Finding]:
     # 4.
     label = f"{platform.channel}/{platform.number}"
-    yield _finding("vmm-switch", label, label, switch.subject, good=switch.subject == label)
-    yield _compare("vmm-switch", f"{label}/reference", reference_digest(platform.reference), switch.fsverity)
+    yield finding("vmm-switch", label, label, switch.subject, good=switch.subject == label)
+    yield compare("vmm-switch", f"{label}/reference", reference_digest(platform.reference), switch.fsverity)
     found = claims.pcrs.get(VMM_PCR, b"").hex()
     state = {**(claims.boot.pcrs if claims.boot else {}), **claims.pcrs}
     good = False
@@ -238,7 +226,7 @@ def _switch(switch: MeasuredEvent, claims: Claims, platform: Release) -> Iterato
         fits = all(state.get(index, b"").hex() == value for index, value in policy.pcrs)
         good = good or (policy.entry == "switch" and VMM_PCR in dict(policy.pcrs) and fits)
     expected = "a switch that the release's publisher signed, or a reboot"
-    yield _finding("vmm-switch", f"pcr/{VMM_PCR}", expected, found or NOTHING, good=good)
+    yield finding("vmm-switch", f"pcr/{VMM_PCR}", expected, found or NOTHING, good=good)
 
 
 def _components(events: list[MeasuredEvent], reference: Reference) -> Iterator[Finding]:
@@ -246,21 +234,21 @@ def _components(events: list[MeasuredEvent], reference: Reference) -> Iterator[F
     found: dict[str, list[str]] = {}
     for event in events:
         found.setdefault(event.subject, []).append(event.fsverity)
-    yield _compare(  # 5.
+    yield compare(  # 5.
         "repository-identity", REPOSITORY, reference.identity, _one(found.get(REPOSITORY)), authority="local"
     )
     # 6.
     expected = reference.platform.reference
     for value in expected:
-        yield _compare("component-digest", value.component, value.fsverity, _one(found.get(value.component)))
+        yield compare("component-digest", value.component, value.fsverity, _one(found.get(value.component)))
     known = {value.component for value in expected}
     for subject in found.keys() - known:
-        yield _finding("component-unknown", subject, NOTHING, _one(found[subject]), good=False)
+        yield finding("component-unknown", subject, NOTHING, _one(found[subject]), good=False)
     yield _order(events, expected)
     gone = _refused_digests(reference)
     for event in events:
         if event.fsverity in gone:
-            yield _finding(
+            yield finding(
                 "component-refused", event.subject, "a digest that is not refused", event.fsverity, good=False
             )
 
@@ -269,11 +257,11 @@ def _order(events: list[MeasuredEvent], expected: tuple[ReferenceValue, ...]) ->
     wanted = [value.component for value in expected]
     measured = [event.subject for event in events]
     if wanted and measured == wanted:
-        return _finding("component-order", "vmm", "the release's order", "the release's order", good=True)
+        return finding("component-order", "vmm", "the release's order", "the release's order", good=True)
     for position, (want, got) in enumerate(zip(wanted, measured, strict=False)):
         if want != got:
-            return _finding("component-order", "vmm", f"{want} at position {position + 1}", got, good=False)
-    return _finding("component-order", "vmm", f"{len(wanted)} components", f"{len(measured)} components", good=False)
+            return finding("component-order", "vmm", f"{want} at position {position + 1}", got, good=False)
+    return finding("component-order", "vmm", f"{len(wanted)} components", f"{len(measured)} components", good=False)
 
 
 def _unknown(records: Iterable[CelRecord]) -> Iterator[Finding]:
@@ -281,64 +269,7 @@ def _unknown(records: Iterable[CelRecord]) -> Iterator[Finding]:
     allowed = {VMM_PCR: ("component", "vmm-switch"), LAUNCH_PCR: ("epoch", "host", "key-drop", "vm-start", "vm-stop")}
     strangers = {(entry.pcr, entry.content.event) for entry in records if entry.content.event not in allowed[entry.pcr]}
     for pcr, event in sorted(strangers):
-        yield _finding("event", f"pcr/{pcr}", " or ".join(allowed[pcr]), event, good=False)
-
-
-def _launches(records: Iterable[CelRecord], reference: Reference) -> Iterator[Finding]:
-    # 8.
-    running: dict[tuple[str, str], bool] = {}
-    for event in (entry.content for entry in records if entry.pcr == LAUNCH_PCR):
-        if event.event == "vm-start":
-            running[event.subject, event.fsverity] = True
-        elif event.event == "vm-stop":
-            running |= {started: False for started in running if started[0] == event.subject}
-    gone = _refused_digests(reference)
-    for (name, digest), runs in running.items():
-        now, before = _definitions(name, reference.workloads), _definitions(name, reference.earlier)
-        outcome = "fail"
-        if digest in now and digest not in gone:
-            outcome = "pass"
-        elif not runs or (digest in before and digest not in gone):
-            # It stopped, or it goes on as it was started: the update came later, and its next start is judged anew.
-            outcome = "warn"
-        expected = " or ".join(sorted(now - gone)) or "a definition of a workload release"
-        found = digest if outcome == "pass" else f"{digest}, {'still running' if runs else 'stopped'}"
-        yield Finding(check="vm-start", subject=name, outcome=outcome, expected=expected[:500], found=found)
-
-
-def _local(records: Iterable[CelRecord], image: HostImage | None) -> Iterator[Finding]:
-    # 9.
-    events = (entry.content for entry in records if entry.pcr == LAUNCH_PCR and entry.content.event == "host")
-    expected = local_reference(image)
-    found = dict.fromkeys((event.subject, event.fsverity) for event in events)
-    for subject in expected.keys() - {name for name, _ in found}:
-        yield _compare("host-local", subject, expected[subject], "")
-    for subject, digest in found:
-        if subject in expected:
-            yield _compare("host-local", subject, expected[subject], digest)
-            continue
-        yield Finding(
-            check="host-local",
-            subject=subject,
-            outcome="warn",
-            expected="recorded, no baseline approved",
-            found=digest,
-            authority="none",
-        )
-
-
-def local_reference(image: HostImage | None) -> dict[str, str]:
-    """Digests of host-local things that the image's publisher vouches for, by the subject of their events."""
-    if image is None:
-        return {}
-    files = {entry.path: entry.fsverity for entry in image.files}
-    named = {subject: files[path] for subject, path in LOCAL_FILES.items() if path in files}
-    return {COMMAND_LINE: digest_bytes(image.command_line.encode() + b"\n"), **named}
-
-
-def _definitions(name: str, releases: Iterable[Release]) -> set[str]:
-    artifacts = (artifact for release in releases for artifact in release.of_kind("definition"))
-    return {artifact.fsverity for artifact in artifacts if artifact.name == f"vm/{name}"}
+        yield finding("event", f"pcr/{pcr}", " or ".join(allowed[pcr]), event, good=False)
 
 
 def _refused_digests(reference: Reference) -> set[str]:
@@ -350,15 +281,3 @@ def _one(digests: list[str] | None) -> str:
     if not digests:
         return ""
     return digests[0] if len(digests) == 1 else f"{len(digests)} digests"
-
-
-def _compare(check: str, subject: str, expected: str, found: str, authority: str = "publisher") -> Finding:
-    good = bool(expected) and expected == found
-    return _finding(check, subject, expected or NOTHING, found or NOTHING, good=good, authority=authority)
-
-
-def _finding(
-    check: str, subject: str, expected: str, found: str, *, good: bool, authority: str = "publisher"
-) -> Finding:
-    outcome = "pass" if good else "fail"
-    return Finding(check=check, subject=subject, outcome=outcome, expected=expected, found=found, authority=authority)

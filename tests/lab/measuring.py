@@ -21,9 +21,10 @@ from documents.host_image import HostImage
 from documents.release import Artifact, PolicyKey, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from lab.boot_logs import Machine
-from measure.appraise import LOCAL_FILES, Claims, Reference
+from measure.appraise import Claims, Reference
 from measure.boot import explain
 from measure.cel import CelRecord, record, replay
+from measure.local import LOCAL_FILES
 from measure.pcr import LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, sign_policies, switch_event
 

@@ -17,7 +17,7 @@ from documents.evidence import Evidence
 from documents.host_image import HostImage
 from lab.world import folder, serving
 from measure import ima
-from measure.appraise import LOCAL_FILES
+from measure.local import LOCAL_FILES
 from rig.image import Image, build
 from rig.machine import Machine
 from rig.programs import run

@@ -17,9 +17,10 @@ from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Verdict
 from keys.anchor import TrustAnchor
-from measure.appraise import LOCAL_FILES, Claims, Reference, appraise, claims_from_evidence
+from measure.appraise import Claims, Reference, appraise, claims_from_evidence
 from measure.boot import PHASE_PATHS, pcr11
 from measure.errors import LogRefused, QuoteRefused
+from measure.local import LOCAL_FILES
 
 VECTORS = Path(__file__).parents[2] / "vectors/rig"
 NOW = 1_800_000_000
