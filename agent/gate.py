@@ -9,7 +9,8 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
  4. The VM is one that an active workload release defines, and its definition is in the store as signed.
  5. Nothing that the VM or the VMM is made of is on a release's list of refused digests.
  6. The signed security policy allows the VM's size and the accelerator.
- 7. The domain that libvirt is about to start is the one that the definition renders to, and it passes the linter.
+ 7. The domain that libvirt is about to start is the one that the definition renders to, and it passes the linter, alone
+    and together with the other VMs of the active releases.
  8. Each disk image is, now, what the definition names, all of it.
 
 What is left to the caller: that the VM's key opens (``agent.launch``), and that nobody with root's power exchanges a
@@ -18,7 +19,7 @@ file between check 8 and QEMU's opening it. This module extends nothing and star
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.plan import Plan, VmPlan
@@ -30,6 +31,7 @@ from documents.host_state import Generation
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
 from hypervisor.compare import differences
+from hypervisor.host_lint import lint_host
 from hypervisor.lint import lint
 
 EMULATION_RULE = "HV001"
@@ -109,6 +111,8 @@ class Gate:
         findings.extend(_check_policy(policy, vm))
         # (7)
         findings.extend(_check_domain(vm, untrusted_xml))
+        others = (other for other in self._plan.all(generation) if other.definition.name != name)
+        findings.extend(_check_others(name, untrusted_xml, {other.definition.name: other.xml for other in others}))
         # (8)
         findings.extend(self._verify("image", f"disk {d.name}", d.image, d.length) for d in vm.definition.disks)
         return vm
@@ -165,6 +169,17 @@ def _check_domain(vm: VmPlan, untrusted_xml: bytes) -> Iterable[Finding]:
         yield make_finding("lint", f"{rule.id} {rule.xpath}", "fail", rule.fix, rule.why)
     if not denied:
         yield make_finding("lint", name, "pass", "no rule that denies it", "none")
+
+
+def _check_others(name: str, untrusted_xml: bytes, others: Mapping[str, str]) -> Iterable[Finding]:
+    """Against the other VMs as their definitions render them: libvirt cannot be asked while it waits for the gate."""
+    found = lint_host({name: untrusted_xml, **{other: xml.encode() for other, xml in others.items()}})
+    denied = [one for one in found if one.domain == name and one.finding.level == "deny"]
+    for one in denied[:50]:
+        place = f"{one.finding.id} {one.finding.xpath} and {', '.join(one.others[:3])}"
+        yield make_finding("lint", place, "fail", one.finding.fix, one.finding.why)
+    if not denied:
+        yield make_finding("lint", f"{name} beside others", "pass", "nothing shared with another VM", "nothing")
 
 
 def make_finding(

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks domain XML against the hardening rules, by what the XML says alone. Pure.
 
-It sees one domain: what two VMs share, and whether the host has what a VM names, are not its questions. It is strict
-about what it does not know: an unlisted element or attribute is denied. It does not repair anything.
+It sees one domain: what two VMs share (``hypervisor.host_lint``), and whether the host has what a VM names, are not its
+questions. It is strict about what it does not know: an unlisted element or attribute is denied. It does not repair
+anything (``hypervisor.fixes`` does).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from lxml import etree
 
@@ -42,6 +44,7 @@ class LintFinding:
         why: the risk.
         fix: the safe form.
         sfr: requirements that the rule serves.
+        line: in the XML, from 1; 0 where there is none.
     """
 
     id: str
@@ -50,6 +53,7 @@ class LintFinding:
     why: str
     fix: str
     sfr: str
+    line: int = 0
 
 
 def lint(untrusted_xml: bytes) -> tuple[LintFinding, ...]:
@@ -61,11 +65,11 @@ def lint(untrusted_xml: bytes) -> tuple[LintFinding, ...]:
         domain = read_domain(untrusted_xml)
     except UnreadableDomain as error:
         return (_finding(UNKNOWN, "/", why=f"The XML cannot be read: {error.cause}."),)
-    found = [_finding(UNKNOWN, _place(element)) for element in unknown(domain)[:MAX_PER_RULE]]
+    found = [found_at(UNKNOWN, element) for element in unknown(domain)[:MAX_PER_RULE]]
     for rule, expressions in _compiled():
         for expression in expressions:
             places = select(domain, expression)[:MAX_PER_RULE]
-            found += [_finding(rule, _place(element)) for element in places]
+            found += [found_at(rule, element) for element in places]
     return tuple(found)
 
 
@@ -75,9 +79,14 @@ def _compiled() -> tuple[tuple[Rule, tuple[etree.XPath, ...]], ...]:
     return tuple((rule, tuple(etree.XPath(where, namespaces=names) for where in rule.where)) for rule in RULES)
 
 
-def _finding(rule: Rule, xpath: str, why: str = "") -> LintFinding:
-    return LintFinding(id=rule.id, level=rule.level, xpath=xpath, why=why or rule.why, fix=rule.fix, sfr=rule.sfr)
+def found_at(rule: Rule, element: etree._Element) -> LintFinding:
+    """The finding that an element breaks a rule."""
+    # None where the element was made and not read; the stubs do not know its type.
+    line: Any = element.sourceline
+    return _finding(rule, str(element.getroottree().getpath(element)), line=line or 0)
 
 
-def _place(element: etree._Element) -> str:
-    return str(element.getroottree().getpath(element))
+def _finding(rule: Rule, xpath: str, why: str = "", line: int = 0) -> LintFinding:
+    return LintFinding(
+        id=rule.id, level=rule.level, xpath=xpath, why=why or rule.why, fix=rule.fix, sfr=rule.sfr, line=line
+    )

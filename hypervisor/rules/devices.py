@@ -313,6 +313,17 @@ PARTS = (
         sfr="FPT_VIV_EXT.1",
     ),
     Rule(
+        id="HV083",
+        level="warn",
+        where=(
+            "/domain/devices/disk[not(readonly)][not(@device='cdrom')][not(iotune)]",
+            "/domain/devices/interface[not(bandwidth)]",
+        ),
+        why="The guest may take the whole disk or network from the other VMs.",
+        fix="Add <iotune> to what it writes and <bandwidth> to its networks.",
+        sfr="FPT_VIV_EXT.1",
+    ),
+    Rule(
         id="HV084",
         level="deny",
         where=(

@@ -213,6 +213,19 @@ MACHINE = (
         sfr="FPT_HAS_EXT.1, FPT_VIV_EXT.1",
     ),
     Rule(
+        id="HV081",
+        level="warn",
+        where=(
+            (
+                "/domain[@type='kvm']/cpu[@mode='custom'][re:test(model, '^(qemu|kvm)') or not(feature"
+                "[re:test(@name, '^((virt|amd)-)?ssbd$')][@policy='require' or @policy='force'])]"
+            ),
+        ),
+        why="The guest does not see what it needs to protect itself from other guests on the same processor.",
+        fix="Use host-model, or require ssbd, md-clear and spec-ctrl (Intel) or virt-ssbd and ibpb (AMD).",
+        sfr="FPT_EEM_EXT.1",
+    ),
+    Rule(
         id="HV082",
         level="deny",
         where=(

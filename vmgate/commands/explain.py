@@ -56,5 +56,6 @@ def _errors(base: type[VmgateError]) -> Iterator[type[VmgateError]]:
 
 def _lint_rules() -> dict[str, str]:
     from hypervisor.lint import RULES
+    from hypervisor.rules.together import TOGETHER
 
-    return {rule.id: f"{rule.why} Fix: {rule.fix}" for rule in RULES}
+    return {rule.id: f"{rule.why} Fix: {rule.fix}" for rule in (*TOGETHER, *RULES)}

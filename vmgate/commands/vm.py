@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from documents.errors import Exit
 from vmgate.commands.host import ask, release, root_option
-from vmgate.errors import LintDenied
+from vmgate.commands.vm_lint import lint
 from vmgate.output import output_option, say, show, table
 
 
@@ -117,29 +116,4 @@ def draw_verdict(verdict: dict[str, Any], remedy: str) -> None:
         say(f"way out: {remedy}")
 
 
-@command.command("lint")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@output_option
-def lint(file: Path, output: str) -> None:
-    """Check domain XML against the hardening rules; exit 6 when any finding is `deny`."""
-    from content.durable import read_file
-    from hypervisor.lint import lint
-    from hypervisor.untrusted_xml import MAX_XML
-
-    findings = [
-        {"id": f.id, "level": f.level, "xpath": f.xpath, "why": f.why, "fix": f.fix, "sfr": f.sfr}
-        for f in lint(read_file(file, MAX_XML))
-    ]
-    rows = [[f["id"], f["level"], f["xpath"], f["why"], f["fix"]] for f in findings]
-    show(
-        output,
-        {"findings": findings},
-        lambda: table(["ID", "LEVEL", "WHERE", "WHY", "FIX"], rows) if rows else click.echo("no findings"),
-    )
-    denied = [f["id"] for f in findings if f["level"] == "deny"]
-    if denied and output != "table":
-        raise click.exceptions.Exit(Exit.POLICY)
-    if denied:
-        raise LintDenied(
-            f"{file} was refused", cause=f"{len(denied)} findings deny it, first {denied[0]}", remedy="apply the fixes"
-        )
+command.add_command(lint)

@@ -118,3 +118,47 @@ def test_vm_lint_of_what_is_no_domain(tmp_path: Path) -> None:
     refused(command.run("vm", "lint", path), 5)
     refused(command.run("vm", "lint", tmp_path / "none.xml"), 3)
     refused(command.run("vm", "lint", tmp_path), 2)
+
+
+MAC = "<interface type='network'><mac address='52:54:00:00:00:01'/></interface>"
+
+
+def test_vm_lint_of_the_vms_of_a_host(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        text = f"<domain type='kvm'><name>{name}</name><memory>1024</memory><devices>{MAC}</devices></domain>"
+        (tmp_path / name).write_text(text)
+    words = ("vm", "lint", tmp_path / "one", tmp_path / "two")
+    told = json.loads(command.run(*words, "-o", "json").out)["findings"]
+    shared = [finding for finding in told if "others" in finding]
+    assert {(f["id"], f["file"], *f["others"]) for f in shared} == {
+        ("HV053", str(tmp_path / "one"), str(tmp_path / "two")),
+        ("HV053", str(tmp_path / "two"), str(tmp_path / "one")),
+    }
+    assert {finding["file"] for finding in told} == {str(tmp_path / "one"), str(tmp_path / "two")}
+    assert "(as in " in command.run(*words).out
+    over = json.loads(command.run(*words, "--max-memory", "1", "-o", "json").out)["findings"]
+    assert "HV083" in {finding["id"] for finding in over if "others" in finding}
+    assert refused(command.run(*words), 6).code == "VG004"
+
+
+def test_vm_lint_for_code_hosts(tmp_path: Path) -> None:
+    (tmp_path / "a b.xml").write_text(f"<domain type='kvm'>\n<devices>{MAC}</devices></domain>")
+    done = command.run("vm", "lint", tmp_path / "a b.xml", "-o", "sarif")
+    assert done.exit == 6
+    (run,) = json.loads(done.out)["runs"]
+    places = [result["locations"][0]["physicalLocation"] for result in run["results"]]
+    assert {place["artifactLocation"]["uri"] for place in places} == {f"{tmp_path}/a%20b.xml"}
+
+
+def test_vm_lint_repairs_what_is_safe_and_leaves_the_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "vm.xml"
+    path.write_text("<domain type='kvm'><name>x</name><cpu/><devices><redirdev/><filesystem/></devices></domain>")
+    before = path.read_bytes()
+    done = command.run("vm", "lint", "--fix", path)
+    assert done.exit == 6
+    assert path.read_bytes() == before
+    assert "redirdev" not in done.out
+    assert "filesystem" in done.out
+    assert done.err.splitlines()[0].startswith("repaired: HV040, ")
+    assert any(line.startswith("left: HV020 deny ") for line in done.err.splitlines())
+    assert command.run("vm", "lint", "--fix", path, path).exit == 2
