@@ -99,3 +99,14 @@ class UnreadableDomain(HypervisorError):
         "Domain XML was too large, not well-formed, had a document type or entities, or was no domain. "
         "It was not looked at any further."
     )
+
+
+class ConfigurationUnreadable(HypervisorError):
+    """A configuration file of libvirt is not in its form."""
+
+    code = "HY009"
+    exit = Exit.NOT_READY
+    explanation = (
+        "qemu.conf, libvirtd.conf or virtqemud.conf is not what libvirt's own reader would take, or says the same "
+        "thing twice. What isolates VMs could not be checked, so it counts as not isolated."
+    )

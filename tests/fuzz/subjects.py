@@ -27,6 +27,8 @@ from documents.fields import NAME, Fields
 from documents.release import Release
 from documents.waves import HOSTS, read_waves
 from fuzz import metadata, packs
+from hypervisor.errors import ConfigurationUnreadable
+from hypervisor.virt_conf import parse_configuration
 from keys.addresses import FileAddress, parse_address
 from keys.errors import SignersMalformed, UnknownSigner
 from keys.roles import role
@@ -132,6 +134,18 @@ def _check_address(folder: Path, untrusted: bytes) -> None:
         assert address.token
         assert address.label or address.identifier
         assert all(path is None or path.is_absolute() for path in (address.module, address.pin_file))
+
+
+VIRT_CONF = (
+    b'# libvirt\nuser = "libvirt-qemu"\nnamespaces = [ "mount", "x" ]\nmax_core = 0\nvnc_listen = \'::1\'\n',
+    b'access_drivers = [\n  "polkit", # so\n]\naudit_level = -2\nnote = """two\nlines"""\n',
+)
+
+
+def _check_virt_conf(folder: Path, untrusted: bytes) -> None:
+    for name, value in parse_configuration(untrusted).items():
+        assert name.encode() in untrusted
+        assert isinstance(value, int | str) or all(isinstance(item, str) for item in value)
 
 
 FILES = {
@@ -280,6 +294,13 @@ SUBJECTS: dict[str, Subject] = {
         errors=(SignersMalformed,),
         form="text",
         words=(b"[signers]", b"root-0", b"-1", b"releases-", b"tpm-policy-1"),
+    ),
+    "libvirt-conf": Subject(
+        seeds=lambda: VIRT_CONF,
+        check=_check_virt_conf,
+        errors=(ConfigurationUnreadable,),
+        form="text",
+        words=(b"= [", b"]", b'"""', b"'", b"#", b"\n", b"user = 1", b"-", b","),
     ),
     "addresses": Subject(
         seeds=lambda: ADDRESSES,
