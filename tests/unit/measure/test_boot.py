@@ -62,6 +62,12 @@ def ima(*entries: bytes, template: bytes = b"ima-sig") -> bytes:
     return b"".join(write.ima_binary(10, template, data) for data in entries)
 
 
+def taken_in(name: bytes, content: bytes) -> bytes:
+    """An entry of a buffer."""
+    digest = b"sha256:\0" + hashlib.sha256(content).digest()
+    return ima(write.ima_data(digest, name + b"\0", content), template=b"ima-buf")
+
+
 def of_file(path: str, content: bytes | None = None) -> bytes:
     held = MACHINE.files[path] if content is None else content
     return lab.ima_file(path, hashlib.sha256(held).digest())
@@ -247,7 +253,12 @@ FILE_STORIES: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
     ),
     "a file that was open for writing": (ima(AGGREGATE, *RAN) + VIOLATION, [("ima-violation", QEMU)]),
     "a kernel started another": (ima(AGGREGATE, *RAN, AGGREGATE), [("ima-file", "boot_aggregate")]),
-    "not a file": (
+    "a command line for another kernel": (
+        ima(AGGREGATE, *RAN) + taken_in(b"kexec-cmdline", b"init=/bin/sh"),
+        [("ima-buffer", "kexec-cmdline")],
+    ),
+    "a key of somebody": (ima(AGGREGATE, *RAN) + taken_in(b".ima", bytes(range(256))), [("ima-buffer", ".ima")]),
+    "a buffer that is another": (
         ima(AGGREGATE, *RAN)
         + write.ima_binary(
             10, b"ima-buf", write.ima_data(b"sha256:\0" + bytes(32), b"kexec-cmdline\0", b"init=/bin/sh")
@@ -284,10 +295,31 @@ FILE_STORIES: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
 }
 
 
+# The digests of the second form tell what they are of.
+for word, digests in (("ima", "sha256"), ("verity", "fsverity")):
+    for other in ("sha256", "fsverity"):
+        files = {file.path: getattr(file, other) for file in IMAGE.files}
+        entry = write.ima_data(f"{word}:sha256:\0".encode() + bytes.fromhex(files[QEMU]), QEMU.encode() + b"\0", b"")
+        FILE_STORIES[f"the {other} of a file as {word}"] = (
+            ima(AGGREGATE, *RAN) + ima(entry, template=b"ima-sigv2"),
+            [] if other == digests else [("ima-file", QEMU)],
+        )
+
+
 @pytest.mark.parametrize("story", FILE_STORIES)
 def test_a_file_that_is_not_the_images_is_named(story: str) -> None:
     untrusted_ima, expected = FILE_STORIES[story]
     assert failed(MACHINE, untrusted_ima) == expected
+
+
+def test_what_the_kernel_took_in_is_told_harmlessly() -> None:
+    for content, told in ((b"init=/bin/sh\x1b[2J", r"init=/bin/sh\x1b[2J"), (b"\xff" * 2_000, "not a text"), (b"", "")):
+        findings = judged(booted(MACHINE, ima(AGGREGATE, *RAN) + taken_in(b"kexec-cmdline", content)))
+        found = next(finding for finding in findings if finding.check == "ima-buffer")
+        digest = hashlib.sha256(content).hexdigest()
+        assert (found.outcome, found.found) == ("fail", f"{len(content)} bytes, sha256:{digest}: {told}")
+    long = judged(booted(MACHINE, ima(AGGREGATE, *RAN) + taken_in(b"kexec-cmdline", b"\n" * 50_000)))
+    assert max(len(finding.found) for finding in long) == 500
 
 
 def test_a_host_that_has_not_started_libvirtd_is_in_order() -> None:
