@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 ALG_ID = {"sha1": 0x0004, "sha256": 0x000B, "sha384": 0x000C, "sha512": 0x000D}
 SIZE = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
@@ -70,3 +72,18 @@ def ima_ascii(
     """A line of an ASCII IMA list."""
     digest = hashlib.new(alg, data).digest() if digest is None else digest
     return b" ".join([b"%2d" % pcr, digest.hex().encode(), template, *fields]) + b"\n"
+
+
+def systemd_record(
+    pcr: int | None, text: str, banks: Sequence[str] = ("sha256",), *, measured: bytes | None = None, **more: Any
+) -> bytes:
+    """A record of systemd's log, as its tpm2-util.c writes one; ``measured`` is what the digests are of."""
+    content = text.encode() if measured is None else measured
+    register = {"nv_index": 0x01D10200} if pcr is None else {"pcr": pcr}
+    record: dict[str, Any] = {
+        **register,
+        "digests": [{"hashAlg": alg, "digest": hashlib.new(alg, content).hexdigest()} for alg in banks],
+        "content_type": "systemd",
+        "content": {"string": text, "bootId": "0" * 32, "timestamp": 17_000_000, "eventType": "phase"},
+    }
+    return b"\x1e" + json.dumps({**record, **more}, separators=(",", ":")).encode() + b"\n"
