@@ -3,8 +3,9 @@
 
 ``explain`` finds the PCR values that the logs add up to and shows nothing that was parsed before they fit.
 ``boot_findings`` compares, one finding a check: Secure Boot, its keys and the key that was used, the program that
-firmware started, each section of the kernel image, the phase of the boot, the firmware, and every file that the
-kernel's list names (``measure.boot_files``). This module does no I/O, and does not prove that PCR values are a TPM's.
+firmware started, each section of the kernel image, the command line and initrd that the kernel was given, the phase of
+the boot, the firmware, and every file that the kernel's list names (``measure.boot_files``); and it names the quirks of
+the log (``measure.quirks``). This module does no I/O, and does not prove that PCR values are a TPM's.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import Final
 from documents.host_image import HostImage
 from documents.verdict import Finding
 from measure import bootlog
-from measure.boot_events import BootState, decode
+from measure.boot_contents import load_options
+from measure.boot_events import JUDGED, BootState, decode
 from measure.boot_files import IMA_PCR, NOTHING, ImageFiles, compared, found_out
 from measure.errors import LogRefused
 from measure.formats.cursor import refused
 from measure.ima import ImaEntry, parse_ima
 from measure.pcr import BOOT_PCRS, KERNEL_IMAGE_PCR, extend, measure, reset_value
+from measure.quirks import MANIFEST, QUIRKS
 
 IMA_LAG: Final = 2_000
 """How many entries a list can have gained between the quote and its reading, and some more."""
@@ -59,12 +62,14 @@ class Booted:
         pcrs: the values of PCR 0 to 11 (SHA-256 bank) that matched.
         phase: how far systemd was, one of ``PHASE_PATHS``.
         ima: the entries of the IMA list that PCR 10 covers.
+        quirks: names of the quirks of the boot log.
     """
 
     state: BootState
     pcrs: Mapping[int, bytes]
     phase: str
     ima: tuple[ImaEntry, ...]
+    quirks: tuple[str, ...] = ()
 
 
 def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[Mapping[int, bytes]], bool]) -> Booted:
@@ -98,7 +103,13 @@ def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[
         for path, value in phases:
             pcrs = {**base, IMA_PCR: lists[count], KERNEL_IMAGE_PCR: value}
             if matches(pcrs):
-                return Booted(state=decode(log), pcrs=MappingProxyType(pcrs), phase=path, ima=entries[:count])
+                return Booted(
+                    state=decode(log),
+                    pcrs=MappingProxyType(pcrs),
+                    phase=path,
+                    ima=entries[:count],
+                    quirks=log.quirks,
+                )
     raise LogRefused(
         "the boot logs were refused",
         cause="boot log and IMA list do not explain the PCR values of the TPM",
@@ -129,10 +140,13 @@ def boot_findings(booted: Booted | None, image: HostImage, files: ImageFiles | N
         return
     state = booted.state
     for text in state.unknown:
-        yield found_out("boot-log", "pcr/4, pcr/7, pcr/11", "events that are known", text, good=False)
+        yield found_out("boot-log", JUDGED, "events that are known", text, good=False)
+    for name in booted.quirks:
+        yield found_out("boot-log-quirk", name, QUIRKS[name].accepted, _told(name, state), good=True)
     yield from _secure_boot(state, image)
-    yield compared("boot-application", "kernel image", image.boot_application, _all(state.applications))
+    yield _application(state, image)
     yield from _sections(state.sections, image.sections)
+    yield from _given(state, image)
     yield _phase(booted, image)
     yield _firmware(booted.pcrs[0].hex(), image.firmware)
     yield from (files or ImageFiles(image)).findings(booted.ima, booted.pcrs)
@@ -143,6 +157,38 @@ def _secure_boot(state: BootState, image: HostImage) -> Iterator[Finding]:
     for name, digest in image.variables:
         yield compared("secure-boot-variable", name, digest, state.variables.get(name, ""))
     yield compared("secure-boot-authority", "kernel image", image.authority, _all(state.authorities))
+
+
+def _application(state: BootState, image: HostImage) -> Finding:
+    found = _all(state.applications)
+    if found != image.boot_application and any(state.places):
+        found += f", told to be from {', '.join(place or 'somewhere' for place in state.places[:8])}"
+    return compared("boot-application", "kernel image", image.boot_application, found)
+
+
+def _given(state: BootState, image: HostImage) -> Iterator[Finding]:
+    """What the kernel was given: the image's own command line and initrd, and nothing else.
+
+    Kernels that do not measure what they are given leave this to the sections of the image.
+    """
+    sections = dict(image.sections)
+    if state.load_options:
+        expected = load_options(image.command_line)
+        yield compared("boot-command-line", "as the kernel was given it", expected, _all(state.load_options))
+    for text in state.command_lines[:8]:
+        yield compared("boot-command-line", "as a boot loader took it", image.command_line, text)
+    if len(state.command_lines) > 8:
+        more = f"{len(state.command_lines) - 8} more"
+        yield found_out("boot-command-line", more, "one", "more than one", good=False)
+    if state.initrds:
+        initrd = sections.get(".initrd", "")
+        yield compared("boot-initrd", "as the kernel was given it", initrd, _all(state.initrds))
+
+
+def _told(quirk: str, state: BootState) -> str:
+    if quirk != MANIFEST.name:
+        return f"accepted: {QUIRKS[quirk].why}"
+    return "; ".join(f"manifest {manifest.guid} {manifest.firmware}".strip() for manifest in state.manifests) or "none"
 
 
 def _sections(measured: tuple[tuple[str, str], ...], wanted: tuple[tuple[str, str], ...]) -> Iterator[Finding]:

@@ -39,18 +39,21 @@ class Replayed:
         pcrs: values by bank and index: the PCRs that were extended, and PCR 0 where the log tells its start. In a
             CCEL the index is the log's measurement register: 0 is MRTD, 1 to 4 are RTMR 0 to 3. Of systemd's log, the
             values over those that the log before leads to, or over zeros.
+        quirks: names of what in a boot log is accepted although not every log has it (``measure.quirks``).
     """
 
     format: str
     events: int
     pcrs: Mapping[str, Mapping[int, bytes]]
+    quirks: tuple[str, ...] = ()
 
     def members(self) -> dict[str, Json]:
-        """The result as `vmgate measure replay -o json` prints it."""
+        """The result as `vmgate measure replay -o json` prints it; ``quirks`` is absent where there are none."""
         pcrs: dict[str, Json] = {
             alg: {str(index): values[index].hex() for index in sorted(values)} for alg, values in self.pcrs.items()
         }
-        return {"format": self.format, "events": self.events, "pcrs": pcrs}
+        quirks: dict[str, Json] = {"quirks": list(self.quirks)} if self.quirks else {}
+        return {"format": self.format, "events": self.events, "pcrs": pcrs, **quirks}
 
 
 def replay_log(untrusted: bytes, untrusted_before: bytes | None = None) -> Replayed:
@@ -92,8 +95,9 @@ def _is_systemd(untrusted: bytes) -> bool:
 
 def _replay_systemd(untrusted: bytes, untrusted_before: bytes | None) -> Replayed:
     records = systemd_log.parse_systemd_log(untrusted)
-    before = None if untrusted_before is None else bootlog.replay(bootlog.parse_boot_log(untrusted_before))
-    return Replayed(format=SYSTEMD, events=len(records), pcrs=systemd_log.replay(records, before))
+    before = None if untrusted_before is None else bootlog.parse_boot_log(untrusted_before)
+    pcrs = systemd_log.replay(records, bootlog.replay(before) if before else None)
+    return Replayed(format=SYSTEMD, events=len(records), pcrs=pcrs, quirks=before.quirks if before else ())
 
 
 def _replay_boot(untrusted: bytes) -> Replayed:
@@ -104,7 +108,7 @@ def _replay_boot(untrusted: bytes) -> Replayed:
     registers = pcrs.get("sha384", {})
     if log.banks == ("sha384",) and registers and max(registers) <= _LAST_CC_REGISTER:
         form = CCEL
-    return Replayed(format=form, events=len(log.events), pcrs=pcrs)
+    return Replayed(format=form, events=len(log.events), pcrs=pcrs, quirks=log.quirks)
 
 
 def _replay_cel(untrusted: bytes) -> Replayed:

@@ -83,7 +83,7 @@ def parse_systemd_log(untrusted: bytes) -> tuple[SystemdRecord, ...]:
                     raise ValueError("it has no bank that can be replayed, or others than the records before")
                 banks = found
         except (ValueError, RecursionError) as error:
-            # The text of an error of JSON's can quote the record.
+            # An error of JSON itself can quote the record.
             raise refused(_WHAT, f"record {number}: {_line(error)}") from error
         records.append(record)
     return tuple(records)
@@ -204,7 +204,7 @@ def _integer(text: str) -> int:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError("a number is no integer")
+    raise ValueError(f"{text[:40]} is no integer")
 
 
 def _line(error: Exception) -> str:

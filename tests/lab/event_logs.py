@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,20 @@ def header(banks: Sequence[str], *, vendor: bytes = b"") -> bytes:
 def startup_locality(locality: int) -> bytes:
     """The data of the event that tells where PCR 0 starts."""
     return b"StartupLocality\0" + bytes([locality])
+
+
+MANIFEST_GUID = "00112233-4455-6677-8899-aabbccddeeff"
+
+
+def manifest(number: int = 3, texts: Sequence[bytes] = (b"Maker", b"Model", b"1", b"Maker", b"2.0")) -> bytes:
+    """The data of an SP 800-155 event of that number; the first kind has no texts."""
+    signature = f"SP800-155 Event{number if number > 1 else ''}".encode().ljust(16, b"\0")
+    head = signature + struct.pack("<I", 11129) + uuid.UUID(MANIFEST_GUID).bytes_le
+    if number == 1:
+        return head
+    sized = [bytes([len(text) + 1]) + text + b"\0" for text in texts]
+    body = b"".join(sized[:4]) + struct.pack("<I", 11129) + sized[4]
+    return head + body + (struct.pack("<II3sII", 1, 3, b"uri", 0, 0) if number == 3 else b"")
 
 
 def ima_data(*fields: bytes) -> bytes:

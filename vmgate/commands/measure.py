@@ -53,6 +53,7 @@ def log(root: Path, output: str) -> None:
 def replay(file: Path, *, ima: bool, after: Path | None, output: str) -> None:
     """Replay a boot log (TCG, CCEL), an IMA list, systemd's log or vmgate's own and print the PCRs it leads to."""
     from content.durable import read_file
+    from measure.quirks import QUIRKS
     from measure.replay import replay_ima, replay_log
 
     if ima and after:
@@ -64,6 +65,8 @@ def replay(file: Path, *, ima: bool, after: Path | None, output: str) -> None:
 
     def draw() -> None:
         click.echo(f"{result['format']}, {result['events']} events")
+        for name in result.get("quirks", ()):
+            click.echo(f"accepted: {QUIRKS[name].accepted} ({name})")
         table(["BANK", "PCR", "VALUE"], rows)
 
     show(output, result, draw, versioned=False)
