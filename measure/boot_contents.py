@@ -83,8 +83,8 @@ def measured_text(data: bytes, digest: bytes) -> Text | None:
 
 
 def _stub_text(data: bytes, digest: bytes) -> Text | None:
-    # systemd's older stubs write one byte more than there is.
-    wide = data[: len(data) & ~1]
+    # systemd's older stubs leave the last byte of the NUL out of what they tell.
+    wide = data + bytes(len(data) & 1)
     text = _utf16(wide) if _sha256(wide) == digest else None
     return None if text is None else Text(text=text, command_line=True)
 
