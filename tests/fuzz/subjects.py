@@ -26,12 +26,13 @@ from documents.errors import DocumentError, VmgateError
 from documents.fields import NAME, Fields
 from documents.release import Release
 from documents.waves import HOSTS, read_waves
-from fuzz import metadata, packs
+from fuzz import evidence, metadata, packs
 from keys.addresses import FileAddress, parse_address
 from keys.errors import SignersMalformed, UnknownSigner
 from keys.roles import role
 from keys.signers import SIGNERS, declared
 from lab.documents import DOCUMENTS, releases
+from measure.errors import LogRefused, QuoteRefused
 from updater.bundle import MAGIC, BundleReader, encode_head
 from updater.errors import BundleMalformed, PackMalformed
 from updater.repository.ceremony import read_request
@@ -264,6 +265,34 @@ SUBJECTS: dict[str, Subject] = {
     "compressed-after": Subject(seeds=packs.frames_after, check=packs.check_frame_after, errors=(PackMalformed,)),
     "delta": Subject(seeds=packs.deltas, check=packs.check_delta, errors=(PackMalformed,)),
     "delta-tables": Subject(seeds=packs.tables, check=packs.check_tables, errors=(PackMalformed,)),
+    "boot-log": Subject(seeds=evidence.boot_log_seeds, check=evidence.check_boot_log, errors=(LogRefused,)),
+    "boot-log-explained": Subject(seeds=evidence.explain_seeds, check=evidence.check_explained, errors=(LogRefused,)),
+    "boot-event": Subject(seeds=evidence.contents, check=evidence.check_contents, errors=()),
+    "ima-binary": Subject(seeds=evidence.ima_binary_seeds, check=evidence.check_ima, errors=(LogRefused,)),
+    "ima-ascii": Subject(
+        seeds=evidence.ima_ascii_seeds,
+        check=evidence.check_ima,
+        errors=(LogRefused,),
+        form="text",
+        words=(b" ", b"\n", b"ima-ng", b"ima-sig", b"d-ng|n-ng", b"sha256:", b"verity:", b":", b"00" * 20, b"11"),
+    ),
+    "systemd-log": Subject(
+        seeds=evidence.systemd_seeds,
+        check=evidence.check_systemd,
+        errors=(LogRefused,),
+        form="text",
+        words=(b"\x1e", b"\n", b'"pcr":11', b'"nv_index":1', b'"sha256"', b"00" * 32, b"sm3_256", b"{", b"}", b","),
+    ),
+    "cel-log": Subject(
+        seeds=evidence.cel_seeds,
+        check=evidence.check_cel,
+        errors=(LogRefused,),
+        form="text",
+        words=(b'"pcr":12', b'"recnum":1', b'"sha256"', b"\n", b"00" * 32, b"vmgate"),
+    ),
+    "quote": Subject(seeds=lambda: [evidence.ATTEST], check=evidence.check_attest, errors=(QuoteRefused,)),
+    "quote-signature": Subject(seeds=evidence.signatures, check=evidence.check_signature, errors=(QuoteRefused,)),
+    "public-area": Subject(seeds=evidence.publics, check=evidence.check_public, errors=(QuoteRefused,)),
     "settings": Subject(
         seeds=lambda: SETTINGS,
         check=_check_settings,
