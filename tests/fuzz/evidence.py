@@ -172,6 +172,32 @@ def check_ima(folder: Path, untrusted: bytes) -> None:
             assert found.name.encode("latin-1") in entry.data
 
 
+TEMPLATES = ("ima", *(name.decode() for name in FIELDS), "ima-sig", "ima-ngv2", "evm-sig", "d-ng|n-ng")
+
+
+def ima_entries() -> list[bytes]:
+    """Data of entries, behind a byte that chooses the template."""
+    data = [OLD, *(write.ima_data(*fields) for fields in FIELDS.values())]
+    return [bytes([number]) + content for number, content in enumerate(data)]
+
+
+def check_ima_entry(folder: Path, untrusted: bytes) -> None:
+    """Data that no digest covers, as in a violation: what is said of it is in it, each byte in one field."""
+    if not untrusted:
+        return
+    template, data = TEMPLATES[untrusted[0] % len(TEMPLATES)], untrusted[1:]
+    entry = ima.ImaEntry(10, template, b"d" * 20, data)
+    found = buffer_of(entry) if template == "ima-buf" else file_of(entry)
+    name = found.name.encode("latin-1")
+    assert name
+    assert b"\0" not in name
+    if template == "ima":
+        assert data == (found.digest + name).ljust(276, b"\0")
+        return
+    verity = {True: b"verity:", False: b"ima:" if template.endswith("v2") else b""}[getattr(found, "verity", False)]
+    assert data.startswith(write.ima_data(verity + found.alg.encode() + b":\0" + found.digest, name + b"\0"))
+
+
 # JSON
 
 

@@ -269,6 +269,7 @@ SUBJECTS: dict[str, Subject] = {
     "boot-log-explained": Subject(seeds=evidence.explain_seeds, check=evidence.check_explained, errors=(LogRefused,)),
     "boot-event": Subject(seeds=evidence.contents, check=evidence.check_contents, errors=()),
     "ima-binary": Subject(seeds=evidence.ima_binary_seeds, check=evidence.check_ima, errors=(LogRefused,)),
+    "ima-entry": Subject(seeds=evidence.ima_entries, check=evidence.check_ima_entry, errors=(LogRefused,)),
     "ima-ascii": Subject(
         seeds=evidence.ima_ascii_seeds,
         check=evidence.check_ima,
