@@ -112,7 +112,9 @@ def test_the_selection_must_be_the_one_that_was_asked_for() -> None:
 def test_a_later_quote_tells_whether_the_boot_is_the_same(
     counts: tuple[int, int, int], safe: int, same_boot: bool
 ) -> None:
-    assert verified(counts=counts, safe=safe).verify_after(verified()) is same_boot
+    quote = verified(counts=counts, safe=safe)
+    quote.verify_after(verified())
+    assert quote.same_boot(verified()) is same_boot
 
 
 @pytest.mark.parametrize(
@@ -220,8 +222,10 @@ def test_any_bytes_are_refused_and_nothing_else_happens(data: bytes) -> None:
         RsaAk().public.replace(b"\x08\x00\x00\x00\x00\x00", b"\x04\x00\x00\x00\x00\x00"),
         RsaAk().public.replace(b"\x08\x00\x00\x00\x00\x00", b"\x08\x00\x00\x00\x00\x03"),
         RsaAk().public[:-1] + b"\x00",
+        RsaAk().public[:-256] + b"\x00" + RsaAk().public[-255:],
+        RsaAk().public[:-256] + bytes(128) + RsaAk().public[-128:],
     ],
-    ids=["curve", "no-point", "kind", "sha1-name", "short-rsa", "exponent", "even-modulus"],
+    ids=["curve", "no-point", "kind", "sha1-name", "short-rsa", "exponent", "even-modulus", "leading-zero", "half"],
 )
 def test_a_weak_or_broken_key_is_refused(public: bytes) -> None:
     assert refusal(replace(made(RsaAk()), ak=public))
