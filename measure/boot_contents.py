@@ -25,8 +25,14 @@ LINUX_INITRD: Final = 0x8F3B22EC
 LINUX_LOAD_OPTIONS: Final = 0x8F3B22ED
 """Tags of the kernel's EFI stub, for the initrd and the command line that it was given (Linux 6.0, efistub.h)."""
 
-_COMMAND_LINES: Final = (b"kernel_cmdline: ", b"grub_kernel_cmdline ")
-_COMMANDS: Final = (b"grub_cmd: ", b"grub_cmd ")
+_PREFIXES: Final = (
+    (b"kernel_cmdline: ", True),
+    (b"grub_kernel_cmdline ", True),
+    (b"grub_cmd: ", False),
+    (b"grub_cmd ", False),
+)
+"""How GRUB calls texts (its own releases, and Red Hat's), and whether they are the kernel's command line."""
+
 _MOST_NODES: Final = 32
 _LONGEST_PLACE: Final = 300
 _IMAGE_LOAD: Final = struct.Struct("<QQQQ")
@@ -69,17 +75,19 @@ def measured_text(data: bytes, digest: bytes) -> Text | None:
     """
     if not data or len(data) > LONGEST_TEXT:
         return None
-    found = _stub_text(data, digest)
-    if found:
-        return found
-    for prefixes, is_command_line in ((_COMMAND_LINES, True), (_COMMANDS, False), ((b"",), False)):
-        for prefix in prefixes:
-            content = data.removeprefix(prefix)
-            for measured in (content, content.removesuffix(b"\0")):
-                if data.startswith(prefix) and _sha256(measured) == digest:
-                    text = _ascii(measured.removesuffix(b"\0"))
-                    return None if text is None else Text(text=text, command_line=is_command_line)
-    return None
+    # The second byte tells UTF-16, in which each command line begins with ASCII.
+    if data[1:2] == b"\0" and len(data) > 2:
+        return _stub_text(data, digest)
+    content, command_line = data, False
+    for prefix, is_command_line in _PREFIXES:
+        if data.startswith(prefix):
+            content, command_line = data[len(prefix) :], is_command_line
+            break
+    bare = content.removesuffix(b"\0")
+    if _sha256(bare) != digest and _sha256(content) != digest:
+        return None
+    text = _ascii(bare)
+    return None if text is None else Text(text=text, command_line=command_line)
 
 
 def _stub_text(data: bytes, digest: bytes) -> Text | None:
@@ -181,8 +189,10 @@ _NODES: Final = MappingProxyType(
 
 
 def _ascii(data: bytes) -> str | None:
-    text = data.decode("latin-1")
-    return text if data.isascii() and text.replace("\n", "").replace("\t", "").isprintable() else None
+    if not data.isascii():
+        return None
+    text = data.decode("ascii")
+    return text if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable() else None
 
 
 def _utf16(data: bytes) -> str | None:

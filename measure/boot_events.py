@@ -155,7 +155,8 @@ class _Decoder:
             known = self._separator(event, digest) or self._variable(event, digest)
             self._require(number, event, known=known)
         elif event.pcr == LOADER_PCR:
-            self._require(number, event, known=self._command_line(event, digest))
+            found = boot_contents.measured_text(event.data, digest) if event.type == EV_IPL else None
+            self._require(number, event, known=self._command_line(found), text=found)
         elif event.pcr == KERNEL_PCR:
             self._require(number, event, known=self._kernel(event, digest))
         elif event.pcr == KERNEL_IMAGE_PCR:
@@ -228,9 +229,8 @@ class _Decoder:
             raise refused(_WHAT, f"variable {name} is measured twice in it, with different data")
         return True
 
-    def _command_line(self, event: BootEvent, digest: bytes) -> bool:
+    def _command_line(self, found: boot_contents.Text | None) -> bool:
         """PCR 8: what a boot loader or an older stub measures; other texts of a boot loader stay unknown."""
-        found = boot_contents.measured_text(event.data, digest) if event.type == EV_IPL else None
         if found is None or not found.command_line:
             return False
         self._command_lines.append(found.text)
@@ -255,18 +255,20 @@ class _Decoder:
         self._section = _section_name(event.data, digest)
         return bool(self._section)
 
-    def _require(self, number: int, event: BootEvent, *, known: bool) -> None:
-        if not known:
-            self._tell(
-                f"event {number}, PCR {event.pcr}, type {event.type:#010x}, digest {event.digests['sha256'].hex()}"
-                + _words(event)
-            )
-
-    def _tell(self, unknown: str) -> None:
+    def _require(self, number: int, event: BootEvent, *, known: bool, text: boot_contents.Text | None = None) -> None:
+        """Tell of an event that is not known; ``text`` is what it measured, where that was found already."""
+        if known:
+            return
         # A log can have 100,000 such events, and one is enough to fail.
         self._unknowns += 1
         if len(self._unknown) < _MOST_TOLD:
-            self._unknown.append(unknown)
+            digest = event.digests["sha256"]
+            told = f"event {number}, PCR {event.pcr}, type {event.type:#010x}, digest {digest.hex()}"
+            self._unknown.append(told + (f': "{_printable(text.text)}"' if text else _words(event, digest)))
+
+    def _tell(self, unknown: str) -> None:
+        self._unknowns += 1
+        self._unknown.append(unknown)
 
 
 def _read_variable(untrusted_data: bytes) -> tuple[bytes, str, bytes]:
@@ -299,9 +301,8 @@ def _section_name(untrusted_data: bytes, digest: bytes) -> str:
     return ""
 
 
-def _words(event: BootEvent) -> str:
+def _words(event: BootEvent, digest: bytes) -> str:
     """Data that is a text or a UEFI variable, where its hash shows that it was measured."""
-    digest = event.digests["sha256"]
     found = boot_contents.measured_text(event.data, digest)
     if found is not None:
         return f': "{_printable(found.text)}"'
@@ -315,7 +316,8 @@ def _words(event: BootEvent) -> str:
 
 def _printable(text: str) -> str:
     """The beginning of a text, without what a terminal would take for a command."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text[:_LONGEST_TOLD])
+    told = text[:_LONGEST_TOLD]
+    return told if told.isascii() and told.isprintable() else "".join(c if " " <= c <= "~" else "?" for c in told)
 
 
 def _sha256(content: bytes) -> bytes:
