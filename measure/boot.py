@@ -62,14 +62,12 @@ class Booted:
         pcrs: the values of PCR 0 to 11 (SHA-256 bank) that matched.
         phase: how far systemd was, one of ``PHASE_PATHS``.
         ima: the entries of the IMA list that PCR 10 covers.
-        quirks: names of the quirks of the boot log.
     """
 
     state: BootState
     pcrs: Mapping[int, bytes]
     phase: str
     ima: tuple[ImaEntry, ...]
-    quirks: tuple[str, ...] = ()
 
 
 def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[Mapping[int, bytes]], bool]) -> Booted:
@@ -103,13 +101,7 @@ def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[
         for path, value in phases:
             pcrs = {**base, IMA_PCR: lists[count], KERNEL_IMAGE_PCR: value}
             if matches(pcrs):
-                return Booted(
-                    state=decode(log),
-                    pcrs=MappingProxyType(pcrs),
-                    phase=path,
-                    ima=entries[:count],
-                    quirks=log.quirks,
-                )
+                return Booted(state=decode(log), pcrs=MappingProxyType(pcrs), phase=path, ima=entries[:count])
     raise LogRefused(
         "the boot logs were refused",
         cause="boot log and IMA list do not explain the PCR values of the TPM",
@@ -141,7 +133,7 @@ def boot_findings(booted: Booted | None, image: HostImage, files: ImageFiles | N
     state = booted.state
     for text in state.unknown:
         yield found_out("boot-log", JUDGED, "events that are known", text, good=False)
-    for name in booted.quirks:
+    for name in state.quirks:
         yield found_out("boot-log-quirk", name, QUIRKS[name].accepted, _told(name, state), good=True)
     yield from _secure_boot(state, image)
     yield _application(state, image)

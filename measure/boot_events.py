@@ -89,6 +89,7 @@ class BootState:
         initrds: digest of each initrd that the kernel's own stub loaded (PCR 9).
         sections: (name, digest of the content) of the sections of the kernel image in PCR 11, in order.
         manifests: what firmware says of its reference values, for people: no digest covers it. The first few.
+        quirks: names of the quirks of the log (``measure.quirks``).
         unknown: what else is in the PCRs of ``JUDGED``, told for people; an appraisal must fail on any.
     """
 
@@ -103,6 +104,7 @@ class BootState:
     initrds: tuple[str, ...]
     sections: tuple[tuple[str, str], ...]
     manifests: tuple[boot_contents.Manifest, ...]
+    quirks: tuple[str, ...]
     unknown: tuple[str, ...]
 
 
@@ -115,7 +117,7 @@ def decode(log: BootLog) -> BootState:
     """
     if "sha256" not in log.banks:
         raise refused(_WHAT, "it has no SHA-256 bank")
-    decoder = _Decoder()
+    decoder = _Decoder(log.quirks)
     for number, event in enumerate(log.events):
         if event.type != EV_NO_ACTION:
             decoder.read(number, event)
@@ -127,7 +129,8 @@ def decode(log: BootLog) -> BootState:
 class _Decoder:
     """What was found so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, quirks: tuple[str, ...]) -> None:
+        self._quirks = quirks
         self._variables: dict[str, bytes] = {}
         self._authorities: list[str] = []
         self._applications: list[str] = []
@@ -190,6 +193,7 @@ class _Decoder:
             initrds=tuple(self._tagged[boot_contents.LINUX_INITRD]),
             sections=tuple(self._sections),
             manifests=tuple(self._manifests),
+            quirks=self._quirks,
             unknown=tuple(self._unknown),
         )
 

@@ -88,7 +88,7 @@ def _true() -> Booted:
 
 def _judged(state: BootState) -> BootState:
     """Without what is told for people, and drivers, of which one can be hidden."""
-    return replace(state, places=(), manifests=(), drivers=())
+    return replace(state, places=(), manifests=(), drivers=(), quirks=())
 
 
 def contents() -> list[bytes]:

@@ -58,6 +58,7 @@ def test_a_whole_boot_is_told() -> None:
         initrds=(sha256(b"the initrd"),),
         sections=tuple((name, sha256(content)) for name, content in MACHINE.sections),
         manifests=(),
+        quirks=(),
         unknown=(),
     )
 
@@ -296,7 +297,8 @@ def test_the_first_few_manifests_of_firmware_are_told() -> None:
     told = [lab.event(0, write.NO_ACTION, b"", write.manifest(number)) for number in (1, 2, 3)]
     state = read(*told, *MACHINE.events())
     assert [manifest.guid for manifest in state.manifests] == [write.MANIFEST_GUID] * 3
-    assert replace(state, manifests=()) == read(*MACHINE.events())
+    assert state.quirks == ("sp800-155",)
+    assert replace(state, manifests=(), quirks=()) == read(*MACHINE.events())
     assert len(read(*told * 20, *MACHINE.events()).manifests) == 8
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,6 @@ from keys.anchor import TrustAnchor
 from measure.appraise import LOCAL_FILES, Claims, Reference, appraise, claims_from_evidence
 from measure.boot import PHASE_PATHS, pcr11
 from measure.errors import LogRefused, QuoteRefused
-from measure.ima import parse_ima, replay
-from measure.ima_entries import file_of, verify_boot_aggregate
 
 VECTORS = Path(__file__).parents[2] / "vectors/rig"
 NOW = 1_800_000_000
@@ -81,29 +78,6 @@ def test_the_logs_say_what_other_programs_say() -> None:
     assert boot.phase in PHASE_PATHS
     assert pcr11(IMAGE, "sysinit:ready") == FACTS["pcr11"]
     assert IMAGE.firmware == (held[0],)
-
-
-def test_the_kernel_tells_what_it_was_given_as_others_do() -> None:
-    boot = proven().boot
-    assert boot is not None
-    assert boot.state.initrds == (FACTS["sections"][".initrd"],)
-    given = (IMAGE.command_line + "\0").encode("utf-16-le")
-    assert boot.state.load_options == (hashlib.sha256(given).hexdigest(),)
-    assert boot.state.command_lines == ()
-    assert boot.quirks == ()
-    assert [place.rpartition("/")[2] for place in boot.state.places] == ["\\EFI\\BOOT\\BOOTX64.EFI"]
-
-
-def test_the_kernels_list_is_of_the_boot_that_the_tpm_tells() -> None:
-    held = {int(index): bytes.fromhex(value) for index, value in FACTS["pcrs"].items()}
-    log = parse_ima(EVIDENCE.ima)
-    verify_boot_aggregate(log.entries[0], "sha256", held)
-    boot = proven().boot
-    assert boot is not None
-    assert replay(log, ["sha256"])["sha256"].keys() == {10}
-    covered = replace(log, entries=boot.ima)
-    assert replay(covered, ["sha256"]) == {"sha256": {10: boot.pcrs[10]}}
-    assert all(file_of(entry).name.startswith("/") for entry in log.entries[1:])
 
 
 @pytest.mark.parametrize("at", range(len(IMAGE.files)))

@@ -112,7 +112,7 @@ def test_the_selection_must_be_the_one_that_was_asked_for() -> None:
 def test_a_later_quote_tells_whether_the_boot_is_the_same(
     counts: tuple[int, int, int], safe: int, same_boot: bool
 ) -> None:
-    quote = verified(counts=counts, safe=safe)
+    quote = verified(counters=counts, safe=safe)
     quote.verify_after(verified())
     assert quote.same_boot(verified()) is same_boot
 
@@ -130,7 +130,7 @@ def test_a_later_quote_tells_whether_the_boot_is_the_same(
 )
 def test_a_quote_of_before_is_refused_after_a_later_one(counts: tuple[int, int, int], safe: int) -> None:
     with pytest.raises(QuoteRefused, match="went back"):
-        verified(counts=counts, safe=safe).verify_after(verified())
+        verified(counters=counts, safe=safe).verify_after(verified())
 
 
 @pytest.mark.parametrize("nonce", [b"", b"x", b"15 bytes exact."])
