@@ -80,7 +80,8 @@ class BootState:
         authorities: digest of each EFI_SIGNATURE_DATA in db that vouched for a program, in order.
         applications: Authenticode digest of each program in PCR 4, in order; firmware measures those too that it then
             does not start.
-        places: where each of the applications was loaded from, for people: no digest covers it, and it can be empty.
+        places: where each of the applications was loaded from, for people: no digest covers it, and it can be empty, as
+            it is beyond the first 100.
         drivers: the same as applications for PCR 2, of those events that call themselves drivers; an attacker can hide
             one.
         command_lines: what a boot loader or the kernel image's stub took for the kernel's command line instead of the
@@ -167,8 +168,7 @@ class _Decoder:
 
     def hear(self, event: BootEvent) -> None:
         """Take one event that was not extended."""
-        manifest = boot_contents.manifest_of(event.data)
-        if manifest and len(self._manifests) < _MOST_MANIFESTS:
+        if len(self._manifests) < _MOST_MANIFESTS and (manifest := boot_contents.manifest_of(event.data)):
             self._manifests.append(manifest)
 
     def finish(self) -> BootState:
@@ -208,7 +208,7 @@ class _Decoder:
         """PCR 4: the data names a place, the digest is the program's own."""
         if event.type == EV_EFI_BOOT_SERVICES_APPLICATION:
             self._applications.append(digest.hex())
-            self._places.append(boot_contents.place_of(event.data))
+            self._places.append(boot_contents.place_of(event.data) if len(self._places) < _MOST_TOLD else "")
             return True
         return event.type == EV_EFI_ACTION and digest in _ACTIONS
 
