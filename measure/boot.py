@@ -10,7 +10,6 @@ the log (``measure.quirks``). This module does no I/O, and does not prove that P
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,7 +23,7 @@ from measure.boot_events import JUDGED, BootState, decode
 from measure.boot_files import IMA_PCR, NOTHING, ImageFiles, compared, found_out
 from measure.errors import LogRefused
 from measure.formats.cursor import refused
-from measure.ima import ImaEntry, parse_ima
+from measure.ima import ImaEntry, parse_ima, values_after_each
 from measure.pcr import BOOT_PCRS, KERNEL_IMAGE_PCR, extend, measure, reset_value
 from measure.quirks import MANIFEST, QUIRKS
 
@@ -91,11 +90,12 @@ def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[
     if IMA_PCR in replayed:
         # Whoever writes the list could hide its first entries there.
         raise refused("boot log", f"it extends PCR {IMA_PCR}, which is the kernel's")
-    entries = parse_ima(untrusted_ima).entries if untrusted_ima else ()
+    ima = parse_ima(untrusted_ima) if untrusted_ima else None
+    entries = ima.entries if ima else ()
     if any(entry.pcr != IMA_PCR for entry in entries):
         raise refused("IMA list", f"an entry is of another PCR than {IMA_PCR}")
     base = {index: replayed.get(index, reset_value("sha256", index)) for index in BOOT_PCRS}
-    lists = _fold(entries)
+    lists = values_after_each(ima, "sha256") if ima else [reset_value("sha256", IMA_PCR)]
     phases = [(path, _enter(base[KERNEL_IMAGE_PCR], path)) for path in PHASE_PATHS]
     for count in range(len(entries), max(len(entries) - IMA_LAG, -1), -1):
         for path, value in phases:
@@ -213,17 +213,6 @@ def _firmware(found: str, accepted: tuple[str, ...]) -> Finding:
         found=found,
         authority="none",
     )
-
-
-def _fold(entries: tuple[ImaEntry, ...]) -> list[bytes]:
-    """PCR 10 after no entry, after one, and so on. A violation extends ones, as in ``measure.ima.replay``."""
-    value, ones = reset_value("sha256", IMA_PCR), b"\xff" * 32
-    values = [value]
-    for entry in entries:
-        digest = ones if entry.violation else hashlib.sha256(entry.data).digest()
-        value = hashlib.sha256(value + digest).digest()
-        values.append(value)
-    return values
 
 
 def _enter(value: bytes, phase: str) -> bytes:

@@ -16,6 +16,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -38,9 +39,15 @@ BOUNDS: Final = Bounds(octets=128 * 1024 * 1024, events=1_000_000)
 
 WHAT: Final = "IMA list"
 
-_BY_SIZE: Final = MappingProxyType({digest_size(alg): alg for alg in ALGORITHMS})
+_SIZES: Final = MappingProxyType({alg: digest_size(alg) for alg in ALGORITHMS})
+_BY_SIZE: Final = MappingProxyType({size: alg for alg, size in _SIZES.items()})
+_ORIGINAL: Final = ORIGINAL.encode()
 _U32: Final = struct.Struct("<I").unpack_from
 _new: Final = tuple.__new__
+
+_KEPT: Final = 16_384
+_LARGEST_KEPT: Final = 512
+"""How many entries are kept in each form, and bytes of the largest: together at most some 60 MB, whoever sends what."""
 
 Hash = Callable[[bytes], Any]
 
@@ -117,7 +124,35 @@ def replay(log: ImaList, algs: Iterable[str] = tuple(ALGORITHMS)) -> dict[str, d
     return pcrs
 
 
-def _entry(pcr: int, template: str, digest: bytes, data: bytes, hashed: Hash) -> ImaEntry:
+def values_after_each(log: ImaList, alg: str) -> list[bytes]:
+    """The value of the one PCR of a list after no entry, after one, and so on; a violation extends ones.
+
+    Args:
+        log: whose entries are all of one PCR: for who has to find how far a quote reaches.
+        alg: the bank.
+    """
+    hashed: Hash = getattr(hashlib, alg)
+    violation, ones = bytes(digest_size(log.alg)), b"\xff" * digest_size(alg)
+    value = bytes(digest_size(alg))
+    values = [value]
+    for position, (_, _, recorded, data) in enumerate(log.entries):
+        if recorded == violation:
+            digest = ones
+        elif len(data) <= _LARGEST_KEPT and position < _KEPT:
+            digest = _kept_digest(alg, data)
+        else:
+            digest = hashed(data).digest()
+        value = hashed(value + digest).digest()
+        values.append(value)
+    return values
+
+
+@lru_cache(maxsize=_KEPT)
+def _kept_digest(alg: str, data: bytes) -> bytes:
+    return hashlib.new(alg, data).digest()
+
+
+def _entry(pcr: int, template: str, digest: bytes, data: bytes, alg: str) -> ImaEntry:
     """Put an entry together, and compare its digest with its data.
 
     Raises:
@@ -125,7 +160,7 @@ def _entry(pcr: int, template: str, digest: bytes, data: bytes, hashed: Hash) ->
     """
     if pcr >= PCRS:
         raise ValueError(f"PCR {pcr} is extended, which no TPM has")
-    if hashed(data).digest() != digest and any(digest):
+    if getattr(hashlib, alg)(data).digest() != digest and any(digest):
         raise ValueError("the template digest is not the hash of the fields")
     return _new(ImaEntry, (pcr, template, digest, data))
 
@@ -152,44 +187,48 @@ def _find_alg(cursor: Cursor) -> str:
 
 
 def _read_binary(untrusted: bytes, alg: str) -> list[ImaEntry]:
-    """Every entry. Plain slices and no cursor, as a verifier does this 100,000 times for each host."""
-    head = struct.Struct(f"<I{digest_size(alg)}sI")
-    read_head, hashed, end = head.unpack_from, getattr(hashlib, alg), len(untrusted)
+    """Every entry. Plain offsets and no cursor, as a verifier does this 100,000 times for each host."""
+    head, end = 4 + _SIZES[alg], len(untrusted)
     entries: list[ImaEntry] = []
     at = 0
     while at < end:
-        number_of = len(entries)
-        if number_of == BOUNDS.events:
+        if len(entries) == BOUNDS.events:
             raise refused(WHAT, f"it has more than {BOUNDS.events} entries")
         try:
-            pcr, digest, length = read_head(untrusted, at)
-            at += head.size
-            # Sizes are compared with the bound before anything is taken.
-            template = template_name(untrusted[at : at + length] if length <= LONGEST_TEMPLATE else b"")
-            at += length
-            if template == ORIGINAL:
-                data, at = _read_original(untrusted, at)
-            else:
-                start = at + 4
-                at = start + _U32(untrusted, at)[0]
-                if at > end:
-                    raise ValueError(f"{at - start} bytes of fields should follow and {end - start} are left")
-                data = untrusted[start:at]
-            entries.append(_entry(pcr, template, digest, data, hashed))
+            name = at + head + 4
+            length = _U32(untrusted, at + head)[0]
+            fields = name + length
+            # The fields of the first template have no length in front of them but the name's own.
+            before = ORIGINAL_DIGEST if length == 3 and untrusted[name:fields] == _ORIGINAL else 0
+            stop = fields + before + 4 + _U32(untrusted, fields + before)[0]
+            # Sizes are compared with what is there before anything is taken.
+            if stop > end:
+                raise ValueError(f"{stop - at} bytes should follow and {end - at} are left")
+            # The first entries are those that hosts have in common; a long list must not drive them out.
+            small = stop - at <= _LARGEST_KEPT and len(entries) < _KEPT
+            entries.append((_kept_binary if small else _read_binary_entry)(untrusted[at:stop], alg))
+            at = stop
         except struct.error as error:
-            raise refused(WHAT, f"entry {number_of}: it is cut off") from error
+            raise refused(WHAT, f"entry {len(entries)}: it is cut off") from error
         except ValueError as error:
-            raise refused(WHAT, f"entry {number_of}: {error}") from error
+            raise refused(WHAT, f"entry {len(entries)}: {error}") from error
     return entries
 
 
-def _read_original(untrusted: bytes, at: int) -> tuple[bytes, int]:
-    """The fields of the first template, which have no length in front of them but the name's own."""
-    name = at + ORIGINAL_DIGEST + 4
-    length = _U32(untrusted, at + ORIGINAL_DIGEST)[0]
-    if name + length > len(untrusted):
-        raise ValueError(f"a name of {length} bytes should follow and {len(untrusted) - name} are left")
-    return original(untrusted[at : at + ORIGINAL_DIGEST], untrusted[name : name + length]), name + length
+def _read_binary_entry(untrusted: bytes, alg: str) -> ImaEntry:
+    """One entry, whose lengths are right.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    size = _SIZES[alg]
+    fields = 8 + size + _U32(untrusted, 4 + size)[0]
+    template = template_name(untrusted[8 + size : fields])
+    if template == ORIGINAL:
+        data = original(untrusted[fields : fields + ORIGINAL_DIGEST], untrusted[fields + ORIGINAL_DIGEST + 4 :])
+    else:
+        data = untrusted[fields + 4 :]
+    return _entry(_U32(untrusted)[0], template, untrusted[4 : 4 + size], data, alg)
 
 
 # ASCII form
@@ -199,39 +238,41 @@ def _read_ascii(untrusted: bytes) -> tuple[str, list[ImaEntry]]:
     lines = untrusted.split(b"\n", BOUNDS.events)
     if lines.pop():
         raise refused(WHAT, f"its last line has no end, or it has more than {BOUNDS.events} entries")
-    alg = ""
     entries: list[ImaEntry] = []
-    hashed: Hash = hashlib.sha1
-    size = -1
+    size = 0
     for line in lines:
         try:
-            # The index is padded to two places; each part stands behind one space, and fields hold none.
-            index, hexadecimal, template, *fields = line.removeprefix(b" ").split(b" ")
-            digest = unhex(hexadecimal)
-            if len(digest) != size:
-                alg, hashed = _found_alg(digest, alg)
-                size = len(digest)
-            name = template_name(template)
-            pcr = _INDEXES.get(index)
-            if pcr is None:
-                pcr = number(index)
-            entries.append(_entry(pcr, name, digest, template_data(name, fields), hashed))
+            small = len(line) <= _LARGEST_KEPT and len(entries) < _KEPT
+            entry = (_kept_line if small else _read_line)(line)
+            if len(entry.digest) != size:
+                if size:
+                    raise ValueError("its template digest has another length than those before")
+                size = len(entry.digest)
+            entries.append(entry)
         except NotHexadecimal as error:
             raise refused(WHAT, f"entry {len(entries)}: a field is not hexadecimal") from error
         except ValueError as error:
             cause = str(error) if line.count(b" ") > 2 else "it has no fields"
             raise refused(WHAT, f"entry {len(entries)}: {cause}") from error
-    return alg, entries
+    return _BY_SIZE[size], entries
 
 
-_INDEXES: Final = MappingProxyType({str(index).encode(): index for index in range(PCRS)})
+def _read_line(untrusted: bytes) -> ImaEntry:
+    """One entry.
 
-
-def _found_alg(digest: bytes, before: str) -> tuple[str, Hash]:
-    """The hash whose digests have this size; the whole list has one."""
-    if before:
-        raise ValueError("its template digest has another length than those before")
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    # The index is padded to two places; each part stands behind one space, and fields hold none.
+    index, hexadecimal, template, *fields = untrusted.removeprefix(b" ").split(b" ")
+    digest = unhex(hexadecimal)
     alg = _BY_SIZE.get(len(digest))
     if alg is None:
         raise ValueError(f"its template digest has {len(digest)} bytes")
-    return alg, getattr(hashlib, alg)
+    name = template_name(template)
+    return _entry(number(index), name, digest, template_data(name, fields), alg)
+
+
+_kept_binary: Final = lru_cache(maxsize=_KEPT)(_read_binary_entry)
+_kept_line: Final = lru_cache(maxsize=_KEPT)(_read_line)
+"""Hosts of one image have the same entries: those that were right once are known again by all of their bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from lab import event_logs as write
 from measure import ima
 from measure.errors import LogRefused
-from measure.ima import ImaEntry, parse_ima, replay
+from measure.ima import ImaEntry, parse_ima, replay, values_after_each
 from measure.ima_entries import ImaBuffer, ImaFile, boot_aggregate, buffer_of, file_of, verify_boot_aggregate
 
 FILE = hashlib.sha256(b"a file").digest()
@@ -399,6 +400,33 @@ def test_what_is_written_is_read(written: list[tuple[bytes, bytes, bytes]]) -> N
     assert [entry.data for entry in binary.entries] == [data for _, _, data in written]
     assert text.entries == binary.entries
     assert replay(text) == replay(binary)
+
+
+@pytest.mark.parametrize(("kept", "largest"), [(16_384, 512), (2, 512), (16_384, 0), (0, 0)])
+def test_what_is_kept_changes_nothing(monkeypatch: pytest.MonkeyPatch, kept: int, largest: int) -> None:
+    """Entries that were right once are known again; others are read, wherever the line is drawn."""
+    monkeypatch.setattr(ima, "_KEPT", kept)
+    monkeypatch.setattr(ima, "_LARGEST_KEPT", largest)
+    violation = write.ima_binary(10, b"ima-ng", NG, digest=bytes(20))
+    long = write.ima_data(NAMED, b"/" + b"x" * 1_000 + b"\0")
+    honest = [write.ima_binary(10, b"ima-ng", data) for data in (NG, long, NG)] + [violation]
+    for _ in range(2):
+        log = parse_ima(b"".join(honest * 3))
+        assert [entry.data for entry in log.entries] == [NG, long, NG, NG] * 3
+        values = values_after_each(log, "sha256")
+        assert len(values) == 13
+        for count, value in enumerate(values[1:], 1):
+            assert replay(replace(log, entries=log.entries[:count]), ["sha256"]) == {"sha256": {10: value}}
+        assert values_after_each(log, "sha1")[-1] == replay(log, ["sha1"])["sha1"][10]
+        with pytest.raises(LogRefused, match="entry 4: the template digest"):
+            parse_ima(b"".join([*honest, honest[0][:-2] + b"!\0"]))
+
+
+def test_an_entry_that_is_known_in_one_hash_is_not_known_in_another() -> None:
+    entry = write.ima_binary(10, b"ima-ng", NG, alg="sha256")
+    assert parse_ima(entry).alg == "sha256"
+    with pytest.raises(LogRefused):
+        parse_ima(write.ima_binary(10, b"ima-ng", NG) + entry)
 
 
 @settings(max_examples=500)
