@@ -233,7 +233,8 @@ def _remove(name: str) -> str:
 BEFORE = frozenset(
     {
         "boot-log", "secure-boot", "secure-boot-variable", "secure-boot-authority", "boot-application", "boot-section",
-        "boot-phase", "firmware", "ima-list", "ima-file", "ima-violation", "start-order", "host-local",
+        "boot-command-line", "boot-initrd", "boot-phase", "firmware", "ima-list", "ima-file", "ima-violation",
+        "ima-buffer", "start-order", "host-local",
     }
 )  # fmt: skip
 """Checks of what ran before vmgate or beside it."""

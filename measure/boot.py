@@ -3,13 +3,13 @@
 
 ``explain`` finds the PCR values that the logs add up to and shows nothing that was parsed before they fit.
 ``boot_findings`` compares, one finding a check: Secure Boot, its keys and the key that was used, the program that
-firmware started, each section of the kernel image, the phase of the boot, the firmware, and every file that the
-kernel's list names (``measure.boot_files``). This module does no I/O, and does not prove that PCR values are a TPM's.
+firmware started, each section of the kernel image, the command line and initrd that the kernel was given, the phase of
+the boot, the firmware, and every file that the kernel's list names (``measure.boot_files``); and it names the quirks of
+the log (``measure.quirks``). This module does no I/O, and does not prove that PCR values are a TPM's.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,12 +18,14 @@ from typing import Final
 from documents.host_image import HostImage
 from documents.verdict import Finding
 from measure import bootlog
-from measure.boot_events import BootState, decode
+from measure.boot_contents import load_options
+from measure.boot_events import JUDGED, BootState, decode
 from measure.boot_files import IMA_PCR, NOTHING, ImageFiles, compared, found_out
 from measure.errors import LogRefused
 from measure.formats.cursor import refused
-from measure.ima import ImaEntry, parse_ima
+from measure.ima import ImaEntry, parse_ima, values_after_each
 from measure.pcr import BOOT_PCRS, KERNEL_IMAGE_PCR, extend, measure, reset_value
+from measure.quirks import MANIFEST, QUIRKS
 
 IMA_LAG: Final = 2_000
 """How many entries a list can have gained between the quote and its reading, and some more."""
@@ -88,11 +90,12 @@ def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[
     if IMA_PCR in replayed:
         # Whoever writes the list could hide its first entries there.
         raise refused("boot log", f"it extends PCR {IMA_PCR}, which is the kernel's")
-    entries = parse_ima(untrusted_ima).entries if untrusted_ima else ()
+    ima = parse_ima(untrusted_ima) if untrusted_ima else None
+    entries = ima.entries if ima else ()
     if any(entry.pcr != IMA_PCR for entry in entries):
         raise refused("IMA list", f"an entry is of another PCR than {IMA_PCR}")
     base = {index: replayed.get(index, reset_value("sha256", index)) for index in BOOT_PCRS}
-    lists = _fold(entries)
+    lists = values_after_each(ima, "sha256") if ima else [reset_value("sha256", IMA_PCR)]
     phases = [(path, _enter(base[KERNEL_IMAGE_PCR], path)) for path in PHASE_PATHS]
     for count in range(len(entries), max(len(entries) - IMA_LAG, -1), -1):
         for path, value in phases:
@@ -129,10 +132,13 @@ def boot_findings(booted: Booted | None, image: HostImage, files: ImageFiles | N
         return
     state = booted.state
     for text in state.unknown:
-        yield found_out("boot-log", "pcr/4, pcr/7, pcr/11", "events that are known", text, good=False)
+        yield found_out("boot-log", JUDGED, "events that are known", text, good=False)
+    for name in state.quirks:
+        yield found_out("boot-log-quirk", name, QUIRKS[name].accepted, _told(name, state), good=True)
     yield from _secure_boot(state, image)
-    yield compared("boot-application", "kernel image", image.boot_application, _all(state.applications))
+    yield _application(state, image)
     yield from _sections(state.sections, image.sections)
+    yield from _given(state, image)
     yield _phase(booted, image)
     yield _firmware(booted.pcrs[0].hex(), image.firmware)
     yield from (files or ImageFiles(image)).findings(booted.ima, booted.pcrs)
@@ -143,6 +149,38 @@ def _secure_boot(state: BootState, image: HostImage) -> Iterator[Finding]:
     for name, digest in image.variables:
         yield compared("secure-boot-variable", name, digest, state.variables.get(name, ""))
     yield compared("secure-boot-authority", "kernel image", image.authority, _all(state.authorities))
+
+
+def _application(state: BootState, image: HostImage) -> Finding:
+    found = _all(state.applications)
+    if found != image.boot_application and any(state.places):
+        found += f", told to be from {', '.join(place or 'somewhere' for place in state.places[:8])}"
+    return compared("boot-application", "kernel image", image.boot_application, found)
+
+
+def _given(state: BootState, image: HostImage) -> Iterator[Finding]:
+    """What the kernel was given: the image's own command line and initrd, and nothing else.
+
+    Kernels that do not measure what they are given leave this to the sections of the image.
+    """
+    sections = dict(image.sections)
+    if state.load_options:
+        expected = load_options(image.command_line)
+        yield compared("boot-command-line", "as the kernel was given it", expected, _all(state.load_options))
+    for text in state.command_lines[:8]:
+        yield compared("boot-command-line", "as a boot loader took it", image.command_line, text)
+    if len(state.command_lines) > 8:
+        more = f"{len(state.command_lines) - 8} more"
+        yield found_out("boot-command-line", more, "one", "more than one", good=False)
+    if state.initrds:
+        initrd = sections.get(".initrd", "")
+        yield compared("boot-initrd", "as the kernel was given it", initrd, _all(state.initrds))
+
+
+def _told(quirk: str, state: BootState) -> str:
+    if quirk != MANIFEST.name:
+        return f"accepted: {QUIRKS[quirk].why}"
+    return "; ".join(f"manifest {manifest.guid} {manifest.firmware}".strip() for manifest in state.manifests) or "none"
 
 
 def _sections(measured: tuple[tuple[str, str], ...], wanted: tuple[tuple[str, str], ...]) -> Iterator[Finding]:
@@ -175,17 +213,6 @@ def _firmware(found: str, accepted: tuple[str, ...]) -> Finding:
         found=found,
         authority="none",
     )
-
-
-def _fold(entries: tuple[ImaEntry, ...]) -> list[bytes]:
-    """PCR 10 after no entry, after one, and so on. A violation extends ones, as in ``measure.ima.replay``."""
-    value, ones = reset_value("sha256", IMA_PCR), b"\xff" * 32
-    values = [value]
-    for entry in entries:
-        digest = ones if entry.violation else hashlib.sha256(entry.data).digest()
-        value = hashlib.sha256(value + digest).digest()
-        values.append(value)
-    return values
 
 
 def _enter(value: bytes, phase: str) -> bytes:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a boot log tells of a boot: Secure Boot and its keys, the programs that firmware started, the kernel image.
+"""What a boot log tells of a boot: Secure Boot and its keys, what firmware started, the kernel image and what it got.
 
 Source: TCG PC Client Platform Firmware Profile 1.06, 3.3.4 (what each PCR holds) and 10 (events, UEFI_VARIABLE_DATA);
-UEFI 2.10, 32.4.1 (EFI_SIGNATURE_DATA); systemd 252, src/boot/efi/stub.c (PCR 11).
+UEFI 2.10, 32.4.1 (EFI_SIGNATURE_DATA); systemd 252, src/boot/efi/stub.c (PCR 8 and 11); Linux, efi-stub-helper.c
+(PCR 9).
 
 Only the SHA-256 bank counts. Data is used after its hash was compared with the digest. An event's type is covered by
-no digest, so what it says is only tried out: in PCR 4, 7 and 11 an event is what its digest proves, or it is unknown.
+no digest, so what it says is only tried out: in PCR 4, 7, 8, 9 and 11 an event is what its digest proves, or what the
+appraisal compares its digest with, or it is unknown.
 Compare the log's replay with the TPM first (``measure.boot``). This module does not judge and does no I/O.
 """
 
@@ -18,11 +20,14 @@ from types import MappingProxyType
 from typing import Final
 
 from documents.host_image import SECTION
+from measure import boot_contents
 from measure.bootlog import BOUNDS, EV_NO_ACTION, BootEvent, BootLog
+from measure.errors import LogRefused
 from measure.formats.cursor import Cursor, refused
 from measure.pcr import KERNEL_IMAGE_PCR, SECURE_BOOT_PCR
 
 EV_SEPARATOR: Final = 0x00000004
+EV_EVENT_TAG: Final = 0x00000006
 EV_IPL: Final = 0x0000000D
 EV_EFI_VARIABLE_DRIVER_CONFIG: Final = 0x80000001
 EV_EFI_BOOT_SERVICES_APPLICATION: Final = 0x80000003
@@ -32,12 +37,19 @@ EV_EFI_VARIABLE_AUTHORITY: Final = 0x800000E0
 
 DRIVER_PCR: Final = 2
 APPLICATION_PCR: Final = 4
+LOADER_PCR: Final = 8
+KERNEL_PCR: Final = 9
+JUDGED: Final = "pcr/4, pcr/7, pcr/8, pcr/9, pcr/11"
+"""The PCRs of which each event must be known."""
 
 _WHAT: Final = "boot log"
 _SECURE_BOOT: Final = "SecureBoot"
 _DB: Final = "db"
+_VARIABLE_EVENTS: Final = frozenset({EV_EFI_VARIABLE_DRIVER_CONFIG, EV_EFI_VARIABLE_AUTHORITY})
 _LONGEST_NAME: Final = 64
 _MOST_TOLD: Final = 100
+_LONGEST_TOLD: Final = 100
+_MOST_MANIFESTS: Final = 8
 
 # EFI_GLOBAL_VARIABLE and EFI_IMAGE_SECURITY_DATABASE_GUID (UEFI 2.10, 3.3 and 32.6).
 _GLOBAL: Final = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
@@ -68,17 +80,32 @@ class BootState:
         authorities: digest of each EFI_SIGNATURE_DATA in db that vouched for a program, in order.
         applications: Authenticode digest of each program in PCR 4, in order; firmware measures those too that it then
             does not start.
-        drivers: the same for PCR 2, of those events that call themselves drivers; an attacker can hide one.
+        places: where each of the applications was loaded from, for people: no digest covers it, and it can be empty, as
+            it is beyond the first 100.
+        drivers: the same as applications for PCR 2, of those events that call themselves drivers; an attacker can hide
+            one.
+        command_lines: what a boot loader or the kernel image's stub took for the kernel's command line instead of the
+            image's own (PCR 8), in order.
+        load_options: digest of each command line that the kernel's own stub was given (PCR 9), in UTF-16 with its NUL.
+        initrds: digest of each initrd that the kernel's own stub loaded (PCR 9).
         sections: (name, digest of the content) of the sections of the kernel image in PCR 11, in order.
-        unknown: what else is in PCR 4, 7 and 11, told for people; an appraisal must fail on any.
+        manifests: what firmware says of its reference values, for people: no digest covers it. The first few.
+        quirks: names of the quirks of the log (``measure.quirks``).
+        unknown: what else is in the PCRs of ``JUDGED``, told for people; an appraisal must fail on any.
     """
 
     secure_boot: bool
     variables: Mapping[str, str]
     authorities: tuple[str, ...]
     applications: tuple[str, ...]
+    places: tuple[str, ...]
     drivers: tuple[str, ...]
+    command_lines: tuple[str, ...]
+    load_options: tuple[str, ...]
+    initrds: tuple[str, ...]
     sections: tuple[tuple[str, str], ...]
+    manifests: tuple[boot_contents.Manifest, ...]
+    quirks: tuple[str, ...]
     unknown: tuple[str, ...]
 
 
@@ -91,21 +118,28 @@ def decode(log: BootLog) -> BootState:
     """
     if "sha256" not in log.banks:
         raise refused(_WHAT, "it has no SHA-256 bank")
-    decoder = _Decoder()
+    decoder = _Decoder(log.quirks)
     for number, event in enumerate(log.events):
         if event.type != EV_NO_ACTION:
             decoder.read(number, event)
+        else:
+            decoder.hear(event)
     return decoder.finish()
 
 
 class _Decoder:
     """What was found so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, quirks: tuple[str, ...]) -> None:
+        self._quirks = quirks
         self._variables: dict[str, bytes] = {}
         self._authorities: list[str] = []
         self._applications: list[str] = []
+        self._places: list[str] = []
         self._drivers: list[str] = []
+        self._command_lines: list[str] = []
+        self._tagged: dict[int, list[str]] = {boot_contents.LINUX_LOAD_OPTIONS: [], boot_contents.LINUX_INITRD: []}
+        self._manifests: list[boot_contents.Manifest] = []
         self._sections: list[tuple[str, str]] = []
         self._section = ""
         self._separated: set[int] = set()
@@ -124,8 +158,18 @@ class _Decoder:
         elif event.pcr == SECURE_BOOT_PCR:
             known = self._separator(event, digest) or self._variable(event, digest)
             self._require(number, event, known=known)
+        elif event.pcr == LOADER_PCR:
+            found = boot_contents.measured_text(event.data, digest) if event.type == EV_IPL else None
+            self._require(number, event, known=self._command_line(found), text=found)
+        elif event.pcr == KERNEL_PCR:
+            self._require(number, event, known=self._kernel(event, digest))
         elif event.pcr == KERNEL_IMAGE_PCR:
             self._require(number, event, known=self._kernel_image(event, digest))
+
+    def hear(self, event: BootEvent) -> None:
+        """Take one event that was not extended."""
+        if len(self._manifests) < _MOST_MANIFESTS and (manifest := boot_contents.manifest_of(event.data)):
+            self._manifests.append(manifest)
 
     def finish(self) -> BootState:
         """All events were read."""
@@ -142,8 +186,14 @@ class _Decoder:
             variables=MappingProxyType({name: _sha256(data).hex() for name, data in self._variables.items()}),
             authorities=tuple(self._authorities),
             applications=tuple(self._applications),
+            places=tuple(self._places),
             drivers=tuple(self._drivers),
+            command_lines=tuple(self._command_lines),
+            load_options=tuple(self._tagged[boot_contents.LINUX_LOAD_OPTIONS]),
+            initrds=tuple(self._tagged[boot_contents.LINUX_INITRD]),
             sections=tuple(self._sections),
+            manifests=tuple(self._manifests),
+            quirks=self._quirks,
             unknown=tuple(self._unknown),
         )
 
@@ -158,12 +208,13 @@ class _Decoder:
         """PCR 4: the data names a place, the digest is the program's own."""
         if event.type == EV_EFI_BOOT_SERVICES_APPLICATION:
             self._applications.append(digest.hex())
+            self._places.append(boot_contents.place_of(event.data) if len(self._places) < _MOST_TOLD else "")
             return True
         return event.type == EV_EFI_ACTION and digest in _ACTIONS
 
     def _variable(self, event: BootEvent, digest: bytes) -> bool:
         """PCR 7: before the separator how Secure Boot is set up, behind it whom it believed."""
-        if event.type not in {EV_EFI_VARIABLE_DRIVER_CONFIG, EV_EFI_VARIABLE_AUTHORITY}:
+        if event.type not in _VARIABLE_EVENTS:
             return False
         if _sha256(event.data) != digest:
             raise refused(_WHAT, "a UEFI variable in it does not hash to its digest")
@@ -182,6 +233,21 @@ class _Decoder:
             raise refused(_WHAT, f"variable {name} is measured twice in it, with different data")
         return True
 
+    def _command_line(self, found: boot_contents.Text | None) -> bool:
+        """PCR 8: what a boot loader or an older stub measures; other texts of a boot loader stay unknown."""
+        if found is None or not found.command_line:
+            return False
+        self._command_lines.append(found.text)
+        return True
+
+    def _kernel(self, event: BootEvent, digest: bytes) -> bool:
+        """PCR 9: the kernel's stub tells by a tag what it measured. The appraisal compares the digest."""
+        tag = boot_contents.tag_of(event.data) if event.type == EV_EVENT_TAG else None
+        if tag is None or tag not in self._tagged:
+            return False
+        self._tagged[tag].append(digest.hex())
+        return True
+
     def _kernel_image(self, event: BootEvent, digest: bytes) -> bool:
         """PCR 11: the stub measures the name of a section with its NUL, then the section."""
         if event.type != EV_IPL:
@@ -193,18 +259,20 @@ class _Decoder:
         self._section = _section_name(event.data, digest)
         return bool(self._section)
 
-    def _require(self, number: int, event: BootEvent, *, known: bool) -> None:
-        if not known:
-            self._tell(
-                f"event {number}, PCR {event.pcr}, type {event.type:#010x}, digest {event.digests['sha256'].hex()}"
-                + _words(event)
-            )
-
-    def _tell(self, unknown: str) -> None:
+    def _require(self, number: int, event: BootEvent, *, known: bool, text: boot_contents.Text | None = None) -> None:
+        """Tell of an event that is not known; ``text`` is what it measured, where that was found already."""
+        if known:
+            return
         # A log can have 100,000 such events, and one is enough to fail.
         self._unknowns += 1
         if len(self._unknown) < _MOST_TOLD:
-            self._unknown.append(unknown)
+            digest = event.digests["sha256"]
+            told = f"event {number}, PCR {event.pcr}, type {event.type:#010x}, digest {digest.hex()}"
+            self._unknown.append(told + (f': "{_printable(text.text)}"' if text else _words(event, digest)))
+
+    def _tell(self, unknown: str) -> None:
+        self._unknowns += 1
+        self._unknown.append(unknown)
 
 
 def _read_variable(untrusted_data: bytes) -> tuple[bytes, str, bytes]:
@@ -237,11 +305,23 @@ def _section_name(untrusted_data: bytes, digest: bytes) -> str:
     return ""
 
 
-def _words(event: BootEvent) -> str:
-    """Data that is a text, where its hash shows that it was measured."""
-    data = event.data
-    is_text = 0 < len(data) <= _LONGEST_NAME and all(0x20 <= byte < 0x7F for byte in data)
-    return f': "{data.decode("ascii")}"' if is_text and _sha256(data) == event.digests["sha256"] else ""
+def _words(event: BootEvent, digest: bytes) -> str:
+    """Data that is a text or a UEFI variable, where its hash shows that it was measured."""
+    found = boot_contents.measured_text(event.data, digest)
+    if found is not None:
+        return f': "{_printable(found.text)}"'
+    if event.type in _VARIABLE_EVENTS and _sha256(event.data) == digest:
+        try:
+            return f": variable {_printable(_read_variable(event.data)[1])}"
+        except LogRefused:
+            return ""
+    return ""
+
+
+def _printable(text: str) -> str:
+    """The beginning of a text, without what a terminal would take for a command."""
+    told = text[:_LONGEST_TOLD]
+    return told if told.isascii() and told.isprintable() else "".join(c if " " <= c <= "~" else "?" for c in told)
 
 
 def _sha256(content: bytes) -> bytes:

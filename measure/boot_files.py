@@ -2,20 +2,21 @@
 """The files that the kernel measured before and beside vmgate, compared with the files of a host image.
 
 The kernel's IMA list names each file when it is first used in a way that the host's IMA policy measures, such as being
-executed, mapped as code or loaded, and its digest. Every file must be the image's; nothing else may stand there. What
-the policy does not measure is covered by the verified root alone. This module does no I/O.
+executed, mapped as code or loaded, and its digest. Every file must be the image's, by the hash of its bytes or by its
+fs-verity digest; nothing else may stand there: a key that was added or a command line of kexec is no file of an image.
+What the policy does not measure is covered by the verified root alone. This module does no I/O.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from documents.host_image import HostImage
 from documents.verdict import Finding
 from measure.errors import LogRefused
-from measure.ima import ImaEntry, ImaFile, file_of
+from measure.ima import ImaEntry
+from measure.ima_entries import AGGREGATE, ImaFile, boot_aggregate, buffer_of, file_of, verify_boot_aggregate
 
 IMA_PCR: Final = 10
 AGENT_PROGRAM: Final = "/usr/lib/vmgate/bin/vmgate"
@@ -27,12 +28,13 @@ LIBVIRT_PROGRAMS: Final = ("/usr/sbin/libvirtd", "/usr/sbin/virtqemud")
 MOST_FAILURES: Final = 100
 NOTHING: Final = "nothing"
 
-_AGGREGATE: Final = "boot_aggregate"
-_AGGREGATED: Final = range(10)
 _KEPT: Final = 2
 _LONGEST_SUBJECT: Final = 300
 _LONGEST_TEXT: Final = 500
+_LONGEST_CONTENT: Final = 200
 _FILE: Final = "a file of the host image"
+_VERITY: Final = "verity:"
+_BUFFER: Final = "ima-buf"
 
 
 class ImageFiles:
@@ -46,6 +48,7 @@ class ImageFiles:
 
     def __init__(self, image: HostImage) -> None:
         self._sha256 = {entry.path: entry.sha256 for entry in image.files}
+        self._verity = {entry.path: entry.fsverity for entry in image.files}
         self._good: dict[tuple[str, bytes], str] = {}
 
     def findings(self, entries: tuple[ImaEntry, ...], pcrs: Mapping[int, bytes]) -> Iterator[Finding]:
@@ -85,6 +88,8 @@ class ImageFiles:
         known = None if violation else self._good.get((entry.template, entry.data))
         if known is None:
             try:
+                if entry.template == _BUFFER:
+                    return _taken_in(entry)
                 file = file_of(entry)
             except LogRefused as error:
                 return found_out("ima-file", f"entry {number}", _FILE, error.cause, good=False)
@@ -104,11 +109,12 @@ class ImageFiles:
         return None
 
     def _compare(self, file: ImaFile) -> Finding | None:
-        wanted = self._sha256.get(file.name)
+        wanted = (self._verity if file.verity else self._sha256).get(file.name)
         if wanted is None:
             return found_out("ima-file", _subject(file.name), _FILE, f"no file of it, {_digest(file)}", good=False)
         if file.alg != "sha256" or file.digest.hex() != wanted:
-            return found_out("ima-file", _subject(file.name), f"sha256:{wanted}", _digest(file), good=False)
+            expected = f"{_VERITY if file.verity else ''}sha256:{wanted}"
+            return found_out("ima-file", _subject(file.name), expected, _digest(file), good=False)
         return None
 
 
@@ -129,17 +135,24 @@ def compared(check: str, subject: str, expected: str, found: str) -> Finding:
     return found_out(check, subject, expected or NOTHING, found or NOTHING, good=good)
 
 
+def _taken_in(entry: ImaEntry) -> Finding:
+    """What the kernel took in that is no file: no host image has any."""
+    buffer = buffer_of(entry)
+    text = shown(buffer.content[:_LONGEST_CONTENT].decode("latin-1")) if buffer.content.isascii() else "not a text"
+    found = f"{len(buffer.content)} bytes, {buffer.alg}:{buffer.digest.hex()}: {text}"
+    return found_out("ima-buffer", _subject(buffer.name), "nothing but files of the host image", found, good=False)
+
+
 def _list(entries: tuple[ImaEntry, ...], pcrs: Mapping[int, bytes]) -> Finding:
-    """The list is of this boot: it starts with a digest of PCR 0 to 9 (ima_crypto.c, since Linux 5.8)."""
-    aggregate = hashlib.sha256(b"".join(pcrs[index] for index in _AGGREGATED)).hexdigest()
-    found = ""
-    if entries:
-        try:
-            first = file_of(entries[0])
-            found = "a violation" if entries[0].violation else f"{_subject(first.name)} {_digest(first)}"
-        except LogRefused as error:
-            found = error.cause
-    return compared("ima-list", f"pcr/{IMA_PCR}", f"{_AGGREGATE} sha256:{aggregate}", found)
+    """The list is of this boot: it starts with the aggregate of PCR 0 to 9."""
+    expected = f"{AGGREGATE} sha256:{boot_aggregate('sha256', pcrs).hex()}"
+    found = expected if entries else ""
+    try:
+        if entries:
+            verify_boot_aggregate(entries[0], "sha256", pcrs)
+    except LogRefused as error:
+        found = error.cause
+    return compared("ima-list", f"pcr/{IMA_PCR}", expected, found)
 
 
 def _order(places: Mapping[str, int]) -> Finding:
@@ -157,13 +170,17 @@ def _order(places: Mapping[str, int]) -> Finding:
 
 
 def _digest(file: ImaFile) -> str:
-    return f"{file.alg}:{file.digest.hex()}"
+    return f"{_VERITY if file.verity else ''}{file.alg}:{file.digest.hex()}"
+
+
+def shown(text: str) -> str:
+    """Latin-1 text for people: what is not printable ASCII is escaped."""
+    return "".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in text)
 
 
 def _subject(name: str) -> str:
     """A name for people: printable ASCII, and never empty."""
-    shown = "".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in name)
-    return _cut(shown, _LONGEST_SUBJECT) or "a file without a name"
+    return _cut(shown(name), _LONGEST_SUBJECT) or "a file without a name"
 
 
 def _cut(text: str, limit: int) -> str:

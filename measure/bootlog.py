@@ -11,13 +11,25 @@ shown or judged. This module does not do that, does not decode event data, and d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from measure.formats.cursor import Bounds, Cursor
+from measure.formats.cursor import Bounds, Cursor, refused
 from measure.pcr import ALGORITHMS, PCRS, digest_size
+from measure.quirks import (
+    DIGEST_ORDER,
+    HCRTM,
+    LOCALITY,
+    MANIFEST,
+    PADDING,
+    QUIRKS,
+    SHA1_ONLY,
+    SILENT_REGISTER,
+    UNKNOWN_BANK,
+    Quirk,
+)
 
 BOUNDS: Final = Bounds(octets=16 * 1024 * 1024, events=100_000)
 """Firmware reserves 64 KiB to 1 MiB for its log."""
@@ -35,6 +47,7 @@ _MOST_BANKS: Final = 16
 _LARGEST_DIGEST: Final = 64
 _SPEC_ID: Final = b"Spec ID Event03\0"
 _STARTUP_LOCALITY: Final = b"StartupLocality\0"
+_MANIFEST: Final = b"SP800-155 Event"
 _HCRTM_START: Final = 4
 _STARTS: Final = frozenset({0, 3, _HCRTM_START})
 
@@ -70,20 +83,26 @@ class BootLog:
         pcr0_start: last byte of PCR 0 before the first extend, or None where the log says nothing: 0 or 3 is the
             locality of TPM2_Startup, 4 tells that hardware measured first.
         events: all records in order, those that are never extended too.
+        quirks: names of what in it is accepted although not every log has it, in the order of ``measure.quirks``.
     """
 
     crypto_agile: bool
     banks: tuple[str, ...]
     pcr0_start: int | None
     events: tuple[BootEvent, ...]
+    quirks: tuple[str, ...] = field(default=(), compare=False)  # two logs that say the same are equal
 
 
-def parse_boot_log(untrusted: bytes) -> BootLog:
-    """Read a boot log of either form. Padding by one repeated byte, 0x00 or 0xff, ends it.
+def parse_boot_log(untrusted: bytes, accepted: Collection[str] = QUIRKS.keys()) -> BootLog:
+    """Read a boot log of either form.
+
+    Args:
+        untrusted: the log.
+        accepted: names of the quirks that it may have.
 
     Raises:
-        LogRefused: empty, over ``BOUNDS``, cut off, malformed, contradicting itself, or without a bank that can be
-            replayed.
+        LogRefused: empty, over ``BOUNDS``, cut off, malformed, contradicting itself, without a bank that can be
+            replayed, or with a quirk that is not accepted.
     """
     cursor = Cursor(untrusted, _WHAT, BOUNDS)
     end = min(len(untrusted.rstrip(b"\0")), len(untrusted.rstrip(b"\xff")))
@@ -97,12 +116,17 @@ def parse_boot_log(untrusted: bytes) -> BootLog:
         if len(events) == BOUNDS.events:
             raise cursor.refused(f"it has more than {BOUNDS.events} events")
         events.append(_read_event(cursor, banks) if crypto_agile else _read_sha1_event(cursor))
-    return BootLog(
+    log = BootLog(
         crypto_agile=crypto_agile,
         banks=tuple(name for name, _ in banks.values()),
         pcr0_start=_pcr0_start(cursor, events),
         events=tuple(events),
     )
+    found = {quirk.name for quirk in _quirks(log, padded=cursor.left() > 0)}
+    for quirk in QUIRKS.values():
+        if quirk.name in found and quirk.name not in accepted:
+            raise refused(_WHAT, f"it has what is not accepted here ({quirk.name}): {quirk.accepted}")
+    return replace(log, quirks=tuple(name for name in QUIRKS if name in found))
 
 
 def replay(log: BootLog) -> dict[str, dict[int, bytes]]:
@@ -199,3 +223,23 @@ def _pcr0_start(cursor: Cursor, events: list[BootEvent]) -> int | None:
     if first == EV_EFI_HCRTM_EVENT:
         return _HCRTM_START
     return told.pop() if told else None
+
+
+def _quirks(log: BootLog, *, padded: bool) -> Iterator[Quirk]:
+    """What is in a log that not every log has; some come more than once."""
+    if padded:
+        yield PADDING
+    if log.pcr0_start:
+        yield HCRTM if log.pcr0_start == _HCRTM_START else LOCALITY
+    if not log.crypto_agile:
+        yield SHA1_ONLY
+    if any(bank not in ALGORITHMS for bank in log.banks):
+        yield UNKNOWN_BANK
+    for event in log.events:
+        if event.type == EV_NO_ACTION:
+            if event.pcr >= PCRS:
+                yield SILENT_REGISTER
+            if event.data.startswith(_MANIFEST):
+                yield MANIFEST
+        elif tuple(event.digests) != log.banks:
+            yield DIGEST_ORDER

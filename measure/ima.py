@@ -1,44 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
 """IMA measurement lists of the Linux kernel, ASCII and binary: read, and replayed to the PCR values that they claim.
 
-Source: the kernel's Documentation/security/IMA-templates.rst and security/integrity/ima (ima_fs.c, ima_template_lib.c,
+Source: the kernel's Documentation/security/IMA-templates.rst and security/integrity/ima (ima_fs.c, ima_queue.c,
 ima_crypto.c). Each entry's template digest is computed again from its fields, so no digest or name can be altered
 unseen. A replay must still be compared with a verified quote, as the last entries of a list can be left out.
 
-This module does not judge files, signatures or keys, and does no I/O. Binary lists are read little-endian, the form of
-all machines that vmgate runs on. Kernels before 5.8 padded the SHA-1 digest with zeros into the other banks; on them
-only the sha1 bank replays.
+This module does not say what an entry is about (``measure.ima_entries``), does not judge, and does no I/O. Binary lists
+are read little-endian, the form of all machines that vmgate runs on. Kernels before 5.8 padded the SHA-1 digest with
+zeros into the other banks; on them only the sha1 bank replays.
 """
 
 from __future__ import annotations
 
-import binascii
 import hashlib
-import re
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from measure.formats.cursor import Bounds, Cursor, refused
+from measure.formats.ima_fields import (
+    LONGEST_TEMPLATE,
+    ORIGINAL,
+    ORIGINAL_DIGEST,
+    NotHexadecimal,
+    number,
+    original,
+    template_data,
+    template_name,
+    unhex,
+)
 from measure.pcr import ALGORITHMS, PCRS, digest_size
 
 BOUNDS: Final = Bounds(octets=128 * 1024 * 1024, events=1_000_000)
 """A list of a busy host has some 10,000 entries of 100 to 300 bytes."""
 
-_WHAT: Final = "IMA list"
-_ORIGINAL: Final = "ima"
-_ORIGINAL_NAME: Final = 256
-_BY_SIZE: Final = MappingProxyType({digest_size(alg): alg for alg in ALGORITHMS})
-_FILE_DIGESTS: Final = MappingProxyType({alg.encode(): digest_size(alg) for alg in ("md5", *ALGORITHMS)})
-_LONGEST_TEMPLATE: Final = 128
-_TEMPLATES_KEPT: Final = 32  # a list uses two or three, 100,000 times
-_FILE_FIELDS: Final = MappingProxyType({"ima-ng": 2, "ima-sig": 3})
-_TEMPLATE: Final = re.compile(rb"[a-z0-9][a-z0-9|_-]*")
+WHAT: Final = "IMA list"
+
+_SIZES: Final = MappingProxyType({alg: digest_size(alg) for alg in ALGORITHMS})
+_BY_SIZE: Final = MappingProxyType({size: alg for alg, size in _SIZES.items()})
+_ORIGINAL: Final = ORIGINAL.encode()
 _U32: Final = struct.Struct("<I").unpack_from
-_NUMBER: Final = re.compile(rb"[0-9]{1,10}")
+_new: Final = tuple.__new__
+
+_KEPT: Final = 16_384
+_LARGEST_KEPT: Final = 512
+"""How many entries are kept in each form, and bytes of the largest: together at most some 60 MB, whoever sends what."""
+
+Hash = Callable[[bytes], Any]
 
 
 class ImaEntry(NamedTuple):
@@ -63,21 +74,6 @@ class ImaEntry(NamedTuple):
         return not any(self.digest)
 
 
-class ImaFile(NamedTuple):
-    """The file that an entry is about. A tuple for the same reason.
-
-    Attributes:
-        name: its path as the kernel saw it, one character a byte (Latin-1); another word such as ``boot_aggregate``
-            where the kernel measured something else.
-        alg: hash of the digest, such as ``sha256``.
-        digest: of the whole file.
-    """
-
-    name: str
-    alg: str
-    digest: bytes
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImaList:
     """A list that is well-formed and agrees with itself; nothing more is known of it.
@@ -100,12 +96,15 @@ def parse_ima(untrusted: bytes) -> ImaList:
         LogRefused: empty, over ``BOUNDS``, cut off, malformed, or with an entry whose digest is not that of its fields.
             In ASCII also a template with fields that are not known here, as they cannot be hashed again.
     """
-    cursor = Cursor(untrusted, _WHAT, BOUNDS)
+    cursor = Cursor(untrusted, WHAT, BOUNDS)
     # A binary list starts with the PCR's index as four bytes, and no TPM has a PCR 32 (space) or 48 (digit 0).
     is_ascii = untrusted[:1] in b" 0123456789"
-    read = _read_ascii if is_ascii else _read_binary
-    alg, entries = read(cursor)
-    return ImaList(ascii=is_ascii, alg=alg, entries=entries)
+    if is_ascii:
+        alg, entries = _read_ascii(untrusted)
+    else:
+        alg = _find_alg(cursor)
+        entries = _read_binary(untrusted, alg)
+    return ImaList(ascii=is_ascii, alg=alg, entries=tuple(entries))
 
 
 def replay(log: ImaList, algs: Iterable[str] = tuple(ALGORITHMS)) -> dict[str, dict[int, bytes]]:
@@ -114,42 +113,43 @@ def replay(log: ImaList, algs: Iterable[str] = tuple(ALGORITHMS)) -> dict[str, d
     A violation extends ones (ima_queue.c), so that no list can replay to the same value without it.
     """
     pcrs: dict[str, dict[int, bytes]] = {}
+    violation = bytes(digest_size(log.alg))
     for alg in algs:
-        hashed = getattr(hashlib, alg)  # looked up once, not for each entry
+        hashed: Hash = getattr(hashlib, alg)  # looked up once, not for each entry
         zero, ones = bytes(digest_size(alg)), b"\xff" * digest_size(alg)
         values = pcrs[alg] = {}
-        for entry in log.entries:
-            digest = ones if entry.violation else hashed(entry.data).digest()
-            values[entry.pcr] = hashed(values.get(entry.pcr, zero) + digest).digest()
+        for pcr, _, recorded, data in log.entries:
+            digest = ones if recorded == violation else hashed(data).digest()
+            values[pcr] = hashed(values.get(pcr, zero) + digest).digest()
     return pcrs
 
 
-def file_of(entry: ImaEntry) -> ImaFile:
-    """The file of an entry of template ``ima-ng`` or ``ima-sig``. A violation's is what the list's writer chose.
+def values_after_each(log: ImaList, alg: str) -> list[bytes]:
+    """The value of the one PCR of a list after no entry, after one, and so on; a violation extends ones.
 
-    The template's name is covered by no digest. In all of the kernel's own templates, the first apart, these two fields
-    come first, so another name cannot make them say something else.
-
-    Raises:
-        LogRefused: another template, fields that are not in its form, or a hash that is not known here.
+    Args:
+        log: whose entries are all of one PCR: for who has to find how far a quote reaches.
+        alg: the bank.
     """
-    data = entry.data
-    fields = _FILE_FIELDS.get(entry.template)
-    try:
-        # Each field is a length of four bytes and as many bytes; the last one must end with the data.
-        name_at = 4 + _U32(data)[0]
-        end = name_at + 4 + _U32(data, name_at)[0]
-        name = data[name_at + 4 : end]
-        if fields == 3:
-            end += 4 + _U32(data, end)[0]
-    except struct.error as error:
-        raise refused(_WHAT, "the fields of an entry are cut off") from error
-    if fields is None or end != len(data) or not name or name.find(b"\0") != len(name) - 1:
-        raise refused(_WHAT, f"an entry of template {entry.template} does not name a file in its form")
-    alg, _, digest = data[4:name_at].partition(b":\0")
-    if _FILE_DIGESTS.get(alg) != len(digest):
-        raise refused(_WHAT, "the digest of a file is of a hash that is not known, or not of its size")
-    return ImaFile(name[:-1].decode("latin-1"), alg.decode("ascii"), digest)
+    hashed: Hash = getattr(hashlib, alg)
+    violation, ones = bytes(digest_size(log.alg)), b"\xff" * digest_size(alg)
+    value = bytes(digest_size(alg))
+    values = [value]
+    for position, (_, _, recorded, data) in enumerate(log.entries):
+        if recorded == violation:
+            digest = ones
+        elif len(data) <= _LARGEST_KEPT and position < _KEPT:
+            digest = _kept_digest(alg, data)
+        else:
+            digest = hashed(data).digest()
+        value = hashed(value + digest).digest()
+        values.append(value)
+    return values
+
+
+@lru_cache(maxsize=_KEPT)
+def _kept_digest(alg: str, data: bytes) -> bytes:
+    return hashlib.new(alg, data).digest()
 
 
 def _entry(pcr: int, template: str, digest: bytes, data: bytes, alg: str) -> ImaEntry:
@@ -162,30 +162,10 @@ def _entry(pcr: int, template: str, digest: bytes, data: bytes, alg: str) -> Ima
         raise ValueError(f"PCR {pcr} is extended, which no TPM has")
     if getattr(hashlib, alg)(data).digest() != digest and any(digest):
         raise ValueError("the template digest is not the hash of the fields")
-    return ImaEntry(pcr, template, digest, data)
-
-
-@lru_cache(maxsize=_TEMPLATES_KEPT)
-def _template_name(untrusted_name: bytes) -> str:
-    if len(untrusted_name) > _LONGEST_TEMPLATE or not _TEMPLATE.fullmatch(untrusted_name):
-        raise ValueError("the template's name is malformed")
-    return untrusted_name.decode("ascii")
+    return _new(ImaEntry, (pcr, template, digest, data))
 
 
 # Binary form
-
-
-def _read_binary(cursor: Cursor) -> tuple[str, tuple[ImaEntry, ...]]:
-    alg = _find_alg(cursor)
-    entries: list[ImaEntry] = []
-    while cursor.left():
-        if len(entries) == BOUNDS.events:
-            raise cursor.refused(f"it has more than {BOUNDS.events} entries")
-        try:
-            entries.append(_read_binary_entry(cursor, alg))
-        except ValueError as error:
-            raise cursor.refused(f"entry {len(entries)}: {error}") from error
-    return alg, tuple(entries)
 
 
 def _find_alg(cursor: Cursor) -> str:
@@ -196,160 +176,103 @@ def _find_alg(cursor: Cursor) -> str:
             break
         cursor.take(4 + size)
         length = cursor.u32()
-        fits = length <= min(_LONGEST_TEMPLATE, cursor.left()) and bool(_TEMPLATE.fullmatch(cursor.take(length)))
+        try:
+            fits = length <= min(LONGEST_TEMPLATE, cursor.left()) and bool(template_name(cursor.take(length)))
+        except ValueError:
+            fits = False
         cursor.offset = start
         if fits:
             return alg
     raise cursor.refused("its first entry has no template name where one should be")
 
 
-def _read_binary_entry(cursor: Cursor, alg: str) -> ImaEntry:
-    pcr = cursor.u32()
-    digest = cursor.take(digest_size(alg))
-    template = _template_name(cursor.block())
-    if template == _ORIGINAL:
-        file_digest = cursor.take(20)
-        data = _original(file_digest, cursor.block())
+def _read_binary(untrusted: bytes, alg: str) -> list[ImaEntry]:
+    """Every entry. Plain offsets and no cursor, as a verifier does this 100,000 times for each host."""
+    head, end = 4 + _SIZES[alg], len(untrusted)
+    entries: list[ImaEntry] = []
+    at = 0
+    while at < end:
+        if len(entries) == BOUNDS.events:
+            raise refused(WHAT, f"it has more than {BOUNDS.events} entries")
+        try:
+            name = at + head + 4
+            length = _U32(untrusted, at + head)[0]
+            fields = name + length
+            # The fields of the first template have no length in front of them but the name's own.
+            before = ORIGINAL_DIGEST if length == 3 and untrusted[name:fields] == _ORIGINAL else 0
+            stop = fields + before + 4 + _U32(untrusted, fields + before)[0]
+            # Sizes are compared with what is there before anything is taken.
+            if stop > end:
+                raise ValueError(f"{stop - at} bytes should follow and {end - at} are left")
+            # The first entries are those that hosts have in common; a long list must not drive them out.
+            small = stop - at <= _LARGEST_KEPT and len(entries) < _KEPT
+            entries.append((_kept_binary if small else _read_binary_entry)(untrusted[at:stop], alg))
+            at = stop
+        except struct.error as error:
+            raise refused(WHAT, f"entry {len(entries)}: it is cut off") from error
+        except ValueError as error:
+            raise refused(WHAT, f"entry {len(entries)}: {error}") from error
+    return entries
+
+
+def _read_binary_entry(untrusted: bytes, alg: str) -> ImaEntry:
+    """One entry, whose lengths are right.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    size = _SIZES[alg]
+    fields = 8 + size + _U32(untrusted, 4 + size)[0]
+    template = template_name(untrusted[8 + size : fields])
+    if template == ORIGINAL:
+        data = original(untrusted[fields : fields + ORIGINAL_DIGEST], untrusted[fields + ORIGINAL_DIGEST + 4 :])
     else:
-        data = cursor.block()
-    return _entry(pcr, template, digest, data, alg)
+        data = untrusted[fields + 4 :]
+    return _entry(_U32(untrusted)[0], template, untrusted[4 : 4 + size], data, alg)
 
 
 # ASCII form
 
 
-def _read_ascii(cursor: Cursor) -> tuple[str, tuple[ImaEntry, ...]]:
-    lines = cursor.take(cursor.left()).split(b"\n", BOUNDS.events)
+def _read_ascii(untrusted: bytes) -> tuple[str, list[ImaEntry]]:
+    lines = untrusted.split(b"\n", BOUNDS.events)
     if lines.pop():
-        raise refused(_WHAT, f"its last line has no end, or it has more than {BOUNDS.events} entries")
-    alg = ""
+        raise refused(WHAT, f"its last line has no end, or it has more than {BOUNDS.events} entries")
     entries: list[ImaEntry] = []
-    for number, line in enumerate(lines):
+    size = 0
+    for line in lines:
         try:
-            entry = _read_line(line)
-            if alg and len(entry.digest) != digest_size(alg):
-                raise ValueError("its template digest has another length than those before")
+            small = len(line) <= _LARGEST_KEPT and len(entries) < _KEPT
+            entry = (_kept_line if small else _read_line)(line)
+            if len(entry.digest) != size:
+                if size:
+                    raise ValueError("its template digest has another length than those before")
+                size = len(entry.digest)
+            entries.append(entry)
+        except NotHexadecimal as error:
+            raise refused(WHAT, f"entry {len(entries)}: a field is not hexadecimal") from error
         except ValueError as error:
-            raise refused(_WHAT, f"entry {number}: {error}") from error
-        alg = alg or _BY_SIZE[len(entry.digest)]
-        entries.append(entry)
-    return alg, tuple(entries)
+            cause = str(error) if line.count(b" ") > 2 else "it has no fields"
+            raise refused(WHAT, f"entry {len(entries)}: {cause}") from error
+    return _BY_SIZE[size], entries
 
 
-def _read_line(untrusted_line: bytes) -> ImaEntry:
-    """An entry: index, template digest, template name and fields, each behind one space. Fields hold no space."""
-    # The index is padded to two places.
-    parts = untrusted_line.removeprefix(b" ").split(b" ")
-    if len(parts) < 4:
-        raise ValueError("it has no fields")
-    index, hexadecimal, template, *fields = parts
-    digest = _hex(hexadecimal)
+def _read_line(untrusted: bytes) -> ImaEntry:
+    """One entry.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    # The index is padded to two places; each part stands behind one space, and fields hold none.
+    index, hexadecimal, template, *fields = untrusted.removeprefix(b" ").split(b" ")
+    digest = unhex(hexadecimal)
     alg = _BY_SIZE.get(len(digest))
     if alg is None:
         raise ValueError(f"its template digest has {len(digest)} bytes")
-    name = _template_name(template)
-    return _entry(_number(index), name, digest, _template_data(name, fields), alg)
+    name = template_name(template)
+    return _entry(number(index), name, digest, template_data(name, fields), alg)
 
 
-def _template_data(template: str, fields: list[bytes]) -> bytes:
-    """The bytes that the kernel hashed, from what it printed."""
-    encoders = _encoders(template)
-    if len(encoders) != len(fields):
-        raise ValueError(f"it has {len(fields)} fields and its template {len(encoders)}")
-    if template == _ORIGINAL:
-        return _original(_hex(fields[0]), fields[1])
-    values = [encode(field) for encode, field in zip(encoders, fields, strict=True)]
-    return b"".join([len(value).to_bytes(4, "little") + value for value in values])
-
-
-@lru_cache(maxsize=_TEMPLATES_KEPT)
-def _encoders(template: str) -> tuple[Callable[[bytes], bytes], ...]:
-    names = _TEMPLATES.get(template, template).split("|")
-    if not _FIELDS.keys() >= set(names):
-        raise ValueError("its template has fields that are not known")
-    return tuple(_FIELDS[name] for name in names)
-
-
-def _original(file_digest: bytes, name: bytes) -> bytes:
-    """What the first template hashes: no lengths, and the name padded to a fixed size."""
-    if len(file_digest) != 20 or len(name) >= _ORIGINAL_NAME:
-        raise ValueError("a field is too long or too short")
-    return file_digest + name.ljust(_ORIGINAL_NAME, b"\0")
-
-
-def _hex(text: bytes) -> bytes:
-    try:
-        return binascii.unhexlify(text)
-    except binascii.Error:
-        raise ValueError("a field is not hexadecimal") from None
-
-
-def _number(text: bytes) -> int:
-    if not _NUMBER.fullmatch(text):
-        raise ValueError("a field is not a number")
-    return int(text)
-
-
-def _named_digest(text: bytes) -> bytes:
-    """``sha256:...`` or ``verity:sha256:...``; empty where the file has no such digest."""
-    if not text:
-        return b""
-    name, colon, digest = text.rpartition(b":")
-    if not colon:
-        raise ValueError("a digest does not name its hash")
-    return name + b":\0" + _hex(digest)
-
-
-def _text(text: bytes) -> bytes:
-    return text + b"\0"
-
-
-def _text_or_nothing(text: bytes) -> bytes:
-    return text and text + b"\0"
-
-
-def _unsigned(size: int) -> Callable[[bytes], bytes]:
-    def encode(text: bytes) -> bytes:
-        number = _number(text) if text else None
-        if number is not None and number >= 1 << 8 * size:
-            raise ValueError("a number is too large")
-        return b"" if number is None else number.to_bytes(size, "little")
-
-    return encode
-
-
-_TEMPLATES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        _ORIGINAL: "d|n",
-        "ima-ng": "d-ng|n-ng",
-        "ima-ngv2": "d-ngv2|n-ng",
-        "ima-sig": "d-ng|n-ng|sig",
-        "ima-sigv2": "d-ngv2|n-ng|sig",
-        "ima-buf": "d-ng|n-ng|buf",
-        "ima-modsig": "d-ng|n-ng|sig|d-modsig|modsig",
-        "evm-sig": "d-ng|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode",
-    }
-)
-"""The kernel's own templates; any other name is its fields, joined in the same way."""
-
-_FIELDS: Final[Mapping[str, Callable[[bytes], bytes]]] = MappingProxyType(
-    {
-        "d": _hex,
-        "n": _text,
-        "d-ng": _named_digest,
-        "d-ngv2": _named_digest,
-        "n-ng": _text,
-        "sig": _hex,
-        "buf": _hex,
-        "d-modsig": _named_digest,
-        "modsig": _hex,
-        "evmsig": _hex,
-        "xattrnames": _text_or_nothing,
-        "xattrlengths": _hex,
-        "xattrvalues": _hex,
-        "iuid": _unsigned(4),
-        "igid": _unsigned(4),
-        "imode": _unsigned(2),
-    }
-)
-"""How a printed field is turned back into the bytes that were hashed."""
+_kept_binary: Final = lru_cache(maxsize=_KEPT)(_read_binary_entry)
+_kept_line: Final = lru_cache(maxsize=_KEPT)(_read_line)
+"""Hosts of one image have the same entries: those that were right once are known again by all of their bytes."""

@@ -19,7 +19,7 @@ LAUNCH_PCR = 12
 
 BOOT_PCRS = tuple(range(12))
 """What firmware, kernel image and kernel extend before vmgate runs: 0 to 7 and 9 in the boot log, 10 in the IMA list,
-11 in the boot log and by systemd; 8 by boot loaders that we do not use."""
+11 in the boot log and by systemd; 8 by boot loaders that we do not use, and by stubs that take another command line."""
 
 SECURE_BOOT_PCR = 7
 """Whether Secure Boot is on, its keys, and which of them vouched for what ran (PC Client PFP 1.06, 3.3.4.8)."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from measure.pcr import ALGORITHMS, PCRS
@@ -75,6 +75,37 @@ class Quote:
     def selects(self, bank: str, index: int) -> bool:
         """Whether the quote covers this PCR of this bank."""
         return any(alg == bank and index in indexes for alg, indexes in self.selection)
+
+    def verify_selection(self, wanted: Mapping[str, Collection[int]]) -> None:
+        """Require that the quote covers exactly these PCRs, by bank: values that happen to be equal prove no other.
+
+        Raises:
+            QuoteRefused: it covers more, fewer or others.
+        """
+        if {alg: frozenset(indexes) for alg, indexes in self.selection} != {
+            alg: frozenset(indexes) for alg, indexes in wanted.items() if indexes
+        }:
+            raise refused("it covers other PCRs than were asked for")
+
+    def verify_after(self, earlier: Quote) -> None:
+        """Require that this quote was made after an earlier one of the same key.
+
+        For keys of the endorsement hierarchy, as vmgate's are: what others quote is shifted by a secret and can wrap.
+
+        Raises:
+            QuoteRefused: a counter or the clock went back.
+        """
+        now, then = ((quote.reset_count, quote.restart_count, quote.clock) for quote in (self, earlier))
+        same = self.same_boot(earlier)
+        # The clock goes on over resets; after one without an orderly shutdown it can lose up to some minutes, which
+        # ``safe`` tells.
+        back = now[2] < then[2] and (same or self.safe)
+        if now[0] < then[0] or (same and now[1] < then[1]) or back:
+            raise refused("a counter or the clock of the TPM went back since the last quote")
+
+    def same_boot(self, earlier: Quote) -> bool:
+        """Whether the TPM was not reset since, so that the logs of then are the beginning of those of now."""
+        return self.reset_count == earlier.reset_count
 
     def verify_values(self, values: Mapping[str, Mapping[int, bytes]]) -> None:
         """Require that exactly these values, by bank and index, give the quote's digest.

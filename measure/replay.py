@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from documents.canonical import Json
-from measure import bootlog, cel, ima
+from measure import bootlog, cel, ima, systemd_log
+from measure.formats.cursor import refused
 
 TCG_SHA1: Final = "tcg-sha1"
 TCG_CRYPTO_AGILE: Final = "tcg-crypto-agile"
@@ -20,8 +21,9 @@ CCEL: Final = "ccel"
 CEL_JSON: Final = "cel-json"
 IMA_ASCII: Final = "ima-ascii"
 IMA_BINARY: Final = "ima-binary"
+SYSTEMD: Final = "systemd"
 
-FORMATS: Final = (TCG_SHA1, TCG_CRYPTO_AGILE, CCEL, CEL_JSON, IMA_ASCII, IMA_BINARY)
+FORMATS: Final = (TCG_SHA1, TCG_CRYPTO_AGILE, CCEL, CEL_JSON, IMA_ASCII, IMA_BINARY, SYSTEMD)
 """Every name that ``Replayed.format`` can have; other programs are written against them."""
 
 _LAST_CC_REGISTER: Final = 4
@@ -35,27 +37,39 @@ class Replayed:
         format: one of ``FORMATS``.
         events: how many records the log has, those that extend nothing too.
         pcrs: values by bank and index: the PCRs that were extended, and PCR 0 where the log tells its start. In a
-            CCEL the index is the log's measurement register: 0 is MRTD, 1 to 4 are RTMR 0 to 3.
+            CCEL the index is the log's measurement register: 0 is MRTD, 1 to 4 are RTMR 0 to 3. Of systemd's log, the
+            values over those that the log before leads to, or over zeros.
+        quirks: names of what in a boot log is accepted although not every log has it (``measure.quirks``).
     """
 
     format: str
     events: int
     pcrs: Mapping[str, Mapping[int, bytes]]
+    quirks: tuple[str, ...] = ()
 
     def members(self) -> dict[str, Json]:
-        """The result as `vmgate measure replay -o json` prints it."""
+        """The result as `vmgate measure replay -o json` prints it; ``quirks`` is absent where there are none."""
         pcrs: dict[str, Json] = {
             alg: {str(index): values[index].hex() for index in sorted(values)} for alg, values in self.pcrs.items()
         }
-        return {"format": self.format, "events": self.events, "pcrs": pcrs}
+        quirks: dict[str, Json] = {"quirks": list(self.quirks)} if self.quirks else {}
+        return {"format": self.format, "events": self.events, "pcrs": pcrs, **quirks}
 
 
-def replay_log(untrusted: bytes) -> Replayed:
-    """Replay a boot log (SHA-1 or crypto-agile), a CCEL, or vmgate's own log.
+def replay_log(untrusted: bytes, untrusted_before: bytes | None = None) -> Replayed:
+    """Replay a boot log (SHA-1 or crypto-agile), a CCEL, systemd's log, or vmgate's own.
+
+    Args:
+        untrusted: the log.
+        untrusted_before: a boot log that systemd's log goes on from; other logs start on their own.
 
     Raises:
-        LogRefused: the log is not in the form that its first byte tells.
+        LogRefused: a log is not in the form that its first byte tells, or one goes before a log that starts on its own.
     """
+    if _is_systemd(untrusted):
+        return _replay_systemd(untrusted, untrusted_before)
+    if untrusted_before is not None:
+        raise refused("log", "another log goes before it, and only systemd's log goes on from a boot log")
     # A boot log starts with a PCR's index, and no TPM has a PCR 123.
     return _replay_cel(untrusted) if untrusted.startswith(b"{") else _replay_boot(untrusted)
 
@@ -74,6 +88,18 @@ def replay_ima(untrusted: bytes) -> Replayed:
     )
 
 
+def _is_systemd(untrusted: bytes) -> bool:
+    """Whether it starts as no boot log does: with 0x1e, which no TPM has as the lowest byte of an index of a PCR."""
+    return untrusted.startswith(bytes([systemd_log.SEPARATOR]))
+
+
+def _replay_systemd(untrusted: bytes, untrusted_before: bytes | None) -> Replayed:
+    records = systemd_log.parse_systemd_log(untrusted)
+    before = None if untrusted_before is None else bootlog.parse_boot_log(untrusted_before)
+    pcrs = systemd_log.replay(records, bootlog.replay(before) if before else None)
+    return Replayed(format=SYSTEMD, events=len(records), pcrs=pcrs, quirks=before.quirks if before else ())
+
+
 def _replay_boot(untrusted: bytes) -> Replayed:
     log = bootlog.parse_boot_log(untrusted)
     pcrs = bootlog.replay(log)
@@ -82,7 +108,7 @@ def _replay_boot(untrusted: bytes) -> Replayed:
     registers = pcrs.get("sha384", {})
     if log.banks == ("sha384",) and registers and max(registers) <= _LAST_CC_REGISTER:
         form = CCEL
-    return Replayed(format=form, events=len(log.events), pcrs=pcrs)
+    return Replayed(format=form, events=len(log.events), pcrs=pcrs, quirks=log.quirks)
 
 
 def _replay_cel(untrusted: bytes) -> Replayed:

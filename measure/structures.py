@@ -227,9 +227,12 @@ def _read_point(reader: Reader) -> ec.EllipticCurvePublicKey:
 
 def _read_modulus(reader: Reader) -> rsa.RSAPublicKey:
     bits, exponent, modulus = reader.number(2), reader.number(4), reader.sized(512)
-    if bits not in (2048, 3072, 4096) or exponent not in (0, 65537) or len(modulus) * 8 != bits:
+    number = int.from_bytes(modulus, "big")
+    # Zeros in front would make a small key look like a large one.
+    strong = bits in (2048, 3072, 4096) and len(modulus) * 8 == bits == number.bit_length()
+    if not strong or exponent not in (0, 65537):
         raise refused("the attestation key is no RSA key of 2048 to 4096 bits with exponent 65537")
     try:
-        return rsa.RSAPublicNumbers(65537, int.from_bytes(modulus, "big")).public_key()
+        return rsa.RSAPublicNumbers(65537, number).public_key()
     except ValueError as error:
         raise refused("the attestation key has a modulus that is none") from error

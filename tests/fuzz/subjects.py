@@ -26,7 +26,7 @@ from documents.errors import DocumentError, VmgateError
 from documents.fields import NAME, Fields
 from documents.release import Release
 from documents.waves import HOSTS, read_waves
-from fuzz import metadata, packs
+from fuzz import evidence, metadata, packs
 from hypervisor.errors import ConfigurationUnreadable
 from hypervisor.virt_conf import parse_configuration
 from keys.addresses import FileAddress, parse_address
@@ -34,6 +34,7 @@ from keys.errors import SignersMalformed, UnknownSigner
 from keys.roles import role
 from keys.signers import SIGNERS, declared
 from lab.documents import DOCUMENTS, releases
+from measure.errors import LogRefused, QuoteRefused
 from updater.bundle import MAGIC, BundleReader, encode_head
 from updater.errors import BundleMalformed, PackMalformed
 from updater.repository.ceremony import read_request
@@ -272,6 +273,35 @@ SUBJECTS: dict[str, Subject] = {
         form="json",
     ),
     **{f"ceremony-{name}": _part(name) for name in metadata.PARTS},
+    "boot-log": Subject(seeds=evidence.boot_log_seeds, check=evidence.check_boot_log, errors=(LogRefused,)),
+    "boot-log-explained": Subject(seeds=evidence.explain_seeds, check=evidence.check_explained, errors=(LogRefused,)),
+    "boot-event": Subject(seeds=evidence.contents, check=evidence.check_contents, errors=()),
+    "ima-binary": Subject(seeds=evidence.ima_binary_seeds, check=evidence.check_ima, errors=(LogRefused,)),
+    "ima-entry": Subject(seeds=evidence.ima_entries, check=evidence.check_ima_entry, errors=(LogRefused,)),
+    "ima-ascii": Subject(
+        seeds=evidence.ima_ascii_seeds,
+        check=evidence.check_ima,
+        errors=(LogRefused,),
+        form="text",
+        words=(b" ", b"\n", b"ima-ng", b"ima-sig", b"d-ng|n-ng", b"sha256:", b"verity:", b":", b"00" * 20, b"11"),
+    ),
+    "systemd-log": Subject(
+        seeds=evidence.systemd_seeds,
+        check=evidence.check_systemd,
+        errors=(LogRefused,),
+        form="text",
+        words=(b"\x1e", b"\n", b'"pcr":11', b'"nv_index":1', b'"sha256"', b"00" * 32, b"sm3_256", b"{", b"}", b","),
+    ),
+    "cel-log": Subject(
+        seeds=evidence.cel_seeds,
+        check=evidence.check_cel,
+        errors=(LogRefused,),
+        form="text",
+        words=(b'"pcr":12', b'"recnum":1', b'"sha256"', b"\n", b"00" * 32, b"vmgate"),
+    ),
+    "quote": Subject(seeds=lambda: [evidence.ATTEST], check=evidence.check_attest, errors=(QuoteRefused,)),
+    "quote-signature": Subject(seeds=evidence.signatures, check=evidence.check_signature, errors=(QuoteRefused,)),
+    "public-area": Subject(seeds=evidence.publics, check=evidence.check_public, errors=(QuoteRefused,)),
     "pack-head": Subject(seeds=packs.heads, check=packs.check_head, errors=(PackMalformed,)),
     "pack-record": Subject(seeds=packs.records, check=packs.check_record, errors=(PackMalformed,)),
     "compressed": Subject(seeds=packs.frames, check=packs.check_frame, errors=(PackMalformed,)),

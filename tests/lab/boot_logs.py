@@ -72,6 +72,26 @@ def variable(name: str, data: bytes, guid: bytes | None = None) -> bytes:
     return head + name.encode("utf-16-le") + data
 
 
+def tagged(tag: int, data: bytes) -> bytes:
+    """The data of an EV_EVENT_TAG."""
+    return struct.pack("<II", tag, len(data)) + data
+
+
+def initrd_event(content: bytes) -> Event:
+    """What the kernel's stub measures of an initrd."""
+    return event(9, EVENT_TAG, content, tagged(0x8F3B22EC, b"Linux initrd\0"))
+
+
+def image_load(path: bytes) -> bytes:
+    """UEFI_IMAGE_LOAD_EVENT."""
+    return struct.pack("<QQQQ", 0x7C028018, 4096, 0, len(path)) + path
+
+
+def node(kind: int, subtype: int, body: bytes) -> bytes:
+    """A node of a device path."""
+    return struct.pack("<BBH", kind, subtype, 4 + len(body)) + body
+
+
 def section(name: str, content: bytes) -> tuple[Event, Event]:
     """What systemd's stub measures of one section."""
     told = (name + "\0").encode("utf-16-le")
@@ -152,10 +172,17 @@ class Machine:
             event(5, GPT, b"partitions"),
             program(4, APPLICATION, self.application),
             *(measured for name, content in self.sections for measured in section(name, content)),
-            event(9, EVENT_TAG, b"initrd as the kernel found it", b"LINUX_EFI_INITRD_MEDIA_GUID"),
+            *self.given(),
             event(5, ACTION, b"Exit Boot Services Returned with Success"),
             *self.more,
         )
+
+    def given(self) -> tuple[Event, ...]:
+        """What the kernel's own stub measures of its command line and its initrd."""
+        parts = dict(self.sections)
+        options = (parts[".cmdline"].decode() + "\0").encode("utf-16-le")
+        initrd = (initrd_event(parts[".initrd"]),) if ".initrd" in parts else ()
+        return (event(9, EVENT_TAG, options, tagged(0x8F3B22ED, b"LOADED_IMAGE::LoadOptions\0")), *initrd)
 
     def words(self) -> tuple[bytes, ...]:
         """What systemd extends PCR 11 with, without a log."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from documents.evidence import Evidence
 from documents.host_image import HostImage
 from lab.world import folder, serving
-from measure import ima
+from measure import ima, ima_entries
 from measure.local import LOCAL_FILES
 from rig.image import Image, build
 from rig.machine import Machine
@@ -66,7 +66,7 @@ def _keep(host: Machine, publisher: Publisher, image: Image) -> None:
     pcrs = host.do("cd /sys/class/tpm/tpm0/pcr-sha256 && for n in $(seq 0 13); do cat $n; done").lower().split()
     evidence = host.read("/run/evidence")
     whole = HostImage.parse(publisher.artifact("host-image").read_bytes())
-    named = {ima.file_of(entry).name for entry in ima.parse_ima(Evidence.parse(evidence).ima).entries}
+    named = {ima_entries.file_of(entry).name for entry in ima.parse_ima(Evidence.parse(evidence).ima).entries}
     files = tuple(entry for entry in whole.files if entry.path in named | set(LOCAL_FILES.values()))
     for name, content in {
         "evidence.json": evidence,

@@ -90,7 +90,8 @@ def test_a_host_as_signed_is_judged_l2_and_affirming_outside(site: Site) -> None
     checks = {finding["check"] for finding in found.findings}
     assert checks >= {
         "secure-boot", "secure-boot-variable", "secure-boot-authority", "boot-application", "boot-section",
-        "boot-phase", "firmware", "ima-list", "ima-file", "start-order", "host-local", "component-digest",
+        "boot-command-line", "boot-initrd", "boot-phase", "firmware", "ima-list", "ima-file", "start-order",
+        "host-local", "component-digest",
     }  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def test_another_image_that_the_site_signed_is_named_and_the_key_stays_shut(
         assert ("boot-section", name) in found.failed()
         assert ("boot-application", "kernel image") in found.failed()
         assert {check for check, _ in found.failed()} <= {
-            "boot-application", "boot-section", "boot-phase", "host-local"
+            "boot-application", "boot-section", "boot-command-line", "boot-initrd", "boot-phase", "host-local"
         }  # fmt: skip
         assert found.status == "contraindicated"
         refused(host)

@@ -21,7 +21,7 @@ from cryptography import x509
 from content.fsverity import digest_bytes
 from lab.command import run
 from lab.world import folder
-from measure import ima
+from measure import ima, ima_entries
 from measure.boot_events import decode
 from measure.bootlog import parse_boot_log
 from measure.replay import replay_log
@@ -119,7 +119,7 @@ def test_the_logs_replay_to_the_tpm(host: Machine) -> None:
 def test_what_runs_is_measured(host: Machine) -> None:
     host.do("cp /usr/bin/true /tmp/measured-from-memory && /tmp/measured-from-memory")
     entries = ima.parse_ima(host.read(f"{SECURITY}/ima/binary_runtime_measurements")).entries
-    files = {ima.file_of(entry).name for entry in entries if entry.template == "ima-sig"}
+    files = {ima_entries.file_of(entry).name for entry in entries if entry.template == "ima-sig"}
     assert {"boot_aggregate", "/usr/bin/dbus-daemon", "/usr/lib/x86_64-linux-gnu/libc.so.6"} <= files
     assert "/tmp/measured-from-memory" in files
     assert not [entry for entry in entries if entry.violation]

@@ -48,18 +48,25 @@ def log(root: Path, output: str) -> None:
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--ima", is_flag=True, help="The file is an IMA list.")
+@click.option("--after", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A boot log before it.")
 @output_option
-def replay(file: Path, *, ima: bool, output: str) -> None:
-    """Replay a boot log (TCG, CCEL), an IMA list or vmgate's own log and print the PCRs it leads to."""
+def replay(file: Path, *, ima: bool, after: Path | None, output: str) -> None:
+    """Replay a boot log (TCG, CCEL), an IMA list, systemd's log or vmgate's own and print the PCRs it leads to."""
     from content.durable import read_file
+    from measure.quirks import QUIRKS
     from measure.replay import replay_ima, replay_log
 
+    if ima and after:
+        raise click.UsageError("an IMA list starts on its own: --after is for systemd's log")
     untrusted = read_file(file, MAX_LOG)
-    result: dict[str, Any] = (replay_ima(untrusted) if ima else replay_log(untrusted)).members()
+    before = read_file(after, MAX_LOG) if after else None
+    result: dict[str, Any] = (replay_ima(untrusted) if ima else replay_log(untrusted, before)).members()
     rows = [[bank, pcr, value] for bank, pcrs in result["pcrs"].items() for pcr, value in pcrs.items()]
 
     def draw() -> None:
         click.echo(f"{result['format']}, {result['events']} events")
+        for name in result.get("quirks", ()):
+            click.echo(f"accepted: {QUIRKS[name].accepted} ({name})")
         table(["BANK", "PCR", "VALUE"], rows)
 
     show(output, result, draw, versioned=False)

@@ -17,7 +17,9 @@ from lab import boot_logs as lab
 from lab import event_logs as write
 from lab.boot_logs import IMAGE, LIBVIRTD, MACHINE, QEMU, VMGATE, Machine
 from measure.boot import IMA_LAG, PHASE_PATHS, Booted, boot_findings, explain, pcr11
+from measure.boot_events import decode
 from measure.boot_files import MOST_FAILURES, ImageFiles
+from measure.bootlog import parse_boot_log
 from measure.errors import LogRefused
 from measure.ima import parse_ima
 
@@ -62,6 +64,12 @@ def ima(*entries: bytes, template: bytes = b"ima-sig") -> bytes:
     return b"".join(write.ima_binary(10, template, data) for data in entries)
 
 
+def taken_in(name: bytes, content: bytes) -> bytes:
+    """An entry of a buffer."""
+    digest = b"sha256:\0" + hashlib.sha256(content).digest()
+    return ima(write.ima_data(digest, name + b"\0", content), template=b"ima-buf")
+
+
 def of_file(path: str, content: bytes | None = None) -> bytes:
     held = MACHINE.files[path] if content is None else content
     return lab.ima_file(path, hashlib.sha256(held).digest())
@@ -91,13 +99,15 @@ def test_a_host_that_booted_its_image_passes_every_check(template: bytes) -> Non
         ("boot-section", "command line"),
         ("boot-section", "initrd"),
         ("boot-section", "order"),
+        ("boot-command-line", "as the kernel was given it"),
+        ("boot-initrd", "as the kernel was given it"),
         ("boot-phase", "pcr/11"),
         ("firmware", "pcr/0"),
         ("ima-list", "pcr/10"),
         ("ima-file", "4 files"),
         ("start-order", "libvirtd"),
     ]
-    assert len(findings) == 18
+    assert len(findings) == 20
 
 
 def test_what_ran_is_told_as_the_tpm_bears_it_out() -> None:
@@ -136,11 +146,36 @@ def section(name: str, content: bytes) -> Machine:
     return replace(MACHINE, sections=sections)
 
 
+GIVEN = "as the kernel was given it"
+JUDGED = "pcr/4, pcr/7, pcr/8, pcr/9, pcr/11"
+
 STORIES = {
     "Secure Boot is off": (replace(MACHINE, secure_boot=b"\0"), [("secure-boot", "SecureBoot")]),
     "another kernel": (section(".linux", b"rootkit"), [("boot-section", "kernel")]),
-    "another command line": (section(".cmdline", b"init=/bin/sh"), [("boot-section", "command line")]),
-    "another initrd": (section(".initrd", b"rootkit"), [("boot-section", "initrd")]),
+    "another command line": (
+        section(".cmdline", b"init=/bin/sh"),
+        [("boot-section", "command line"), ("boot-command-line", GIVEN)],
+    ),
+    "another initrd": (
+        section(".initrd", b"rootkit"),
+        [("boot-section", "initrd"), ("boot-initrd", GIVEN)],
+    ),
+    "another command line than the kernel image holds": (
+        replace(MACHINE, more=(lab.event(8, lab.IPL, b"init=/bin/sh", b"kernel_cmdline: init=/bin/sh\0"),)),
+        [("boot-command-line", "as a boot loader took it")],
+    ),
+    "a second initrd": (
+        replace(MACHINE, more=(lab.initrd_event(b"rootkit"),)),
+        [("boot-initrd", GIVEN)],
+    ),
+    "a text in front of the kernel": (
+        replace(MACHINE, more=(lab.event(8, lab.IPL, b"insmod evil", b"grub_cmd: insmod evil\0"),)),
+        [("boot-log", JUDGED)],
+    ),
+    "something else that the kernel measured": (
+        replace(MACHINE, more=(lab.event(9, lab.EVENT_TAG, b"x", lab.tagged(0x12345678, b"")),)),
+        [("boot-log", JUDGED)],
+    ),
     "another .osrel": (section(".osrel", b""), [("boot-section", ".osrel")]),
     "a section is missing": (
         replace(MACHINE, sections=MACHINE.sections[:3]),
@@ -176,7 +211,7 @@ STORIES = {
     ),
     "DMA protection is off": (
         replace(MACHINE, more=(lab.event(7, lab.ACTION, b"DMA Protection Disabled"),)),
-        [("boot-log", "pcr/4, pcr/7, pcr/11")],
+        [("boot-log", JUDGED)],
     ),
     "other firmware": (replace(MACHINE, firmware=b"firmware 2"), [("firmware", "pcr/0")]),
     "too early": (replace(MACHINE, phase=""), [("boot-phase", "pcr/11")]),
@@ -188,9 +223,48 @@ STORIES = {
 def test_a_host_that_booted_something_else_is_named(story: str) -> None:
     machine, expected = STORIES[story]
     found = failed(machine)
-    if ("boot-section", "order") in expected or expected[0][0] == "boot-section":
+    if expected[0][0] == "boot-section":
         expected = [*expected, ("boot-phase", "pcr/11")]
     assert found == expected
+
+
+def test_a_kernel_that_does_not_measure_what_it_was_given_is_judged_by_its_sections() -> None:
+    silent = [event for event in MACHINE.events() if event.pcr != 9]
+    found = booted()
+    state = decode(parse_boot_log(lab.log_of(silent)))
+    findings = judged(replace(found, state=state))
+    assert subjects(findings, "fail") == []
+    assert not {"boot-command-line", "boot-initrd"} & {finding.check for finding in findings}
+
+
+def test_the_command_line_that_a_boot_loader_took_may_be_the_images_own() -> None:
+    own = IMAGE.command_line.encode()
+    machine = replace(MACHINE, more=(lab.event(8, lab.IPL, own, b"kernel_cmdline: " + own + b"\0"),))
+    assert failed(machine) == []
+    lines = (b"kernel_cmdline: a%d" % number for number in range(60))
+    many = replace(MACHINE, more=tuple(lab.event(8, lab.IPL, line[16:], line) for line in lines))
+    assert len(failed(many)) == 9
+
+
+def test_a_program_that_is_not_the_images_is_told_with_its_place() -> None:
+    path = lab.node(4, 4, "\\EFI\\evil.efi\0".encode("utf-16-le")) + lab.node(0x7F, 0xFF, b"")
+    stranger = replace(lab.program(4, lab.APPLICATION, OTHER), data=lab.image_load(path))
+    findings = judged(booted(replace(MACHINE, more=(stranger,))))
+    found = next(finding.found for finding in findings if finding.check == "boot-application")
+    assert found == f"{MACHINE.application}, {OTHER}, told to be from somewhere, \\EFI\\evil.efi"
+
+
+def test_each_quirk_of_the_log_is_named() -> None:
+    told = write.event2(0, write.NO_ACTION, {alg: bytes(write.SIZE[alg]) for alg in lab.BANKS}, write.manifest())
+    machine = replace(MACHINE, locality=3)
+    log = machine.boot_log() + told + bytes(500)
+    found = explain(log, machine.ima_list(), machine.matches())
+    findings = judged(found, machine.image())
+    assert subjects(findings, "fail") == []
+    quirks = {finding.subject: finding for finding in findings if finding.check == "boot-log-quirk"}
+    assert list(quirks) == ["padding", "startup-locality", "sp800-155"]
+    assert quirks["sp800-155"].found == f"manifest {write.MANIFEST_GUID} Maker Model 1 Maker 2.0"
+    assert quirks["padding"].found.startswith("accepted: ")
 
 
 @pytest.mark.parametrize("name", ["PK", "KEK", "db", "dbx"])
@@ -247,7 +321,12 @@ FILE_STORIES: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
     ),
     "a file that was open for writing": (ima(AGGREGATE, *RAN) + VIOLATION, [("ima-violation", QEMU)]),
     "a kernel started another": (ima(AGGREGATE, *RAN, AGGREGATE), [("ima-file", "boot_aggregate")]),
-    "not a file": (
+    "a command line for another kernel": (
+        ima(AGGREGATE, *RAN) + taken_in(b"kexec-cmdline", b"init=/bin/sh"),
+        [("ima-buffer", "kexec-cmdline")],
+    ),
+    "a key of somebody": (ima(AGGREGATE, *RAN) + taken_in(b".ima", bytes(range(256))), [("ima-buffer", ".ima")]),
+    "a buffer that is another": (
         ima(AGGREGATE, *RAN)
         + write.ima_binary(
             10, b"ima-buf", write.ima_data(b"sha256:\0" + bytes(32), b"kexec-cmdline\0", b"init=/bin/sh")
@@ -284,10 +363,31 @@ FILE_STORIES: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
 }
 
 
+# The digests of the second form tell what they are of.
+for word, digests in (("ima", "sha256"), ("verity", "fsverity")):
+    for other in ("sha256", "fsverity"):
+        files = {file.path: getattr(file, other) for file in IMAGE.files}
+        entry = write.ima_data(f"{word}:sha256:\0".encode() + bytes.fromhex(files[QEMU]), QEMU.encode() + b"\0", b"")
+        FILE_STORIES[f"the {other} of a file as {word}"] = (
+            ima(AGGREGATE, *RAN) + ima(entry, template=b"ima-sigv2"),
+            [] if other == digests else [("ima-file", QEMU)],
+        )
+
+
 @pytest.mark.parametrize("story", FILE_STORIES)
 def test_a_file_that_is_not_the_images_is_named(story: str) -> None:
     untrusted_ima, expected = FILE_STORIES[story]
     assert failed(MACHINE, untrusted_ima) == expected
+
+
+def test_what_the_kernel_took_in_is_told_harmlessly() -> None:
+    for content, told in ((b"init=/bin/sh\x1b[2J", r"init=/bin/sh\x1b[2J"), (b"\xff" * 2_000, "not a text"), (b"", "")):
+        findings = judged(booted(MACHINE, ima(AGGREGATE, *RAN) + taken_in(b"kexec-cmdline", content)))
+        found = next(finding for finding in findings if finding.check == "ima-buffer")
+        digest = hashlib.sha256(content).hexdigest()
+        assert (found.outcome, found.found) == ("fail", f"{len(content)} bytes, sha256:{digest}: {told}")
+    long = judged(booted(MACHINE, ima(AGGREGATE, *RAN) + taken_in(b"kexec-cmdline", b"\n" * 50_000)))
+    assert max(len(finding.found) for finding in long) == 500
 
 
 def test_a_host_that_has_not_started_libvirtd_is_in_order() -> None:

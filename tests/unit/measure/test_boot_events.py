@@ -51,8 +51,14 @@ def test_a_whole_boot_is_told() -> None:
         variables={name: sha256(data) for name, data in MACHINE.variables.items()},
         authorities=(sha256(MACHINE.signature),),
         applications=(MACHINE.application,),
+        places=("",),
         drivers=(sha256(b"driver"),),
+        command_lines=(),
+        load_options=(sha256((lab.IMAGE.command_line + "\0").encode("utf-16-le")),),
+        initrds=(sha256(b"the initrd"),),
         sections=tuple((name, sha256(content)) for name, content in MACHINE.sections),
+        manifests=(),
+        quirks=(),
         unknown=(),
     )
 
@@ -228,7 +234,7 @@ def test_a_text_that_was_not_measured_is_not_told() -> None:
     assert "well" not in told
 
 
-@pytest.mark.parametrize("pcr", [4, 7, 11])
+@pytest.mark.parametrize("pcr", [4, 7, 8, 9, 11])
 def test_unknown_events_are_told_up_to_a_bound(pcr: int) -> None:
     strangers = tuple(lab.event(pcr, lab.POST_CODE, b"%d" % number) for number in range(250))
     state = read(*replace(MACHINE, more=strangers).events())
@@ -237,10 +243,72 @@ def test_unknown_events_are_told_up_to_a_bound(pcr: int) -> None:
     assert sum(map(len, state.unknown)) < 20_000
 
 
-@pytest.mark.parametrize("pcr", [0, 1, 3, 5, 6, 8, 9, 10, 12, 13, 14, 23])
+@pytest.mark.parametrize("pcr", [0, 1, 3, 5, 6, 10, 12, 13, 14, 23])
 def test_other_pcrs_are_not_judged_here(pcr: int) -> None:
     stranger = lab.event(pcr, lab.POST_CODE, b"anything")
     assert read(*replace(MACHINE, more=(stranger,)).events()) == read(*MACHINE.events())
+
+
+# What the kernel was given
+
+
+def test_what_a_boot_loader_took_for_the_command_line_is_told() -> None:
+    loader = lab.event(8, lab.IPL, b"quiet", b"kernel_cmdline: quiet\0")
+    stub = lab.event(8, lab.IPL, "quiet\0".encode("utf-16-le"))
+    state = read(loader, stub, *MACHINE.events())
+    assert (state.command_lines, state.unknown) == (("quiet", "quiet"), ())
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        lab.event(8, lab.IPL, b"quiet", b"kernel_cmdline: debug\0"),
+        lab.event(8, lab.IPL, b"quiet", b"grub_cmd: quiet\0"),
+        lab.event(8, lab.IPL, b"quiet"),
+        lab.event(8, lab.EVENT_TAG, b"quiet", b"kernel_cmdline: quiet\0"),
+        lab.event(9, lab.IPL, b"initrd", lab.tagged(0x8F3B22EC, b"")),
+        lab.event(9, lab.EVENT_TAG, b"initrd", lab.tagged(0x8F3B22EE, b"")),
+        lab.event(9, lab.EVENT_TAG, b"initrd", lab.tagged(0x8F3B22EC, b"")[:-1]),
+        lab.event(9, lab.EVENT_TAG, b"initrd", b""),
+        lab.event(9, write.SEPARATOR, bytes(4)),
+    ],
+)
+def test_what_is_neither_command_line_nor_initrd_is_unknown(event: Event) -> None:
+    assert len(read(*MACHINE.events(), event).unknown) == 1
+
+
+def test_each_thing_that_the_kernel_was_given_counts() -> None:
+    more = (lab.initrd_event(b"another"), *MACHINE.given())
+    state = read(*replace(MACHINE, more=more).events())
+    assert state.initrds == tuple(sha256(content) for content in (b"the initrd", b"another", b"the initrd"))
+    assert len(state.load_options) == 2
+
+
+# Hints
+
+
+def test_where_programs_come_from_is_told() -> None:
+    path = lab.node(4, 4, "\\EFI\\Linux\\a.efi\0".encode("utf-16-le"))
+    at = replace(MACHINE.events()[APPLICATION], data=lab.image_load(path))
+    assert read(*changed(APPLICATION, at)).places == ("\\EFI\\Linux\\a.efi",)
+
+
+def test_the_first_few_manifests_of_firmware_are_told() -> None:
+    told = [lab.event(0, write.NO_ACTION, b"", write.manifest(number)) for number in (1, 2, 3)]
+    state = read(*told, *MACHINE.events())
+    assert [manifest.guid for manifest in state.manifests] == [write.MANIFEST_GUID] * 3
+    assert state.quirks == ("sp800-155",)
+    assert replace(state, manifests=(), quirks=()) == read(*MACHINE.events())
+    assert len(read(*told * 20, *MACHINE.events()).manifests) == 8
+
+
+def test_an_unknown_variable_is_named() -> None:
+    shim = lab.variable("MokListTrusted", b"\1", bytes(16))
+    (told,) = read(*replace(MACHINE, more=(lab.event(7, lab.AUTHORITY, shim),)).events()).unknown
+    assert told.endswith(": variable MokListTrusted")
+    hostile = lab.variable("\x1b[2J\u202e", b"\1", bytes(16))
+    (told,) = read(*replace(MACHINE, more=(lab.event(7, lab.AUTHORITY, hostile),)).events()).unknown
+    assert told.endswith(": variable ?[2J?")
 
 
 # The kernel image

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from lab import event_logs as write
 from measure import ima
 from measure.errors import LogRefused
-from measure.ima import ImaEntry, ImaFile, file_of, parse_ima, replay
+from measure.ima import ImaEntry, parse_ima, replay, values_after_each
+from measure.ima_entries import ImaBuffer, ImaFile, boot_aggregate, buffer_of, file_of, verify_boot_aggregate
 
 FILE = hashlib.sha256(b"a file").digest()
 NAMED = b"sha256:\0" + FILE
@@ -111,31 +113,48 @@ def test_a_binary_template_with_fields_that_nobody_knows_is_read() -> None:
     assert parse_ima(write.ima_binary(10, b"from-the-future", data)).entries[0].data == data
 
 
-# Which file an entry is about
+# What an entry is about
 
 
 def entry(template: bytes, *fields: bytes) -> ImaEntry:
     return parse_ima(write.ima_binary(10, template, write.ima_data(*fields))).entries[0]
 
 
-@pytest.mark.parametrize("rest", [(b"ima-ng",), (b"ima-sig", b""), (b"ima-sig", b"\3\2sig")])
-def test_an_entry_names_its_file(rest: tuple[bytes, ...]) -> None:
-    template, *signature = rest
-    found = file_of(entry(template, NAMED, PATH + b"\0", *signature))
-    assert found == ImaFile(PATH.decode(), "sha256", FILE)
-    assert file_of(entry(template, b"sha1:\0" + b"d" * 20, b"/a b\xff\n\0", *signature)) == (
-        ImaFile("/a b\xff\n", "sha1", b"d" * 20)
-    )
+def original(file_digest: bytes, name: bytes) -> ImaEntry:
+    data = file_digest + name.ljust(256, b"\0")
+    return parse_ima(write.ima_ascii(10, b"ima", data, file_digest.hex().encode(), name)).entries[0]
+
+
+FILES = {template: hashed for template, hashed, _ in TEMPLATES if template.startswith((b"ima-", b"evm-sig"))}
+del FILES[b"ima-buf"]
+
+
+@pytest.mark.parametrize("template", FILES)
+def test_an_entry_names_its_file(template: bytes) -> None:
+    kind, name, *rest = FILES[template]
+    second = template.endswith(b"v2")
+    verity = kind.startswith(b"verity:")
+    assert file_of(entry(template, kind, name, *rest)) == ImaFile(PATH.decode(), "sha256", FILE, verity)
+    assert verity == (template == b"ima-ngv2")
+    sha1 = (b"ima:" if second else b"") + b"sha1:\0" + b"d" * 20
+    assert file_of(entry(template, sha1, b"/a b\xff\n\0", *rest)) == ImaFile("/a b\xff\n", "sha1", b"d" * 20)
+
+
+def test_an_entry_of_the_first_template_names_its_file() -> None:
+    for name in (PATH, b"n" * 255, b"boot_aggregate"):
+        assert file_of(original(b"d" * 20, name)) == ImaFile(name.decode(), "sha1", b"d" * 20)
+    for data in (b"", b"d" * 20, b"d" * 20 + bytes(256), b"d" * 20 + b"a\0b".ljust(256, b"\0"), b"d" * 277):
+        with pytest.raises(LogRefused):
+            file_of(ImaEntry(10, "ima", b"d" * 20, data))
 
 
 @pytest.mark.parametrize(
     ("template", "fields"),
     [
-        (b"ima-ngv2", (b"verity:" + NAMED, PATH + b"\0")),
         (b"ima-buf", (NAMED, b"kexec-cmdline\0", b"quiet")),
-        (b"ima-modsig", (NAMED, PATH + b"\0", b"", NAMED, b"\1")),
         (b"d-ng|n-ng", (NAMED, PATH + b"\0")),
         (b"n-ng|d-ng", (PATH + b"\0", NAMED)),
+        (b"from-the-future", (NAMED, PATH + b"\0")),
         (b"ima-ng", (PATH + b"\0", NAMED)),
         (b"ima-ng", (NAMED, PATH)),
         (b"ima-ng", (NAMED, b"")),
@@ -146,12 +165,20 @@ def test_an_entry_names_its_file(rest: tuple[bytes, ...]) -> None:
         (b"ima-ng", ()),
         (b"ima-sig", (NAMED, PATH + b"\0")),
         (b"ima-sig", (NAMED, PATH + b"\0", b"", b"")),
+        (b"ima-modsig", (NAMED, PATH + b"\0", b"", NAMED)),
+        (b"evm-sig", (NAMED, PATH + b"\0", b"", b"", b"", b"", b"", b"")),
         (b"ima-ng", (b"sha256:\0" + FILE[:-1], PATH + b"\0")),
         (b"ima-ng", (b"sha256:\0" + FILE + b"x", PATH + b"\0")),
         (b"ima-ng", (b"sha256:" + FILE, PATH + b"\0")),
         (b"ima-ng", (b"md4:\0" + FILE, PATH + b"\0")),
-        (b"ima-ng", (b"verity:sha256:\0" + FILE, PATH + b"\0")),
         (b"ima-ng", (b"", PATH + b"\0")),
+        # What a digest is of is told by the second form alone, and always.
+        (b"ima-ng", (b"verity:sha256:\0" + FILE, PATH + b"\0")),
+        (b"ima-ng", (b"ima:sha256:\0" + FILE, PATH + b"\0")),
+        (b"ima-ngv2", (NAMED, PATH + b"\0")),
+        (b"ima-ngv2", (b"other:" + NAMED, PATH + b"\0")),
+        (b"ima-ngv2", (b"ima:verity:" + NAMED, PATH + b"\0")),
+        (b"ima-sigv2", (NAMED, PATH + b"\0", b"")),
     ],
 )
 def test_an_entry_that_names_no_file_in_its_form_is_refused(template: bytes, fields: tuple[bytes, ...]) -> None:
@@ -159,27 +186,114 @@ def test_an_entry_that_names_no_file_in_its_form_is_refused(template: bytes, fie
         file_of(entry(template, *fields))
 
 
-@pytest.mark.parametrize("template", ["ima-ng", "ima-sig"])
-def test_a_cut_or_forged_length_names_no_file(template: str) -> None:
-    fields = (NAMED, PATH + b"\0", *((b"sig",) if template == "ima-sig" else ()))
+@pytest.mark.parametrize("template", FILES)
+def test_a_cut_or_forged_length_names_no_file(template: bytes) -> None:
+    fields, name = FILES[template], template.decode()
     data = write.ima_data(*fields)
-    assert file_of(ImaEntry(10, template, b"d" * 20, data)).name == PATH.decode()
-    lengths = [sum(4 + len(field) for field in fields[:number]) for number in range(len(fields))]
+    assert file_of(ImaEntry(10, name, b"d" * 20, data)).name == PATH.decode()
+    lengths = [sum(4 + len(field) for field in fields[:number]) for number in range(len(fields)) if fields[number]]
     forged = [data[:at] + value + data[at + 4 :] for at in lengths for value in (bytes(4), b"\xff" * 4, b"\0\0\0\x80")]
     for untrusted in (*(data[:length] for length in range(len(data))), data + b"\0", *forged):
         with pytest.raises(LogRefused):
-            file_of(ImaEntry(10, template, b"d" * 20, untrusted))
+            file_of(ImaEntry(10, name, b"d" * 20, untrusted))
 
 
-@given(st.sampled_from(["ima-ng", "ima-sig", "ima"]), st.binary(max_size=120))
+def test_an_entry_under_another_templates_name_says_nothing_else() -> None:
+    """No digest covers the name of a template."""
+    for template, hashed, _ in TEMPLATES:
+        honest = entry(template, *hashed)
+        for other in ("ima", "ima-buf", "d-ng|n-ng", *(name.decode() for name in FILES)):
+            for read in (file_of, buffer_of):
+                try:
+                    found = read(honest._replace(template=other))
+                except LogRefused:
+                    continue
+                assert (found.name.encode() + b"\0", found.alg, found.digest) == (hashed[1], "sha256", hashed[0][-32:])
+                assert not isinstance(found, ImaFile) or found.verity == hashed[0].startswith(b"verity:")
+
+
+@given(st.sampled_from(["ima-ng", "ima-sig", "ima-ngv2", "ima-sigv2", "ima-modsig", "ima"]), st.binary(max_size=120))
 def test_noise_names_no_file(template: str, noise: bytes) -> None:
     for untrusted in (noise, write.ima_data(NAMED, noise), write.ima_data(noise, PATH + b"\0", noise)):
         try:
             found = file_of(ImaEntry(10, template, b"d" * 20, untrusted))
         except LogRefused:
             continue
-        fields = (found.alg.encode() + b":\0" + found.digest, found.name.encode("latin-1") + b"\0")
+        kind = b"" if not template.endswith("v2") else b"verity:" if found.verity else b"ima:"
+        fields = (kind + found.alg.encode() + b":\0" + found.digest, found.name.encode("latin-1") + b"\0")
         assert untrusted.startswith(write.ima_data(*fields))
+
+
+# Buffers: what the kernel took in that is no file
+
+
+def buffer(name: bytes, content: bytes, alg: str = "sha256") -> ImaEntry:
+    digest = alg.encode() + b":\0" + hashlib.new(alg, content).digest()
+    return entry(b"ima-buf", digest, name + b"\0", content)
+
+
+@pytest.mark.parametrize("alg", ["sha1", "sha256", "md5"])
+@pytest.mark.parametrize("content", [b"", b"quiet init=/bin/sh", bytes(range(256)) * 40])
+def test_a_buffer_is_what_its_digest_is_of(alg: str, content: bytes) -> None:
+    digest = hashlib.new(alg, content).digest()
+    assert buffer_of(buffer(b"kexec-cmdline", content, alg)) == ImaBuffer("kexec-cmdline", alg, digest, content)
+    assert buffer_of(buffer(b".ima", content, alg)).name == ".ima"
+
+
+def test_a_buffer_with_another_digest_or_length_is_refused() -> None:
+    good = buffer(b"kexec-cmdline", b"quiet")
+    for data in (*(good.data[:length] for length in range(len(good.data))), good.data + b"\0"):
+        with pytest.raises(LogRefused):
+            buffer_of(good._replace(data=data))
+    for wrong in (
+        good._replace(data=good.data.replace(b"quiet", b"debug")),
+        good._replace(data=good.data.replace(b"sha256", b"sha512")),
+        good._replace(data=good.data.replace(b"sha256", b"sm3256")),
+        good._replace(template="ima-sig"),
+        good._replace(digest=bytes(20)),
+    ):
+        with pytest.raises(LogRefused):
+            buffer_of(wrong)
+
+
+# The boot that a list is of
+
+VALUES = {index: bytes([index]) * 32 for index in range(10)}
+
+
+def aggregate(digest: bytes, alg: bytes = b"sha256", name: bytes = b"boot_aggregate") -> ImaEntry:
+    return entry(b"ima-ng", alg + b":\0" + digest, name + b"\0")
+
+
+def test_a_list_starts_with_the_aggregate_of_its_boot() -> None:
+    right = hashlib.sha256(b"".join(VALUES.values())).digest()
+    assert boot_aggregate("sha256", VALUES) == right
+    verify_boot_aggregate(aggregate(right), "sha256", VALUES)
+    # The SHA-1 bank has two PCRs less in it.
+    sha1 = {index: value[:20] for index, value in VALUES.items()}
+    first_eight = hashlib.sha1(b"".join(sha1[index] for index in range(8))).digest()
+    verify_boot_aggregate(aggregate(first_eight, b"sha1"), "sha1", sha1)
+    verify_boot_aggregate(original(first_eight, b"boot_aggregate"), "sha1", sha1)
+
+
+@pytest.mark.parametrize("index", range(10))
+def test_a_list_of_another_boot_is_refused(index: int) -> None:
+    first = aggregate(boot_aggregate("sha256", VALUES))
+    with pytest.raises(LogRefused, match="another boot"):
+        verify_boot_aggregate(first, "sha256", {**VALUES, index: b"\xff" * 32})
+
+
+def test_a_list_that_starts_with_anything_else_is_refused() -> None:
+    right = boot_aggregate("sha256", VALUES)
+    for first in (
+        aggregate(right, name=b"/usr/bin/init"),
+        aggregate(right[:20], b"sha1"),
+        entry(b"ima-ngv2", b"verity:sha256:\0" + right, b"boot_aggregate\0"),
+        aggregate(right)._replace(digest=bytes(20)),
+        buffer(b"boot_aggregate", b""),
+    ):
+        with pytest.raises(LogRefused):
+            verify_boot_aggregate(first, "sha256", VALUES)
 
 
 # What is refused
@@ -286,6 +400,33 @@ def test_what_is_written_is_read(written: list[tuple[bytes, bytes, bytes]]) -> N
     assert [entry.data for entry in binary.entries] == [data for _, _, data in written]
     assert text.entries == binary.entries
     assert replay(text) == replay(binary)
+
+
+@pytest.mark.parametrize(("kept", "largest"), [(16_384, 512), (2, 512), (16_384, 0), (0, 0)])
+def test_what_is_kept_changes_nothing(monkeypatch: pytest.MonkeyPatch, kept: int, largest: int) -> None:
+    """Entries that were right once are known again; others are read, wherever the line is drawn."""
+    monkeypatch.setattr(ima, "_KEPT", kept)
+    monkeypatch.setattr(ima, "_LARGEST_KEPT", largest)
+    violation = write.ima_binary(10, b"ima-ng", NG, digest=bytes(20))
+    long = write.ima_data(NAMED, b"/" + b"x" * 1_000 + b"\0")
+    honest = [write.ima_binary(10, b"ima-ng", data) for data in (NG, long, NG)] + [violation]
+    for _ in range(2):
+        log = parse_ima(b"".join(honest * 3))
+        assert [entry.data for entry in log.entries] == [NG, long, NG, NG] * 3
+        values = values_after_each(log, "sha256")
+        assert len(values) == 13
+        for count, value in enumerate(values[1:], 1):
+            assert replay(replace(log, entries=log.entries[:count]), ["sha256"]) == {"sha256": {10: value}}
+        assert values_after_each(log, "sha1")[-1] == replay(log, ["sha1"])["sha1"][10]
+        with pytest.raises(LogRefused, match="entry 4: the template digest"):
+            parse_ima(b"".join([*honest, honest[0][:-2] + b"!\0"]))
+
+
+def test_an_entry_that_is_known_in_one_hash_is_not_known_in_another() -> None:
+    entry = write.ima_binary(10, b"ima-ng", NG, alg="sha256")
+    assert parse_ima(entry).alg == "sha256"
+    with pytest.raises(LogRefused):
+        parse_ima(write.ima_binary(10, b"ima-ng", NG) + entry)
 
 
 @settings(max_examples=500)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from lab.documents import damaged
 from lab.paper_tpm import AK_ATTRIBUTES, EccAk, RsaAk, attest, selection
 from measure.errors import QuoteRefused
-from measure.quote import verify_quote
+from measure.quote import Quote, verify_quote
 from measure.structures import parse_public, parse_signature
 
 NONCE = b"sixteen bytes or more"
@@ -70,6 +71,66 @@ def test_other_values_or_a_missing_one_are_refused() -> None:
     for values in wrong:
         with pytest.raises(QuoteRefused):
             quote.verify_values(values)
+
+
+def verified(**choices: Any) -> Quote:
+    sample = made(message=attest(NONCE, **{"values": VALUES, **choices}))
+    return verify_quote(sample.attest, sample.signature, sample.ak, NONCE)
+
+
+def test_the_selection_must_be_the_one_that_was_asked_for() -> None:
+    """Values that are the same give the same digest, whichever PCRs they are of."""
+    same = {"sha256": {14: b"\x12" * 32, 15: b"\x13" * 32}}
+    right, other = verified(), verified(values=same)
+    assert right.pcr_digest == other.pcr_digest
+    right.verify_selection({"sha256": [13, 12], "sha384": []})
+    other.verify_selection({"sha256": (14, 15)})
+    for quote, wanted in (
+        (other, {"sha256": (12, 13)}),
+        (right, {"sha256": (12,)}),
+        (right, {"sha256": (12, 13, 14)}),
+        (right, {"sha384": (12, 13)}),
+        (right, {"sha256": (12, 13), "sha384": (12,)}),
+        (right, {}),
+    ):
+        with pytest.raises(QuoteRefused, match="other PCRs than were asked for"):
+            quote.verify_selection(wanted)
+
+
+@pytest.mark.parametrize(
+    ("counts", "safe", "same_boot"),
+    [
+        ((5000, 3, 1), 1, True),
+        ((5001, 3, 1), 1, True),
+        ((6000, 3, 2), 1, True),
+        ((6000, 4, 0), 1, False),
+        ((5000, 2**32 - 1, 0), 1, False),
+        # The power failed, and the clock lost what was not stored yet.
+        ((4000, 4, 0), 0, False),
+    ],
+)
+def test_a_later_quote_tells_whether_the_boot_is_the_same(
+    counts: tuple[int, int, int], safe: int, same_boot: bool
+) -> None:
+    quote = verified(counters=counts, safe=safe)
+    quote.verify_after(verified())
+    assert quote.same_boot(verified()) is same_boot
+
+
+@pytest.mark.parametrize(
+    ("counts", "safe"),
+    [
+        ((4999, 3, 1), 1),
+        ((4999, 3, 1), 0),
+        ((6000, 2, 1), 1),
+        ((6000, 3, 0), 1),
+        ((4999, 4, 0), 1),
+        ((4999, 3, 2), 0),
+    ],
+)
+def test_a_quote_of_before_is_refused_after_a_later_one(counts: tuple[int, int, int], safe: int) -> None:
+    with pytest.raises(QuoteRefused, match="went back"):
+        verified(counters=counts, safe=safe).verify_after(verified())
 
 
 @pytest.mark.parametrize("nonce", [b"", b"x", b"15 bytes exact."])
@@ -161,8 +222,10 @@ def test_any_bytes_are_refused_and_nothing_else_happens(data: bytes) -> None:
         RsaAk().public.replace(b"\x08\x00\x00\x00\x00\x00", b"\x04\x00\x00\x00\x00\x00"),
         RsaAk().public.replace(b"\x08\x00\x00\x00\x00\x00", b"\x08\x00\x00\x00\x00\x03"),
         RsaAk().public[:-1] + b"\x00",
+        RsaAk().public[:-256] + b"\x00" + RsaAk().public[-255:],
+        RsaAk().public[:-256] + bytes(128) + RsaAk().public[-128:],
     ],
-    ids=["curve", "no-point", "kind", "sha1-name", "short-rsa", "exponent", "even-modulus"],
+    ids=["curve", "no-point", "kind", "sha1-name", "short-rsa", "exponent", "even-modulus", "leading-zero", "half"],
 )
 def test_a_weak_or_broken_key_is_refused(public: bytes) -> None:
     assert refusal(replace(made(RsaAk()), ak=public))

@@ -66,6 +66,26 @@ def test_measure_replay_of_our_own_log(tmp_path: Path) -> None:
     assert told["pcrs"]["sha256"]["13"] == extended("sha256", *(event.encode() for event in events))
 
 
+def test_measure_replay_of_systemds_log_over_a_boot_log(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(write.systemd_record(11, "ready"))
+    (tmp_path / "boot").write_bytes(write.header(("sha256",)) + write.measured(11, 13, b".linux\0", ("sha256",)))
+    alone = json.loads(command.run("measure", "replay", tmp_path / "log", "-o", "json").out)
+    assert alone == {"format": "systemd", "events": 1, "pcrs": {"sha256": {"11": extended("sha256", b"ready")}}}
+    done = command.run("measure", "replay", tmp_path / "log", "--after", tmp_path / "boot", "-o", "json")
+    assert (done.exit, done.err) == (0, "")
+    assert json.loads(done.out)["pcrs"]["sha256"]["11"] == extended("sha256", b".linux\0", b"ready")
+    refused(command.run("measure", "replay", tmp_path / "boot", "--after", tmp_path / "boot"), 5)
+    assert command.run("measure", "replay", tmp_path / "log", "--ima", "--after", tmp_path / "boot").exit == 2
+
+
+def test_measure_replay_names_what_it_accepts(tmp_path: Path) -> None:
+    padded = write.header(("sha256",)) + write.measured(7, write.SEPARATOR, bytes(4), ("sha256",)) + bytes(64)
+    (tmp_path / "log").write_bytes(padded)
+    assert json.loads(command.run("measure", "replay", tmp_path / "log", "-o", "json").out)["quirks"] == ["padding"]
+    told = command.run("measure", "replay", tmp_path / "log").out
+    assert "accepted: one byte repeated behind the last event, 0x00 or 0xff (padding)\n" in told
+
+
 def test_measure_replay_of_an_ima_list(tmp_path: Path) -> None:
     data = write.ima_data(b"sha1:\0" + b"d" * 20, b"/init\0")
     for form, entry in (
