@@ -79,8 +79,6 @@ class Identity(Attestation):
         kind = parse_ek(challenge.ek).kind
         if challenge.ak_name != templates.public_name(self.create_ak()):
             raise not_ours("it is for another attestation key: this TPM's changed, or it is another host's")
-        if challenge.ek != self.ek_public(kind):
-            raise not_ours("it is for the endorsement key of another TPM")
         try:
             wrapped = unmarshal(tss.TPM2B_ID_OBJECT, challenge.credential)
             seed = unmarshal(tss.TPM2B_ENCRYPTED_SECRET, challenge.seed)
@@ -91,17 +89,20 @@ class Identity(Attestation):
             translated("the challenge was not opened"),
             self._endorsement(kind) as ek,
             self._persistent(templates.AK_HANDLE) as ak,
-            self._endorsement_policy() as session,
         ):
+            if challenge.ek != self._esys.read_public(ek)[0].publicArea.marshal():
+                raise not_ours("it is for the endorsement key of another TPM")
             try:
-                secret = self._esys.activate_credential(
-                    ak, ek, wrapped, seed, session1=tss.ESYS_TR.PASSWORD, session2=session
-                )
+                with self._endorsement_policy() as session:
+                    return bytes(
+                        self._esys.activate_credential(
+                            ak, ek, wrapped, seed, session1=tss.ESYS_TR.PASSWORD, session2=session
+                        )
+                    )
             except tss.TSS2_Exception as error:
                 if int(error.rc) in _OTHER_KEYS:
                     raise not_ours("its secret does not open with this TPM's keys") from error
                 raise
-            return bytes(secret)
 
     @contextmanager
     def _endorsement(self, kind: str) -> Iterator[Any]:
