@@ -153,7 +153,11 @@ class Authority:
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical=critical)
         rsa_padding = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH) if pss else None
-        made = builder.sign(self.key, digest or hashes.SHA256(), rsa_padding=rsa_padding).public_bytes(Encoding.DER)
+        # Always the same signature: a case of the fuzzing is made again from its number.
+        same = True if isinstance(self.key, ec.EllipticCurvePrivateKey) else None
+        made = builder.sign(
+            self.key, digest or hashes.SHA256(), rsa_padding=rsa_padding, ecdsa_deterministic=same
+        ).public_bytes(Encoding.DER)
         if edit is list:
             return made
         signed, algorithm, _ = parts(made)
@@ -163,7 +167,7 @@ class Authority:
         """Put together and sign what may be malformed; ECDSA or RSASSA with SHA-256."""
         sha = hashes.SHA256()
         if isinstance(self.key, ec.EllipticCurvePrivateKey):
-            signature = self.key.sign(signed, ec.ECDSA(sha))
+            signature = self.key.sign(signed, ec.ECDSA(sha, deterministic_signing=True))
         else:
             signature = self.key.sign(signed, padding.PKCS1v15(), sha)
         return tlv(0x30, signed + algorithm + tlv(0x03, b"\0" + signature))
