@@ -20,7 +20,7 @@ from agent.contact import Contact
 from agent.desktop import announce
 from agent.gate import Gate
 from agent.hooks import Hooks
-from agent.identity import identity, open_challenge
+from agent.identity import open_challenge
 from agent.launch import Launcher
 from agent.leftovers import remove_leftovers
 from agent.outside import Outside
@@ -164,9 +164,8 @@ class Host:
 
     def answer(self, untrusted_challenge: bytes) -> Evidence:
         """Evidence that answers a verifier's challenge, with the identity that it asks about."""
-        tpm = self.outside.tpm
-        nonce = open_challenge(tpm, untrusted_challenge)
-        return replace(self.evidence(nonce), identity=identity(tpm).encode())
+        nonce, identity = open_challenge(self.outside.tpm, untrusted_challenge)
+        return replace(self.evidence(nonce), identity=identity.encode())
 
     def evidence(self, nonce: bytes) -> Evidence:
         """A quote over a verifier's nonce, and the logs that explain it.

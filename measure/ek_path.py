@@ -44,10 +44,11 @@ from measure.certificate import (
 )
 from measure.der import oid
 from measure.ek_roots import Roots
-from measure.errors import CertificateUntrusted
+from measure.errors import CertificateMalformed, CertificateUntrusted
 
-LENGTH: Final = 5
-"""Most certificates of a path, both ends included."""
+LENGTH: Final = 7
+"""Most certificates of a path, both ends included. Five are common; processors that are an authority themselves, with a
+key for each stage of their firmware, need more."""
 
 CHAIN: Final = 8
 """Most issuers' certificates that a host may send along."""
@@ -111,18 +112,23 @@ def verify_ek_certificate(untrusted: bytes, untrusted_chain: bytes, roots: Roots
         time: seconds since 1970 UTC.
 
     Raises:
-        CertificateMalformed: it, or one that was sent along, cannot be read.
+        CertificateMalformed: it cannot be read, or the issuers without which there is no path cannot.
         CertificateUntrusted: with the first of the checks above that failed on the way that led furthest.
     """
     leaf = parse_certificate(untrusted)
-    chain = parse_several(untrusted_chain, CHAIN)
+    chain, broken = _sent_along(untrusted_chain)
     # 8.
     if leaf.authority[0]:
         raise refused("it is an issuer's", "authority")
     # 9.
     if EK_PURPOSE not in leaf.purposes():
         raise refused("it is not for an endorsement key", "purpose")
-    path = _Search(roots, chain, time).path(leaf)
+    try:
+        path = _Search(roots, chain, time).path(leaf)
+    except CertificateUntrusted as error:
+        if broken is not None and error.reason == "issuer":
+            raise broken from error
+        raise
     manufacturer = next((text for kind, text in _attributes(leaf) if kind == _MANUFACTURER), "")
     return Vouched(certificate=leaf, path=path, chip=_chip(path, manufacturer, roots), manufacturer=manufacturer)
 
@@ -135,6 +141,14 @@ def refused(cause: str, reason: str) -> CertificateUntrusted:
         remedy="add its vendor's root to the folder of roots if that is missing; else do not trust this TPM",
         reason=reason,
     )
+
+
+def _sent_along(untrusted_chain: bytes) -> tuple[tuple[Certificate, ...], CertificateMalformed | None]:
+    """The issuers that a host sent; none where they cannot be read: the verifier may have its own."""
+    try:
+        return parse_several(untrusted_chain, CHAIN), None
+    except CertificateMalformed as error:
+        return (), error
 
 
 def _attributes(leaf: Certificate) -> tuple[tuple[bytes, str], ...]:

@@ -4,7 +4,7 @@
 A folder with certificates (``.pem``, ``.crt``, ``.cer``, ``.der``) is a folder of chips' roots. One with the folders
 ``chips`` or ``software`` has each there: what a root of ``software`` vouches for counts as a program, which protects
 nothing from its owner. Certificates that issued themselves are roots; others only help to find the way to one. A file
-``revoked`` beside them has one line for each certificate that counts no more: the SHA-256 of its public key
+``revoked`` in any of them has one line for each certificate that counts no more: the SHA-256 of its public key
 (SubjectPublicKeyInfo), or ``serial ISSUER``: its serial number and the SHA-256 of the issuer's name, all hexadecimal.
 
 This module verifies nothing, and fetches nothing.
@@ -76,7 +76,9 @@ class Roots:
         apart = chips.is_dir() or software.is_dir()
         if apart and any(path.suffix in SUFFIXES for path in _files(folder)):
             raise unusable("it has certificates beside its folders `chips` and `software`")
-        return cls(_certificates(chips if apart else folder), _certificates(software), _revoked(folder / REVOKED))
+        # In each of the folders: a list that nobody reads would revoke nothing.
+        revoked = [line for place in (folder, chips, software) for line in _revoked(place / REVOKED)]
+        return cls(_certificates(chips if apart else folder), _certificates(software), revoked)
 
     def named(self, subject: bytes) -> tuple[Certificate, ...]:
         """The certificates with this subject (DER of the name)."""

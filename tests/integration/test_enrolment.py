@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import tpm2_pytss as tss
 
 from documents.evidence import Evidence
 from documents.identity import Challenge
@@ -19,10 +20,11 @@ from lab import command
 from lab.command import refused
 from lab.host import Result
 from lab.pem import pem
-from lab.publisher import Desk
+from lab.publisher import VM_NAME, Desk
 from lab.tpm import Manufacturer
 from lab.vendor import Authority
 from lab.world import World, folder, living, serving
+from measure.tpm import Tpm
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +174,29 @@ def test_a_host_answers_its_own_challenges_only(verifier: Verifier, tmp_path: Pa
         (tmp_path / "wrong").write_bytes(rubbish)
         assert refused(host.vmgate("attest", "evidence", "--challenge", tmp_path / "wrong"), 5).code == "DC001"
     assert verifier.world.state() == before
+
+
+def test_a_cleared_host_says_so_and_is_known_again_once_it_is_set_up_anew(verifier: Verifier, tmp_path: Path) -> None:
+    """The last one here: it clears the host's TPM."""
+    world, host = verifier.world, verifier.world.host
+    host.stop_agent()
+    with Tpm.open(host.tpm.tcti) as tpm:
+        tpm._esys.clear(tss.ESYS_TR.LOCKOUT)
+    host.power_cycle()
+    host.start_agent()
+    refusal = refused(host.vmgate("vm", "start", VM_NAME), 5)
+    assert (refusal.code, "cleared" in refusal.cause) == ("AG010", True)
+    # What it shows is the same, and its answers too: the verifier has nothing to enrol anew.
+    world.run("attest", "identity", "--out", tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (verifier.folder / "identity.json").read_bytes()
+
+    # As the guide says.
+    host.stop_agent()
+    host.power_cycle()
+    shutil.move(world.state_folder, tmp_path / "moved-away")
+    world.run("init", "--anchor", world.desk.anchor)
+    host.start_agent()
+    world.run("update", "apply")
+    evidence = verifier.answered("cleared")
+    done = verifier.verify(evidence, verifier.nonce("cleared"))
+    assert (done.exit, done.err) == (0, "")

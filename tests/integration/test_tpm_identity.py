@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import tpm2_pytss as tss
@@ -17,10 +18,12 @@ from documents.evidence import Evidence
 from documents.identity import Challenge, Identity
 from fleet.enrolment import make_challenge, verify_enrolled
 from fleet.errors import VerifierUnready
-from lab.measuring import CHANNEL, PUBLISHER, booted, platform
+from fleet.verifier import Expected, verify_evidence
+from lab.measuring import CHANNEL, POLICY, PUBLISHER, booted, platform
 from lab.tpm import Manufacturer, SoftwareTpm
 from lab.vendor import Authority
 from measure import templates
+from measure.cel import encode_record, record
 from measure.certificate import parse_certificate
 from measure.credential import make_credential
 from measure.ek_roots import Roots
@@ -28,6 +31,7 @@ from measure.endorsement import CERTIFICATE_INDEX, CHAIN_INDEXES, KINDS, parse_e
 from measure.errors import (
     CertificateUntrusted,
     ChallengeRefused,
+    IdentityRefused,
     NotForThisTpm,
     QuoteRefused,
     TpmFailed,
@@ -87,10 +91,10 @@ def now() -> int:
 
 def evidence(tpm: Tpm, challenge: bytes) -> Evidence:
     """What a host answers."""
-    attest, signature = tpm.quote(open_challenge(tpm, challenge), {"sha256": (12, 13)})
-    shown = identity(tpm).encode()
+    nonce, shown = open_challenge(tpm, challenge)
+    attest, signature = tpm.quote(nonce, {"sha256": (12, 13)})
     return Evidence(
-        attest=attest, signature=signature, ak=tpm.ak_public(), boot_log=b"", ima=b"", cel=b"", identity=shown
+        attest=attest, signature=signature, ak=tpm.ak_public(), boot_log=b"", ima=b"", cel=b"", identity=shown.encode()
     )
 
 
@@ -177,10 +181,17 @@ def test_an_ecc_certificate_and_a_chain_in_the_tpms_memory(bare: Tpm) -> None:
     assert verify(evidence(bare, challenge), roots), "a chip's root vouches for it"
 
 
+def test_a_chain_that_is_too_long_for_a_tpm_is_left_out(bare: Tpm) -> None:
+    """Whoever writes the TPM's memory cannot keep the host from showing who it is."""
+    for number in range(3):
+        write_nv(bare, CHAIN_INDEXES.start + number, b"\x30" * 2_000)
+    with mock.patch("measure.tpm.identity.CHAIN_LIMIT", 5_000):
+        assert identity(bare).chain == b""
+    assert identity(bare).chain == b"\x30" * 6_000
+
+
 def test_a_host_without_a_certificate_is_told_what_to_do(bare: Tpm, manufacturer: Manufacturer) -> None:
     assert bare.ek_certificate("rsa") == bare.ek_certificate("ecc") == bare.ek_chain() == b""
-    from measure.errors import IdentityRefused
-
     with pytest.raises(IdentityRefused) as refused:
         make_challenge(identity(bare).encode(), manufacturer.roots(), NONCE, now())
     assert "--ak" in refused.value.cause
@@ -296,6 +307,41 @@ def test_new_seeds_are_a_new_tpm(tpm: Tpm, manufacturer: Manufacturer) -> None:
     with pytest.raises(CertificateUntrusted) as unknown:
         make_challenge(after.encode(), roots, NONCE, now())
     assert unknown.value.reason == "key"
+
+
+@pytest.mark.parametrize("chip_vendor", [True, False], ids=["chip", "program"])
+def test_the_vendors_word_decides_the_assurance_level(bare: Tpm, chip_vendor: bool) -> None:
+    """The same TPM, state and evidence: one vendor's root lies among chips, the other's among programs."""
+    vendor = Authority("vendor", since=-4000, until=4000)
+    certificate = vendor.ek(parse_ek(bare.ek_public("rsa")).key, since=-4000, until=4000)
+    write_nv(bare, CERTIFICATE_INDEX["rsa"], certificate)
+    known = [parse_certificate(vendor.certificate)]
+    roots = Roots(chips=known) if chip_vendor else Roots(software=known)
+    challenge, _ = make_challenge(identity(bare).encode(), roots, NONCE, now())
+    records = []
+    for number, (pcr, event) in enumerate(booted(ONE)):
+        records.append(record(number, pcr, event, bare.banks()))
+        bare.extend(pcr, event.encode())
+    found = replace(evidence(bare, challenge), cel=b"".join(map(encode_record, records))).encode()
+    known_as = verify_enrolled(found, roots, NONCE, now())
+    expected = Expected(releases=(ONE.encode(),), anchor=None, policy=POLICY.encode())
+    verdict = verify_evidence(found, expected, ak=known_as.ak, chip=known_as.chip, nonce=known_as.nonce, time=now())
+    assert verdict.level == ("L1" if chip_vendor else "L0")
+    # The policy allows software TPMs by name, and self-measured chips it does not.
+    assert {failure.check for failure in verdict.failures()} == ({"assurance-level"} if chip_vendor else set())
+
+
+def test_a_hierarchy_that_is_not_ours_to_use_is_told(bare: Tpm) -> None:
+    """Somebody gave the endorsement hierarchy a password; it is neither guessed nor taken away."""
+    settings = properties(bare)
+    bare._esys.hierarchy_change_auth(tss.ESYS_TR.ENDORSEMENT, b"theirs")
+    bare._esys.tr_set_auth(tss.ESYS_TR.ENDORSEMENT, b"")
+    changed = properties(bare)
+    with pytest.raises(IdentityRefused) as refused:
+        identity(bare)
+    assert "makes no endorsement key" in refused.value.cause
+    assert properties(bare) == changed != settings
+    assert bare.handles() == 0
 
 
 # What is not ours is left alone.

@@ -37,7 +37,7 @@ from lab.vendor import (
 )
 from measure import der
 from measure.certificate import LIMIT, parse_certificate, parse_several
-from measure.ek_path import CHAIN, verify_ek_certificate
+from measure.ek_path import CHAIN, LENGTH, verify_ek_certificate
 from measure.ek_roots import Roots, read_certificates, read_revoked
 from measure.errors import CertificateMalformed, CertificateUntrusted, RootsUnusable
 
@@ -53,7 +53,7 @@ def roots(*chips: Authority, software: tuple[Authority, ...] = (), revoked: tupl
     return Roots(*found, revoked)
 
 
-KNOWN = roots(ROOT)
+KNOWN, OWN = roots(ROOT), roots(ROOT, MIDDLE)
 
 
 def refusal(leaf: bytes, chain: bytes = MIDDLE.certificate, known: Roots = KNOWN, time: int = NOW) -> str:
@@ -134,9 +134,14 @@ def test_rsa_vendors_sign_in_both_ways() -> None:
 # What is refused, and why.
 
 
-@pytest.mark.parametrize("cut", range(0, len(LEAF), 1))
-def test_truncated_anywhere(cut: int) -> None:
-    assert refusal(LEAF[:cut]) in {"truncated", "empty"}
+def test_truncated_anywhere() -> None:
+    for certificate in (LEAF, stored(LEAF).rstrip(b"\xff")):
+        reasons = [refusal(certificate[:cut]) for cut in range(len(certificate))]
+        assert reasons == ["empty"] + ["truncated"] * (len(certificate) - 1)
+    for cut in range(1, len(MIDDLE.certificate)):
+        assert refusal(LEAF, MIDDLE.certificate[:cut]) == "truncated"
+        # They are a help, which a verifier who has them does not need.
+        verify_ek_certificate(LEAF, MIDDLE.certificate[:cut], OWN, NOW)
 
 
 def test_no_certificates() -> None:
@@ -222,11 +227,11 @@ def test_no_more_issuers_than_allowed() -> None:
     verify_ek_certificate(root.ek(EK), b"", roots(root), NOW)
     assert refusal(middle.ek(EK), middle.certificate, roots(root)) == "path-length"
     chain = [ROOT]
-    for number in range(4):
+    for number in range(LENGTH - 1):
         chain.append(Authority(f"step {number}", chain[-1]))
-    sent = [b"".join(authority.certificate for authority in chain[1:end]) for end in (4, 5)]
-    verify_ek_certificate(chain[3].ek(EK), sent[0], KNOWN, NOW)
-    assert refusal(chain[4].ek(EK), sent[1]) == "issuer"
+    sent = b"".join(authority.certificate for authority in chain[1:])
+    assert len(verify_ek_certificate(chain[-2].ek(EK), sent, KNOWN, NOW).path) == LENGTH
+    assert refusal(chain[-1].ek(EK), sent) == "issuer"
 
 
 def test_only_endorsement_keys() -> None:
@@ -310,6 +315,8 @@ def test_chips_and_programs_apart(tmp_path: Path) -> None:
     known = Roots.load(tmp_path)
     assert verify_ek_certificate(LEAF, MIDDLE.certificate, known, NOW).chip
     assert not verify_ek_certificate(Authority("program").ek(EK, manufacturer=SWTPM), b"", known, NOW).chip
+    (tmp_path / "chips" / "revoked").write_text(parse_certificate(LEAF).key_digest)
+    assert refusal(LEAF, known=Roots.load(tmp_path)) == "revoked"
     (tmp_path / "stray.pem").write_bytes(b"")
     with pytest.raises(RootsUnusable):
         Roots.load(tmp_path)
