@@ -290,8 +290,8 @@ def _read_key(element: Element) -> PublicKey:
 
 
 def _rsa(modulus: int, exponent: int) -> rsa.RSAPublicKey:
-    if not 2048 <= modulus.bit_length() <= 8192 or not 3 <= exponent < 1 << 32:
-        raise ValueError("an RSA key of another size")
+    if not 2048 <= modulus.bit_length() <= 8192 or not modulus & 1 or not 3 <= exponent < 1 << 32:
+        raise ValueError("an RSA key of another size, or with an even modulus")
     return rsa.RSAPublicNumbers(exponent, modulus).public_key()
 
 

@@ -106,8 +106,9 @@ def parse_ek(untrusted_public: bytes) -> EkPublic:
 
 
 def _rsa(modulus: bytes) -> rsa.RSAPublicKey:
-    if len(modulus) != 256 or not modulus[0] & 0x80:
-        raise ValueError("the modulus has not 2048 bits")
+    # An even one is no product of two primes, and the library would find out only when it encrypts.
+    if len(modulus) != 256 or not modulus[0] & 0x80 or not modulus[-1] & 1:
+        raise ValueError("the modulus has not 2048 bits, or is even")
     return rsa.RSAPublicNumbers(65537, int.from_bytes(modulus, "big")).public_key()
 
 

@@ -14,11 +14,12 @@ import pytest
 import tpm2_pytss as tss
 
 from documents.evidence import Evidence
-from documents.identity import Challenge
+from documents.identity import Challenge, Identity
 from documents.release import Release
 from lab import command
 from lab.command import refused
 from lab.host import Result
+from lab.paper_tpm import EccAk
 from lab.pem import pem
 from lab.publisher import VM_NAME, Desk
 from lab.tpm import Manufacturer
@@ -133,11 +134,21 @@ def test_an_answer_serves_one_challenge(verifier: Verifier) -> None:
 
 def test_another_identity_in_the_evidence_is_refused(verifier: Verifier, tmp_path: Path) -> None:
     evidence = Evidence.parse(verifier.answered("swapped").read_bytes())
-    shown = evidence.identity
-    changed = tmp_path / "changed.json"
-    for identity in (shown[:-1], b"{}", shown.replace(b'"chain":""', b'"chain":"MDA="')):
+    shown, changed = Identity.parse(evidence.identity), tmp_path / "changed.json"
+    (key,) = shown.eks
+    bare = replace(key, certificate=b"")
+    broken = replace(key, certificate=key.certificate[:200] + b"?" + key.certificate[201:])
+    other_ak = replace(shown, ak=EccAk(attributes=0x00050472).public)
+    for identity, codes in (
+        (b"{}", {"DC001"}),
+        (replace(shown, eks=(bare,)).encode(), {"ME053"}),
+        (replace(shown, eks=(broken,)).encode(), {"ME050", "ME051"}),
+        (other_ak.encode(), {"ME004"}),
+    ):
         changed.write_bytes(replace(evidence, identity=identity).encode())
-        refused(verifier.verify(changed, verifier.nonce("swapped")), 5)
+        assert refused(verifier.verify(changed, verifier.nonce("swapped")), 5).code in codes
+    changed.write_bytes(replace(evidence, identity=other_ak.encode(), ak=other_ak.ak).encode())
+    assert refused(verifier.verify(changed, verifier.nonce("swapped")), 5).code == "ME004"
 
 
 def test_only_who_is_in_the_folder_vouches(verifier: Verifier, tmp_path: Path) -> None:
@@ -164,7 +175,7 @@ def test_a_host_answers_its_own_challenges_only(verifier: Verifier, tmp_path: Pa
     before = verifier.world.state()
     for change in (
         {"ak_name": bytes(34)},
-        {"ek": good.ek[:-1] + bytes([good.ek[-1] ^ 1])},
+        {"ek": good.ek[:-1] + bytes([good.ek[-1] ^ 2])},
         {"credential": good.credential[:-1] + bytes([good.credential[-1] ^ 1])},
         {"seed": b""},
     ):
