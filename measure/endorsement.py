@@ -18,8 +18,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from measure.errors import IdentityRefused, QuoteRefused
-from measure.structures import P256
-from measure.structures import Reader as Fields
+from measure.structures import P256, Reader
 from measure.templates import SHA256, public_name, sized
 
 KINDS: Final = ("rsa", "ecc")
@@ -96,7 +95,7 @@ def parse_ek(untrusted_public: bytes) -> EkPublic:
     if kind is None:
         raise refused("the endorsement key is not of template L-1 (RSA 2048) or L-2 (ECC P-256)")
     try:
-        reader = Fields(untrusted_public[len(_HEADS[kind]) :], "endorsement key", 300)
+        reader = Reader(untrusted_public[len(_HEADS[kind]) :], "endorsement key", 300)
         numbers = [reader.sized(256) for _ in range(1 if kind == "rsa" else 2)]
         reader.finish()
         key = _rsa(*numbers) if kind == "rsa" else _point(*numbers)

@@ -27,8 +27,11 @@ from measure.tpm.handles import public_area, translated
 NV_CHUNK = 512
 """Bytes of NV memory that are read at once; each TPM can give as many."""
 
-_OTHER_KEYS = (0x1DF, 0x3DF, 0x1D5, 0x2D5, 0x101)
-"""Wrong check value, or a seed that is not for this key; libtpms gives the last one for the seed of another RSA key."""
+_OF_PARAMETER = 0xC0
+"""Bits of a response code that is about a parameter (Part 2, 6.6.2): here the check value or the seed is not right."""
+
+_FAILURE = 0x101
+"""What libtpms gives for the seed of another RSA key; it lives on."""
 
 
 class Identity(Attestation):
@@ -100,7 +103,7 @@ class Identity(Attestation):
                         )
                     )
             except tss.TSS2_Exception as error:
-                if int(error.rc) in _OTHER_KEYS:
+                if error.rc == _FAILURE or int(error.rc) & _OF_PARAMETER == _OF_PARAMETER:
                     raise not_ours("its secret does not open with this TPM's keys") from error
                 raise
 

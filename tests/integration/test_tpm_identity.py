@@ -34,7 +34,6 @@ from measure.errors import (
     IdentityRefused,
     NotForThisTpm,
     QuoteRefused,
-    TpmFailed,
 )
 from measure.pcr import VMM_PCR
 from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref
@@ -244,7 +243,7 @@ def test_a_changed_challenge_does_not_open(bare: Tpm, kind: str, part: str) -> N
     for at in (0, 1, 2, 3, 4, len(good) // 2, len(good) - 1):
         changed = bytearray(good)
         changed[at] ^= 1
-        with pytest.raises((ChallengeRefused, TpmFailed)):
+        with pytest.raises(ChallengeRefused):
             bare.activate(replace(challenge, **{part: bytes(changed)}))
     for wrong in (b"", good[:-1], good + b"\0"):
         with pytest.raises(ChallengeRefused):
