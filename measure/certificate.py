@@ -14,6 +14,7 @@ from __future__ import annotations
 import calendar
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -96,7 +97,7 @@ class Certificate:
     since: int
     until: int
     key: PublicKey
-    extensions: dict[bytes, Extension]
+    extensions: Mapping[bytes, Extension]
 
     @property
     def key_digest(self) -> str:
@@ -179,7 +180,7 @@ def parse_certificate(untrusted: bytes) -> Certificate:
         since=_seconds(since),
         until=_seconds(until),
         key=_read_key(key),
-        extensions=_extensions(rest),
+        extensions=MappingProxyType(_extensions(rest)),
     )
 
 

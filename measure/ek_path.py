@@ -129,8 +129,8 @@ def verify_ek_certificate(untrusted: bytes, untrusted_chain: bytes, roots: Roots
         if broken is not None and error.reason == "issuer":
             raise broken from error
         raise
-    manufacturer = next((text for kind, text in _attributes(leaf) if kind == _MANUFACTURER), "")
-    return Vouched(certificate=leaf, path=path, chip=_chip(path, manufacturer, roots), manufacturer=manufacturer)
+    makers = [text for kind, text in _attributes(leaf) if kind == _MANUFACTURER]
+    return Vouched(certificate=leaf, path=path, chip=_chip(path, makers, roots), manufacturer=", ".join(makers)[:60])
 
 
 def refused(cause: str, reason: str) -> CertificateUntrusted:
@@ -155,15 +155,15 @@ def _attributes(leaf: Certificate) -> tuple[tuple[bytes, str], ...]:
     return names(leaf.extensions[SAN].value) if SAN in leaf.extensions else ()
 
 
-def _chip(path: tuple[Certificate, ...], manufacturer: str, roots: Roots) -> bool:
+def _chip(path: tuple[Certificate, ...], makers: list[str], roots: Roots) -> bool:
     # 10. Who says nothing about its maker is none either.
     if roots.is_software(path):
         return False
-    if not manufacturer or manufacturer.upper().replace("ID:", "id:") in _PROGRAMS:
+    programs = [maker for maker in makers if maker.upper().replace("ID:", "id:") in _PROGRAMS]
+    if programs or not makers:
+        told = programs[0] if programs else "not named"
         raise refused(
-            f"a root of chips vouches for it, and its manufacturer is {manufacturer[:20] or 'not named'}, "
-            "which makes no chips",
-            "manufacturer",
+            f"a root of chips vouches for it, and its manufacturer, which is {told}, makes no chips", "manufacturer"
         )
     return True
 

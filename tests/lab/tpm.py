@@ -124,7 +124,7 @@ class Manufacturer:
             "authority.conf": "".join(f"{key} = {folder / name}\n" for key, name in authority.items()),
             "authority.options": "--platform-manufacturer lab\n--platform-version 1\n--platform-model lab\n",
             "setup.conf": (
-                "create_certs_tool = /usr/bin/swtpm_localca\n"
+                f"create_certs_tool = {shutil.which('swtpm_localca')}\n"
                 f"create_certs_tool_config = {folder}/authority.conf\n"
                 f"create_certs_tool_options = {folder}/authority.options\n"
             ),

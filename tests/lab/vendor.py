@@ -110,6 +110,7 @@ class Authority:
         key: PublicKey,
         *,
         manufacturer: str | None = CHIP,
+        another: str | None = None,
         purpose: ObjectIdentifier | None = EK_PURPOSE,
         since: int = -10,
         until: int = 10,
@@ -120,8 +121,10 @@ class Authority:
         edit: Edit = list,
     ) -> bytes:
         """The certificate of an endorsement key: no subject, what the TPM is in critical alternative names."""
-        words = {"2.23.133.2.1": manufacturer, "2.23.133.2.2": "T1", "2.23.133.2.3": "id:0001"}
-        named = [x509.NameAttribute(ObjectIdentifier(oid), word) for oid, word in words.items() if word is not None]
+        words = [("1", manufacturer), ("1", another), ("2", "T1"), ("3", "id:0001")]
+        named = [
+            x509.NameAttribute(ObjectIdentifier(f"2.23.133.2.{oid}"), word) for oid, word in words if word is not None
+        ]
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (x509.SubjectAlternativeName([x509.DirectoryName(x509.Name(named))]), True),
             (x509.BasicConstraints(ca=ca, path_length=None), True),

@@ -263,6 +263,8 @@ def test_a_program_never_becomes_a_chip() -> None:
     assert not verify_ek_certificate(program.ek(EK), b"", roots(program, software=(program,)), NOW).chip
     for manufacturer in (SWTPM, "id:49424D00", "ID:49424d00", "id:4D534654", None):
         assert refusal(ROOT.ek(EK, manufacturer=manufacturer)) == "manufacturer"
+    # Nor by naming a maker of chips before it.
+    assert refusal(ROOT.ek(EK, manufacturer=CHIP, another=SWTPM)) == "manufacturer"
     # Nor by an issuer in the middle whom the verifier knows for one of programs.
     assert not verify_ek_certificate(LEAF, b"", roots(ROOT, software=(MIDDLE,)), NOW).chip
 
