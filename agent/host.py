@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from agent.contact import Contact
 from agent.desktop import announce
 from agent.gate import Gate
 from agent.hooks import Hooks
+from agent.identity import open_challenge
 from agent.launch import Launcher
 from agent.leftovers import remove_leftovers
 from agent.outside import Outside
@@ -159,6 +161,11 @@ class Host:
         generation = self.generation()
         verdict = self.verdict(generation) if generation else None
         return verdict.level if verdict else self.platform.least_level
+
+    def answer(self, untrusted_challenge: bytes) -> Evidence:
+        """Evidence that answers a verifier's challenge, with the identity that it asks about."""
+        nonce, identity = open_challenge(self.outside.tpm, untrusted_challenge)
+        return replace(self.evidence(nonce), identity=identity.encode())
 
     def evidence(self, nonce: bytes) -> Evidence:
         """A quote over a verifier's nonce, and the logs that explain it.

@@ -16,6 +16,7 @@ from agent.break_glass import BreakGlass
 from agent.errors import BadRequest, PolicyRefused
 from agent.host import Host
 from agent.host_status import host_status
+from agent.identity import identity
 from agent.server import Call, Handler
 from documents.canonical import Json
 from documents.errors import VmgateError
@@ -47,6 +48,7 @@ class Service:
             "measure/show": self._measure_show,
             "measure/log": self._measure_log,
             "attest/self": self._attest_self,
+            "attest/identity": self._identity,
         }
         named: dict[str, Callable[[str], dict[str, Json]]] = {
             "vm/show": host.vms.show,
@@ -65,6 +67,7 @@ class Service:
             "update/pause": self._pause,
             "update/resume": self._resume,
             "attest/evidence": self._evidence,
+            "attest/answer": self._answer,
             "gate/prepare": self._prepare,
             "gate/started": partial(self._told, host.launcher.started),
             "gate/stopped": partial(self._told, host.launcher.stopped),
@@ -231,6 +234,14 @@ class Service:
     def _attest_self(self) -> dict[str, Json]:
         generation = self._host.updates.require_active()
         return {"verdict": self._host.platform.appraise(generation).members()}
+
+    def _identity(self) -> dict[str, Json]:
+        return {"identity": identity(self._host.outside.tpm).encode().decode()}
+
+    def _answer(self, call: Call) -> dict[str, Json]:
+        untrusted_challenge = call.take("challenge")
+        call.finish()
+        return {"evidence": self._host.answer(untrusted_challenge.encode()).encode().decode()}
 
     def _evidence(self, call: Call) -> dict[str, Json]:
         untrusted_nonce = call.take("nonce")

@@ -13,6 +13,7 @@ from typing import ClassVar, Self
 from documents.canonical import Json
 from documents.document import Document
 from documents.fields import Fields, encode_bytes
+from documents.identity import Identity
 
 BOOT_LOG_LIMIT = 4_000_000
 IMA_LIMIT = 32_000_000
@@ -30,6 +31,7 @@ class Evidence(Document):
         boot_log: TCG PC Client boot log, binary; empty where the firmware gave none.
         ima: kernel's IMA list, binary; empty where there is none.
         cel: vmgate's own log, TCG Canonical Event Log in JSON, one record a line.
+        identity: a ``vmgate.identity``, where the quote answers a challenge; empty and absent elsewhere.
     """
 
     TYPE: ClassVar[str] = "vmgate.evidence"
@@ -41,10 +43,16 @@ class Evidence(Document):
     boot_log: bytes
     ima: bytes
     cel: bytes
+    identity: bytes = b""
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """See ``Document.read``."""
+        identity = b""
+        if fields.has("identity"):
+            identity = fields.take_bytes("identity", Identity.LIMIT)
+            if not identity:
+                raise fields.wrong("identity", "is empty")
         return cls(
             attest=fields.take_bytes("attest", 2_000),
             signature=fields.take_bytes("signature", 1_000),
@@ -52,11 +60,13 @@ class Evidence(Document):
             boot_log=fields.take_bytes("boot_log", BOOT_LOG_LIMIT),
             ima=fields.take_bytes("ima", IMA_LIMIT),
             cel=fields.take_bytes("cel", 8_000_000),
+            identity=identity,
         )
 
     def members(self) -> dict[str, Json]:
         """See ``Document.members``."""
-        return {
+        identity: dict[str, Json] = {"identity": encode_bytes(self.identity)} if self.identity else {}
+        return identity | {
             "attest": encode_bytes(self.attest),
             "signature": encode_bytes(self.signature),
             "ak": encode_bytes(self.ak),

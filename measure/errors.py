@@ -125,3 +125,79 @@ class KeyRefused(MeasureError):
     code = "ME010"
     exit = Exit.REFUSED
     explanation = "The wrapped key of a VM was changed, belongs to another VM, or was wrapped by another host."
+
+
+class CertificateMalformed(MeasureError):
+    """Bytes that should be a TPM's certificate, or its issuer's, are none that can be read.
+
+    Attributes:
+        reason: ``size``, ``truncated``, ``der``, ``attribute-certificate``, ``key``, ``time`` or ``empty``.
+    """
+
+    code = "ME050"
+    exit = Exit.REFUSED
+    explanation = (
+        "A certificate is truncated, too large, or no public key certificate: platform certificates, for one, are "
+        "attribute certificates and hold no key. vmgate reads the malformed certificates of real vendors as far as "
+        "their meaning is clear (padding and headers of the TPM's memory, unsorted names, odd serial numbers, keys "
+        "marked for OAEP), and this one is not."
+    )
+
+    def __init__(self, what: str, *, cause: str, remedy: str, reason: str) -> None:
+        super().__init__(what, cause=cause, remedy=remedy)
+        self.reason = reason
+
+
+class CertificateUntrusted(MeasureError):
+    """A TPM's certificate is well formed, and nobody whom the verifier trusts vouches for it.
+
+    Attributes:
+        reason: ``issuer``, ``signature``, ``algorithm``, ``validity``, ``authority``, ``key-usage``, ``path-length``,
+            ``purpose``, ``extension``, ``revoked``, ``manufacturer``, ``key`` or ``work``.
+    """
+
+    code = "ME051"
+    exit = Exit.REFUSED
+    explanation = (
+        "A TPM is known by the certificate of its endorsement key, and that by its vendor's root, which the verifier "
+        "keeps in a folder. No path of valid, unrevoked certificates leads from one to the other, or the certificate "
+        "is for something else. For a host whose certificate has run out, enrol the attestation key by hand (`--ak`)."
+    )
+
+    def __init__(self, what: str, *, cause: str, remedy: str, reason: str) -> None:
+        super().__init__(what, cause=cause, remedy=remedy)
+        self.reason = reason
+
+
+class RootsUnusable(MeasureError):
+    """The folder of vendors' roots is empty, or something in it cannot be read."""
+
+    code = "ME052"
+    exit = Exit.REFUSED
+    explanation = (
+        "`--ek-roots` names a folder with the certificates of TPM vendors (.pem, .crt, .cer, .der): either plainly, "
+        "or in `chips/` and `software/`, and a list `revoked`. One file of it cannot be read, or it holds no root. "
+        "Nothing was verified, since what could not be read may be what revokes a TPM."
+    )
+
+
+class IdentityRefused(MeasureError):
+    """A host's identity does not hold together."""
+
+    code = "ME053"
+    exit = Exit.REFUSED
+    explanation = (
+        "A host shows its endorsement key, the certificate of that key, and its attestation key. One of them is not "
+        "what it must be: another kind of key, a certificate of another key, or none at all."
+    )
+
+
+class ChallengeRefused(MeasureError):
+    """A challenge is not for this TPM, or not as its verifier made it."""
+
+    code = "ME054"
+    exit = Exit.REFUSED
+    explanation = (
+        "A challenge can be opened by one TPM alone, which must hold both the endorsement key and the attestation key "
+        "that the verifier saw. Print the identity anew (`vmgate attest identity`) and have a new challenge made."
+    )

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from documents.errors import VmgateError
 from keys.errors import PinWrong
-from measure.errors import NotForThisTpm, SealShut, TpmFailed, TpmMissing
+from measure.errors import ChallengeRefused, NotForThisTpm, SealShut, TpmFailed, TpmMissing
 from measure.pcr import ALGORITHMS
 
 HANDLE = 0x18B
@@ -65,6 +65,15 @@ def foreign(what: str, cause: str) -> NotForThisTpm:
     """The error for a key that is not this TPM's."""
     return NotForThisTpm(
         what, cause=cause, remedy="put back the state folder of this host and TPM; a key of another TPM is lost"
+    )
+
+
+def not_ours(cause: str) -> ChallengeRefused:
+    """The error for a challenge that is not for this TPM."""
+    return ChallengeRefused(
+        "the challenge was not answered",
+        cause=cause,
+        remedy="print the identity anew (`vmgate attest identity`) and ask for a new challenge",
     )
 
 

@@ -6,13 +6,13 @@ Each public method takes the lock for all of its commands. What is loaded is flu
 This package decides nothing: it does not judge logs, states or releases, and it keeps no secret.
 """
 
-from measure.tpm.attestation import Attestation
 from measure.tpm.counter import Counter
+from measure.tpm.identity import Identity
 from measure.tpm.objects import Objects
 from measure.tpm.registers import Registers
 
 
-class Tpm(Registers, Counter, Attestation, Objects):
+class Tpm(Registers, Counter, Identity, Objects):
     """One connection to one TPM. Use ``open``; close it, or use it as a context manager."""
 
 

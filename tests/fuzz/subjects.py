@@ -26,7 +26,7 @@ from documents.errors import DocumentError, VmgateError
 from documents.fields import NAME, Fields
 from documents.release import Release
 from documents.waves import HOSTS, read_waves
-from fuzz import evidence, metadata, packs
+from fuzz import certificates, evidence, metadata, packs
 from hypervisor.errors import ConfigurationUnreadable
 from hypervisor.virt_conf import parse_configuration
 from keys.addresses import FileAddress, parse_address
@@ -34,7 +34,7 @@ from keys.errors import SignersMalformed, UnknownSigner
 from keys.roles import role
 from keys.signers import SIGNERS, declared
 from lab.documents import DOCUMENTS, releases
-from measure.errors import LogRefused, QuoteRefused
+from measure.errors import CertificateMalformed, IdentityRefused, LogRefused, QuoteRefused, RootsUnusable
 from updater.bundle import MAGIC, BundleReader, encode_head
 from updater.errors import BundleMalformed, PackMalformed
 from updater.repository.ceremony import read_request
@@ -308,6 +308,17 @@ SUBJECTS: dict[str, Subject] = {
     "compressed-after": Subject(seeds=packs.frames_after, check=packs.check_frame_after, errors=(PackMalformed,)),
     "delta": Subject(seeds=packs.deltas, check=packs.check_delta, errors=(PackMalformed,)),
     "delta-tables": Subject(seeds=packs.tables, check=packs.check_tables, errors=(PackMalformed,)),
+    "ek-certificate": Subject(seeds=certificates.leaves, check=certificates.check_leaf, errors=(CertificateMalformed,)),
+    "ek-chain": Subject(seeds=certificates.chains, check=certificates.check_chain, errors=(CertificateMalformed,)),
+    "ek-roots": Subject(seeds=certificates.files, check=certificates.check_file, errors=(RootsUnusable,)),
+    "ek-revoked": Subject(
+        seeds=lambda: [b"# stolen\n" + b"ab" * 32 + b"\n0a1b " + b"cd" * 32 + b"  # desk 7\n"],
+        check=certificates.check_revoked,
+        errors=(RootsUnusable,),
+        form="text",
+        words=(b"#", b" ", b"\n", b"0" * 64),
+    ),
+    "ek-public": Subject(seeds=certificates.publics, check=certificates.check_public, errors=(IdentityRefused,)),
     "settings": Subject(
         seeds=lambda: SETTINGS,
         check=_check_settings,

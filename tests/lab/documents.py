@@ -28,6 +28,7 @@ from documents.host_files import HostFile, HostFiles
 from documents.host_image import VARIABLES, HostImage, ImageFile
 from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, SealedKey, UpdateJournal, WrappedVmKey
 from documents.host_status import HostStatus
+from documents.identity import Challenge, EndorsementKey, Identity
 from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
 from documents.security_policy import ALLOWANCES, SecurityPolicy
@@ -219,7 +220,12 @@ SECURITY_POLICIES = st.builds(
     max_memory_mib=st.integers(64, 2**22),
 )
 EVENT_DOCUMENTS = st.builds(MeasuredEvent, event=st.sampled_from(EVENTS), subject=SLASHED_NAMES, fsverity=DIGESTS)
-EVIDENCE = st.builds(Evidence, attest=BLOBS, signature=BLOBS, ak=BLOBS, boot_log=BLOBS, ima=BLOBS, cel=BLOBS)
+EVIDENCE = st.builds(
+    Evidence, attest=BLOBS, signature=BLOBS, ak=BLOBS, boot_log=BLOBS, ima=BLOBS, cel=BLOBS, identity=BLOBS
+)
+ENDORSEMENT_KEYS = st.builds(EndorsementKey, public=BLOBS, certificate=BLOBS)
+IDENTITIES = st.builds(Identity, eks=st.lists(ENDORSEMENT_KEYS, max_size=2).map(tuple), chain=BLOBS, ak=BLOBS)
+CHALLENGES = st.builds(Challenge, ek=BLOBS, ak_name=st.binary(max_size=34), credential=BLOBS, seed=BLOBS)
 FINDINGS = st.builds(
     Finding,
     check=SLASHED_NAMES,
@@ -370,12 +376,14 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Assignment: assignments(),
     AuditRecord: AUDIT_RECORDS,
     BundleIndex: bundle_indexes(),
+    Challenge: CHALLENGES,
     HostStatus: host_statuses(),
     Evidence: EVIDENCE,
     Floor: FLOORS,
     Generation: generations(),
     HostFiles: host_files(),
     HostImage: host_images(),
+    Identity: IDENTITIES,
     MeasuredEvent: EVENT_DOCUMENTS,
     Release: releases(),
     Request: REQUESTS,

@@ -14,6 +14,8 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
+from measure.ek_roots import Roots, read_certificates
+
 GUARD = 20
 """Seconds after which a swtpm that does not come up, or does not go, is taken for hung."""
 
@@ -106,3 +108,45 @@ class SoftwareTpm:
         """Put back what ``save`` copied; the TPM is off."""
         shutil.rmtree(self.state)
         shutil.copytree(source, self.state)
+
+
+class Manufacturer:
+    """A manufacturer of software TPMs: swtpm's own authority, which gives each an RSA endorsement key's certificate.
+
+    Args:
+        folder: its keys and certificates; absolute.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        authority = {"statedir": "", "signingkey": "key.pem", "issuercert": "issuer.pem", "certserial": "serial"}
+        files = {
+            "authority.conf": "".join(f"{key} = {folder / name}\n" for key, name in authority.items()),
+            "authority.options": "--platform-manufacturer lab\n--platform-version 1\n--platform-model lab\n",
+            "setup.conf": (
+                f"create_certs_tool = {shutil.which('swtpm_localca')}\n"
+                f"create_certs_tool_config = {folder}/authority.conf\n"
+                f"create_certs_tool_options = {folder}/authority.options\n"
+            ),
+        }
+        for name, text in files.items():
+            (folder / name).write_text(text)
+
+    def make(self, tpm: SoftwareTpm) -> None:
+        """Give a TPM that was never started its keys and certificate."""
+        tpm.state.mkdir(parents=True)
+        command = ["swtpm_setup", "--tpm2", "--tpmstate", str(tpm.state), "--create-ek-cert", "--pcr-banks", "-"]
+        command += ["--config", str(self._folder / "setup.conf")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode:
+            raise RuntimeError(f"swtpm_setup: {done.stdout}{done.stderr}")
+
+    @property
+    def certificates(self) -> tuple[Path, Path]:
+        """Its root's and its issuing authority's certificate, once it made a TPM."""
+        return self._folder / "swtpm-localca-rootca-cert.pem", self._folder / "issuer.pem"
+
+    def roots(self, *, chips: bool = False) -> Roots:
+        """What a verifier of its TPMs believes, who knows them for programs, or takes them for chips."""
+        found = [certificate for path in self.certificates for certificate in read_certificates(path.read_bytes())]
+        return Roots(chips=found) if chips else Roots(software=found)

@@ -26,6 +26,7 @@ from lab.guest_image import cache_folder
 from lab.host import Host
 from lab.libvirt_host import LibvirtHost
 from lab.publisher import VM_NAME, VM_UUID, VMGATE, Desk
+from lab.tpm import Manufacturer
 
 
 @contextmanager
@@ -96,15 +97,26 @@ class World:
         url: of the repository.
         libvirt: private, running.
         settings: more of the host's settings.
+        manufacturer: gives the host's TPM a certificate.
     """
 
-    def __init__(self, below: Path, desk: Desk, url: str, libvirt: LibvirtHost, settings: str = "") -> None:
+    def __init__(
+        self,
+        below: Path,
+        desk: Desk,
+        url: str,
+        libvirt: LibvirtHost,
+        settings: str = "",
+        manufacturer: Manufacturer | None = None,
+    ) -> None:
         self.folder = below
         self.desk = desk
         self.libvirt = libvirt
         self.host = Host(below / "host", libvirt)
         self.root = self.host.root
         self.state_folder = self.root / "var/lib/vmgate"
+        if manufacturer is not None:
+            manufacturer.make(self.host.tpm)
         self.host.tpm.start()
         self.run("init", "--anchor", desk.anchor, "--settings", self.host.settings(url, settings))
         libvirt.restart_libvirtd()
@@ -187,10 +199,12 @@ class World:
 
 
 @contextmanager
-def living(name: str, desk: Desk, url: str, settings: str = "") -> Iterator[World]:
+def living(
+    name: str, desk: Desk, url: str, settings: str = "", manufacturer: Manufacturer | None = None
+) -> Iterator[World]:
     """A world for the time of a block: its own folder, mount namespace, libvirt and host. The update is not applied."""
     with folder(name) as below, libvirt_host.running(below / "libvirt") as libvirt:
-        world = World(below, desk, url, libvirt, settings)
+        world = World(below, desk, url, libvirt, settings, manufacturer)
         try:
             yield world
         finally:

@@ -6,24 +6,33 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from documents.errors import Exit
+from vmgate.commands import attest_identity
 from vmgate.commands.host import ask, root_option
 from vmgate.errors import UsageError
 from vmgate.output import output_option, show
+
+if TYPE_CHECKING:
+    from fleet.enrolment import Known
 
 MAX_KEY = 10_000
 RESULT_SECONDS = 3600
 """How long a result may be relied on."""
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.group("attest")
 def command() -> None:
     """Evidence and its verification."""
+
+
+command.add_command(attest_identity.identity)
+command.add_command(attest_identity.challenge)
 
 
 def _nonce(text: str) -> bytes:
@@ -47,18 +56,20 @@ def self_(root: Path, output: str) -> None:
 
 
 @command.command("evidence")
-@click.option("--nonce", "nonce_hex", required=True, help="The verifier's nonce, hexadecimal, 16 to 64 bytes.")
+@click.option("--nonce", "nonce_hex", default="", help="The verifier's nonce, hexadecimal, 16 to 64 bytes.")
+@click.option("--challenge", type=FILE, help="The verifier's challenge, which only this TPM can answer.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not standard output.")
 @root_option
-def evidence(nonce_hex: str, out: Path | None, root: Path) -> None:
-    """Make evidence over a verifier's nonce: a quote and the logs that explain it."""
-    from content.durable import write_file
-
-    result: dict[str, Any] = ask(root, "attest/evidence", nonce=_nonce(nonce_hex).hex())
-    if out is None:
-        click.echo(result["evidence"])
-    else:
-        write_file(out.absolute(), result["evidence"].encode(), 0o644)
+def evidence(nonce_hex: str, challenge: Path | None, out: Path | None, root: Path) -> None:
+    """Make evidence over a verifier's nonce or challenge: a quote and the logs that explain it."""
+    if bool(nonce_hex) == (challenge is not None):
+        raise UsageError("no evidence was made", cause="it is over one of two", remedy="give --nonce or --challenge")
+    result: dict[str, Any] = (
+        ask(root, "attest/answer", challenge=attest_identity.read_challenge(challenge))
+        if challenge is not None
+        else ask(root, "attest/evidence", nonce=_nonce(nonce_hex).hex())
+    )
+    attest_identity.write_or_print(result["evidence"], out)
 
 
 @command.command("nonce")
@@ -77,14 +88,15 @@ def nonce() -> None:
     help="A release that the host should run; an older workload release explains VMs that still run.",
 )
 @click.option("--ak", type=FILE, help="The host's attestation key, as enrolled (TPMT_PUBLIC).")
-@click.option("--nonce", "nonce_hex", default="", help="The nonce that you sent, hexadecimal.")
+@click.option("--ek-roots", type=FOLDER, help="Certificates of TPM vendors, for evidence over a challenge: no --ak.")
+@click.option("--nonce", "nonce_hex", default="", help="The nonce that you sent, or the challenge's, hexadecimal.")
 @click.option("--anchor", type=FILE, help="Root metadata of the repository that the host must follow.")
 @click.option("--policy", type=FILE, help="The release's security policy; without it the answer is no.")
 @click.option("--host-image", type=FILE, help="The release's host image, where it has one.")
 @click.option(
     "--chip",
     is_flag=True,
-    help="The enrolment showed the key to be a TPM chip's; without this the TPM counts as software (L0).",
+    help="With --ak: the enrolment showed the key to be a TPM chip's; without this it counts as software (L0).",
 )
 @click.option("--signing-key", type=FILE, help="P-256 private key, PEM: print the EAR as a signed JWT.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default="json")
@@ -93,6 +105,7 @@ def verify(
     file: Path,
     releases: tuple[Path, ...],
     ak: Path | None,
+    ek_roots: Path | None,
     nonce_hex: str,
     anchor: Path | None,
     policy: Path | None,
@@ -113,29 +126,43 @@ def verify(
     from fleet.verifier import Expected, verify_evidence
     from measure.ear import ear_claims, sign_ear
 
-    if ak is None or not nonce_hex or not releases:
-        raise VerifierUnready(
-            "nothing was verified", cause="--ak, --nonce or --release is missing", remedy="give all three"
-        )
+    if not nonce_hex or not releases:
+        raise VerifierUnready("nothing was verified", cause="--nonce or --release is missing", remedy="give both")
     now = int(time.time())
-    nonce_bytes = _nonce(nonce_hex)
     expected = Expected(
         releases=tuple(read_file(path, Release.LIMIT) for path in releases),
         anchor=read_file(anchor, 512_000) if anchor else None,
         policy=read_file(policy, SecurityPolicy.LIMIT) if policy else None,
         image=read_file(host_image, HostImage.LIMIT) if host_image else None,
     )
-    verdict = verify_evidence(
-        read_file(file, Evidence.LIMIT),
-        expected,
-        ak=read_file(ak, MAX_KEY),
-        chip=chip,
-        nonce=nonce_bytes,
-        time=now,
-    )
-    claims = ear_claims(verdict, build=version("vmgate"), lifetime=RESULT_SECONDS, nonce=nonce_bytes)
+    untrusted_evidence = read_file(file, Evidence.LIMIT)
+    known = _known(untrusted_evidence, ak, ek_roots, nonce=_nonce(nonce_hex), chip=chip, now=now)
+    verdict = verify_evidence(untrusted_evidence, expected, ak=known.ak, chip=known.chip, nonce=known.nonce, time=now)
+    claims = ear_claims(verdict, build=version("vmgate"), lifetime=RESULT_SECONDS, nonce=known.nonce)
     if signing_key is not None:
         click.echo(sign_ear(claims, read_file(signing_key, MAX_KEY)))
     else:
         show(output, claims, lambda: None, versioned=False)
     verdict.require_trusted("see the findings in the result")
+
+
+def _known(
+    untrusted_evidence: bytes, ak: Path | None, ek_roots: Path | None, *, nonce: bytes, chip: bool, now: int
+) -> Known:
+    """How the host is known: by its vendor's root and the answer to a challenge, or by a key that was brought over."""
+    from content.durable import read_file
+    from fleet.enrolment import Known, verify_enrolled
+    from fleet.errors import VerifierUnready
+    from measure.ek_roots import Roots
+
+    if ek_roots is not None and (ak is not None or chip):
+        raise UsageError(
+            "nothing was verified",
+            cause="a vendor's root tells both the key and whether it is a chip's",
+            remedy="give either --ek-roots or --ak",
+        )
+    if ek_roots is not None:
+        return verify_enrolled(untrusted_evidence, Roots.load(ek_roots), nonce, now)
+    if ak is None:
+        raise VerifierUnready("nothing was verified", cause="--ak and --ek-roots are missing", remedy="give one")
+    return Known(ak=read_file(ak, MAX_KEY), nonce=nonce, chip=chip)
