@@ -141,6 +141,17 @@ class BreakGlassRefused(AgentError):
     )
 
 
+class BaselineChanged(AgentError):
+    """What was to be approved is not what is there."""
+
+    code = "AG080"
+    exit = Exit.REFUSED
+    explanation = (
+        "`vmgate config approve` approves exactly what it has shown. Something that is local to this host changed in "
+        "between, or cannot be measured at all. Nothing was approved. `vmgate config check` shows what is there now."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from agent.approval import Approval
 from agent.audit_key import AuditKey
+from agent.baselines import Baselines
 from agent.boot_logs import BootLogs
 from agent.components import Components
 from agent.contact import Contact
@@ -21,6 +23,7 @@ from agent.gate import Gate
 from agent.hooks import Hooks
 from agent.launch import Launcher
 from agent.leftovers import remove_leftovers
+from agent.local_measure import LocalMeasure
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
@@ -51,7 +54,11 @@ class Host:
         components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook))
         self.log = MeasurementLog.open(paths.measurements, outside.tpm)
         self.before = BootLogs(settings.tpm)
-        self.platform = Platform(outside, self.log, self.before, components, self.store, self._earlier)
+        self.local = LocalMeasure(paths.settings, Path(settings.hook))
+        self.baselines = Baselines(outside)
+        self.platform = Platform(
+            outside, self.log, self.before, components, self.store, self._earlier, self.local, self.baselines
+        )
         self.keys = VmKeys(paths, outside.tpm)
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
         plan = Plan(paths, self.store, settings.accelerator)
@@ -62,6 +69,7 @@ class Host:
             paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
         )
         self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact)
+        self.approval = Approval(self.platform, self.local, self.baselines, self.updates.require_active, turn)
         self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
@@ -168,9 +176,24 @@ class Host:
         tpm, generation = self.outside.tpm, self.generation()
         boot_log = self.before.boot() if generation and generation.platform.of_kind("host-image") else b""
         pcrs = (*(BOOT_PCRS if boot_log else ()), LAUNCH_PCR, VMM_PCR)
+        # What changed since it was measured is measured before it is quoted.
+        self._try("what is local to this host was not measured", self._measure_again)
         # Under the lock that extends hold: quote and log must be of one moment.
         with tpm.lock:
             attest, signature = tpm.quote(nonce, {"sha256": pcrs})
             ak, cel = tpm.create_ak(), self.log.encode()
         ima = self.before.ima() if boot_log else b""
-        return Evidence(attest=attest, signature=signature, ak=ak, boot_log=boot_log, ima=ima, cel=cel)
+        return Evidence(
+            attest=attest,
+            signature=signature,
+            ak=ak,
+            boot_log=boot_log,
+            ima=ima,
+            cel=cel,
+            baseline=self.baselines.stored(),
+            command_line=self.local.command_line(),
+        )
+
+    def _measure_again(self) -> None:
+        if self.generation() is not None and not self.updates.pending():
+            self.platform.measure_host()

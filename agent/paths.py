@@ -63,6 +63,11 @@ class HostPaths:
         return self.state / "tpm/ak.pub"
 
     @property
+    def baseline(self) -> Path:
+        """What the administrator approved of what is local to this host, signed."""
+        return self.state / "tpm/baseline.json"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever writes the state."""
         return self.state / "lock"

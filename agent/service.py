@@ -47,6 +47,8 @@ class Service:
             "measure/show": self._measure_show,
             "measure/log": self._measure_log,
             "attest/self": self._attest_self,
+            "config/show": host.approval.show,
+            "config/check": self._config_check,
         }
         named: dict[str, Callable[[str], dict[str, Json]]] = {
             "vm/show": host.vms.show,
@@ -65,6 +67,7 @@ class Service:
             "update/pause": self._pause,
             "update/resume": self._resume,
             "attest/evidence": self._evidence,
+            "config/approve": self._config_approve,
             "gate/prepare": self._prepare,
             "gate/started": partial(self._told, host.launcher.started),
             "gate/stopped": partial(self._told, host.launcher.stopped),
@@ -231,6 +234,20 @@ class Service:
     def _attest_self(self) -> dict[str, Json]:
         generation = self._host.updates.require_active()
         return {"verdict": self._host.platform.appraise(generation).members()}
+
+    def _config_check(self) -> dict[str, Json]:
+        with self._lock:
+            return self._host.approval.check()
+
+    def _config_approve(self, call: Call) -> dict[str, Json]:
+        shown = call.take("shown")
+        call.finish()
+        call.require_root()
+        with self._lock:
+            try:
+                return self._host.approval.approve(shown, call.actor)
+            finally:
+                self._host.sign_audit()
 
     def _evidence(self, call: Call) -> dict[str, Json]:
         untrusted_nonce = call.take("nonce")

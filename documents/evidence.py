@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from documents.baseline import SignedBaseline
 from documents.canonical import Json
 from documents.document import Document
 from documents.fields import Fields, encode_bytes
@@ -17,6 +18,9 @@ from documents.fields import Fields, encode_bytes
 BOOT_LOG_LIMIT = 4_000_000
 IMA_LIMIT = 32_000_000
 """Most bytes of the logs of what ran before vmgate."""
+
+COMMAND_LINE_LIMIT = 16_384
+"""Most bytes of a kernel command line; the longest of any architecture has 4,096 (COMMAND_LINE_SIZE)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Evidence(Document):
         boot_log: TCG PC Client boot log, binary; empty where the firmware gave none.
         ima: kernel's IMA list, binary; empty where there is none.
         cel: vmgate's own log, TCG Canonical Event Log in JSON, one record a line.
+        baseline: a SignedBaseline; empty where the host's administrator approved nothing.
+        command_line: the kernel command line, whose digest is in ``cel``; empty where the host does not tell it.
     """
 
     TYPE: ClassVar[str] = "vmgate.evidence"
@@ -41,6 +47,8 @@ class Evidence(Document):
     boot_log: bytes
     ima: bytes
     cel: bytes
+    baseline: bytes = b""
+    command_line: bytes = b""
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -52,11 +60,13 @@ class Evidence(Document):
             boot_log=fields.take_bytes("boot_log", BOOT_LOG_LIMIT),
             ima=fields.take_bytes("ima", IMA_LIMIT),
             cel=fields.take_bytes("cel", 8_000_000),
+            baseline=_optional(fields, "baseline", SignedBaseline.LIMIT),
+            command_line=_optional(fields, "command_line", COMMAND_LINE_LIMIT),
         )
 
     def members(self) -> dict[str, Json]:
         """See ``Document.members``."""
-        return {
+        members: dict[str, Json] = {
             "attest": encode_bytes(self.attest),
             "signature": encode_bytes(self.signature),
             "ak": encode_bytes(self.ak),
@@ -64,3 +74,14 @@ class Evidence(Document):
             "ima": encode_bytes(self.ima),
             "cel": encode_bytes(self.cel),
         }
+        optional = {"baseline": self.baseline, "command_line": self.command_line}
+        return {**members, **{name: encode_bytes(data) for name, data in optional.items() if data}}
+
+
+def _optional(fields: Fields, name: str, limit: int) -> bytes:
+    if not fields.has(name):
+        return b""
+    data = fields.take_bytes(name, limit)
+    if not data:
+        raise fields.wrong(name, "is empty")
+    return data
