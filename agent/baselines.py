@@ -9,12 +9,12 @@ baseline that somebody put back is told by the audit trail, whose head the TPM s
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.audit import records
+from agent.audit import AuditTrail, records
 from agent.errors import BaselineChanged, PolicyRefused
-from agent.outside import Outside
+from agent.paths import HostPaths
 from content import durable
 from content.errors import Missing
 from content.fsverity import digest_bytes
@@ -28,6 +28,7 @@ from measure.baseline import CERTIFICATION, Approved, verify_baseline
 from measure.errors import BaselineRefused, SealShut
 from measure.guard import read_state, told
 from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref, signed_by, state_of
+from measure.tpm import Tpm
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +40,19 @@ class Baselines:
     """Keeps the baseline of one host.
 
     Args:
-        outside: of this host.
+        paths: of this host.
+        tpm: signs.
+        audit: its trail.
+        clock: gives seconds since 1970 UTC.
     """
 
-    def __init__(self, outside: Outside) -> None:
-        self._path = outside.paths.baseline
-        self._ak = outside.paths.ak
-        self._tpm = outside.tpm
-        self._audit = outside.audit
-        self._clock = outside.clock
-        self._least = newest_approved(outside.paths.audit)
+    def __init__(self, paths: HostPaths, tpm: Tpm, audit: AuditTrail, clock: Callable[[], int]) -> None:
+        self._path = paths.baseline
+        self._ak = paths.ak
+        self._tpm = tpm
+        self._audit = audit
+        self._clock = clock
+        self._least = newest_approved(paths.audit)
         self.refusal = ""
         """Why what is stored counts for nothing; empty if it counts, or if there is none."""
 

@@ -55,7 +55,7 @@ class Host:
         self.log = MeasurementLog.open(paths.measurements, outside.tpm)
         self.before = BootLogs(settings.tpm)
         self.local = LocalMeasure(paths.settings, Path(settings.hook))
-        self.baselines = Baselines(outside)
+        self.baselines = Baselines(paths, outside.tpm, outside.audit, outside.clock)
         self.platform = Platform(
             outside, self.log, self.before, components, self.store, self._earlier, self.local, self.baselines
         )
