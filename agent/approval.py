@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from agent.baselines import Baselines, proposal, told_baseline
-from agent.local_measure import LocalMeasure
+from agent.baselines import proposal, told_baseline
+from agent.host_own import HostOwn
 from agent.platform import Platform
 from documents.canonical import Json
 from documents.host_state import Generation
@@ -23,7 +23,7 @@ class Approval:
     """The approvals of one host.
 
     Args:
-        platform, local, baselines: of this host.
+        platform, own: of this host.
         require_active: gives the active generation, or raises ``NotReady``.
         turn: held while starts are judged, so that none sees half an approval.
     """
@@ -31,14 +31,13 @@ class Approval:
     def __init__(
         self,
         platform: Platform,
-        local: LocalMeasure,
-        baselines: Baselines,
+        own: HostOwn,
         require_active: Callable[[], Generation],
         turn: AbstractContextManager[bool],
     ) -> None:
         self._platform = platform
-        self._local = local
-        self._baselines = baselines
+        self._local = own.local
+        self._baselines = own.baselines
         self._require_active = require_active
         self._turn = turn
 

@@ -16,7 +16,7 @@ from agent.audit import AuditTrail, records
 from agent.errors import BaselineChanged, PolicyRefused
 from agent.paths import HostPaths
 from content import durable
-from content.errors import Missing
+from content.errors import Missing, TooLarge
 from content.fsverity import digest_bytes
 from documents.baseline import Baseline, SignedBaseline, encode_entries
 from documents.canonical import Json, encode
@@ -62,6 +62,9 @@ class Baselines:
             return durable.read_file(self._path, SignedBaseline.LIMIT)
         except Missing:
             return b""
+        except TooLarge:
+            # It is none, and what stands for it is refused as one.
+            return b"too large"
 
     def digest(self) -> str:
         """The digest of what is stored, as it is measured; ABSENT for none."""

@@ -152,6 +152,18 @@ class BaselineChanged(AgentError):
     )
 
 
+class KexecOpen(AgentError):
+    """kexec could not be switched off before a VM starts."""
+
+    code = "AG081"
+    exit = Exit.NOT_READY
+    explanation = (
+        "While gated VMs run nobody may start another kernel by kexec: it would go on with this one's measurements. "
+        "The agent sets kernel.kexec_load_disabled=1, which lasts until the next boot, and the kernel did not take it. "
+        "No VM starts meanwhile."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

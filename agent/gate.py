@@ -90,6 +90,7 @@ class Gate:
         # (2)
         findings.extend(self._platform.recheck(generation.platform))
         findings.extend(self._platform.recheck_local(generation))
+        findings.extend(self._platform.recheck_boot())
         # (3)
         findings.extend(self._platform.appraise(generation).findings)
         # (4)

@@ -18,9 +18,12 @@ from agent.baselines import Baselines
 from agent.boot_logs import BootLogs
 from agent.components import Components
 from agent.contact import Contact
+from agent.continuity import Continuity
 from agent.desktop import announce
 from agent.gate import Gate
 from agent.hooks import Hooks
+from agent.host_own import HostOwn
+from agent.inhibit import Kexec
 from agent.launch import Launcher
 from agent.leftovers import remove_leftovers
 from agent.local_measure import LocalMeasure
@@ -32,12 +35,14 @@ from agent.unattended import Unattended
 from agent.updates import Updates
 from agent.vm_keys import VmKeys
 from agent.vms import Vms
+from agent.wake import Wake
 from content.store import ContentStore
 from documents.errors import DocumentNewer, VmgateError
 from documents.evidence import Evidence
 from documents.host_state import Generation
 from documents.release import Release
 from documents.verdict import Verdict
+from measure.errors import PcrInUse
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 
@@ -52,13 +57,15 @@ class Host:
         paths, settings = outside.paths, outside.settings
         self.store = ContentStore(paths.store)
         components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook))
-        self.log = MeasurementLog.open(paths.measurements, outside.tpm)
-        self.before = BootLogs(settings.tpm)
-        self.local = LocalMeasure(paths.settings, Path(settings.hook))
-        self.baselines = Baselines(paths, outside.tpm, outside.audit, outside.clock)
-        self.platform = Platform(
-            outside, self.log, self.before, components, self.store, self._earlier, self.local, self.baselines
+        self.own = own = HostOwn(
+            local=LocalMeasure(paths.settings, Path(settings.hook)),
+            baselines=Baselines(paths, outside.tpm, outside.audit, outside.clock),
+            continuity=Continuity(paths, outside.tpm, outside.audit, outside.boot),
+            kexec=Kexec(chip=not outside.tpm.software()),
         )
+        self.log = self._open_log()
+        self.before = BootLogs(settings.tpm)
+        self.platform = Platform(outside, self.log, self.before, components, self.store, self._earlier, own)
         self.keys = VmKeys(paths, outside.tpm)
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
         plan = Plan(paths, self.store, settings.accelerator)
@@ -69,12 +76,26 @@ class Host:
             paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
         )
         self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact)
-        self.approval = Approval(self.platform, self.local, self.baselines, self.updates.require_active, turn)
+        self.approval = Approval(self.platform, own, self.updates.require_active, turn)
         self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
+        self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
         self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
+
+    def _open_log(self) -> MeasurementLog:
+        """The log of this boot.
+
+        Raises:
+            BootBroken: another kernel measured into these PCRs.
+            PcrInUse: another program did.
+        """
+        try:
+            return MeasurementLog.open(self.outside.paths.measurements, self.outside.tpm)
+        except PcrInUse as error:
+            told = self.own.continuity.told(error)
+            raise told from error
 
     def _earlier(self) -> tuple[Release, ...]:
         return self.updates.earlier()
@@ -190,8 +211,8 @@ class Host:
             boot_log=boot_log,
             ima=ima,
             cel=cel,
-            baseline=self.baselines.stored(),
-            command_line=self.local.command_line(),
+            baseline=self.own.baselines.stored(),
+            command_line=self.own.local.command_line(),
         )
 
     def _measure_again(self) -> None:

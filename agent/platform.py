@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from agent.baselines import Baselines
 from agent.boot_logs import BootLogs
 from agent.components import Component, Components
-from agent.local_measure import LocalMeasure
+from agent.host_own import HostOwn
 from agent.outside import Outside
 from content.store import ContentStore
 from documents.event import MeasuredEvent
@@ -45,8 +44,7 @@ class Platform:
         components: finds what the VMM is made of.
         store: holds the security policy and the host image.
         earlier: gives the workload releases that were active before and whose VMs may still run.
-        local: measures what is local to this host.
-        baselines: what the administrator approved of it.
+        own: what is this host's own, and watches over its boot.
     """
 
     def __init__(
@@ -57,8 +55,7 @@ class Platform:
         components: Components,
         store: ContentStore,
         earlier: Callable[[], tuple[Release, ...]],
-        local: LocalMeasure,
-        baselines: Baselines,
+        own: HostOwn,
     ) -> None:
         self._tpm = outside.tpm
         self._identity = outside.anchor.identity
@@ -68,8 +65,10 @@ class Platform:
         self._components = components
         self._store = store
         self._earlier = earlier
-        self._local = local
-        self._baselines = baselines
+        self._local = own.local
+        self._baselines = own.baselines
+        self._continuity = own.continuity
+        self._kexec = own.kexec
         self._image: tuple[str, HostImage] | None = None
 
     @property
@@ -78,12 +77,18 @@ class Platform:
         return "L0" if self._tpm.software() else "L1"
 
     def enter(self, release: Release) -> None:
-        """Measure the VMM for the first time in this boot, or finish a measurement that was cut off."""
+        """Measure the VMM for the first time in this boot, or finish a measurement that was cut off.
+
+        Raises:
+            BootBroken: this boot was broken off.
+        """
+        self._continuity.require_whole()
         self._extend_missing(release)
         self.measure_host()
 
     def change(self, release: Release) -> None:
         """Measure the VMM of a release that became active: after another one as a switch, and then the components."""
+        self._continuity.require_whole()
         if not self._begun(release):
             self._log.extend(VMM_PCR, switch_event(release.channel, release.number, release.reference))
         self.enter(release)
@@ -122,6 +127,7 @@ class Platform:
 
     def measure_host(self) -> None:
         """Extend what is local to this host where this boot's log says something else, or nothing yet."""
+        self._continuity.require_whole()
         logged = {r.content.subject: r.content.fsverity for r in self._log.records() if r.content.event == "host"}
         found = self._local.digests() | {BASELINE: self._baselines.digest()}
         for subject, digest in found.items():
@@ -214,6 +220,19 @@ class Platform:
         wanted = local_reference(self.image(release), self.packages(release))
         found = self._local.digests()
         return tuple(_judged(subject, found[subject], Words(publisher=wanted)) for subject in wanted)
+
+    def recheck_boot(self) -> tuple[Finding, ...]:
+        """Look whether this boot is still whole, and nobody is about to leave it by kexec."""
+        self._continuity.look(self._log)
+        return self._continuity.finding(), self._kexec.finding()
+
+    def hold_boot(self) -> None:
+        """Keep others from leaving this boot behind a VM that is about to start.
+
+        Raises:
+            KexecOpen: they could.
+        """
+        self._kexec.forbid()
 
     def recheck_local(self, generation: Generation) -> tuple[Finding, ...]:
         """Measure again all that is local to this host, and judge it by publisher, baseline and policy.

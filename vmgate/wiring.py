@@ -36,8 +36,8 @@ from keys.anchor import LIMIT, TrustAnchor
 from measure.tpm import Tpm
 
 SITE = Path(__file__).resolve().parent.parent
-LIBVIRT_SECONDS = 5
-"""Between attempts to tell libvirt of the VMs while it does not answer."""
+LOOK_SECONDS = 5
+"""Between looks whether the host slept, and attempts to tell libvirt of the VMs while it does not answer."""
 
 
 def _clock() -> int:
@@ -86,6 +86,7 @@ def serve(root: Path) -> None:
             clock=_clock,
             site=SITE,
             version=version("vmgate"),
+            boot=_boot(),
         )
         host = Host(outside)
         host.start()
@@ -99,7 +100,8 @@ def serve(root: Path) -> None:
         done = host.take_over()
         click.echo(f"vmgate agent: ready, assurance level {host.level()}")
         while serving.is_alive():
-            serving.join(None if done else LIBVIRT_SECONDS)
+            serving.join(LOOK_SECONDS)
+            host.wake.look()
             done = done or (serving.is_alive() and host.take_over())
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An administrator's baseline on a real swtpm: made in approved states only, told from older, changed and foreign ones."""
+"""An administrator's baseline on a real swtpm: made in approved states only; others' and older ones are told."""
 
 from __future__ import annotations
 
