@@ -17,6 +17,7 @@ from documents.assignment import Assignment, Range
 from documents.audit import GENESIS, AuditHead, AuditRecord, SignedHead
 from documents.audit import OUTCOMES as AUDIT_OUTCOMES
 from documents.baseline import Baseline, SignedBaseline
+from documents.boot_state import BootState
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import Json
 from documents.definition import GUARDIANS, RESTARTS, Disk, VmDefinition
@@ -414,6 +415,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     SignedBaseline: SIGNED_BASELINES,
     LocalListing: LOCAL_LISTINGS,
     AuditRecord: AUDIT_RECORDS,
+    BootState: st.builds(BootState, boot=UUIDS, resets=st.integers(0, 2**32 - 1), restarts=st.integers(0, 2**32 - 1)),
     BundleIndex: bundle_indexes(),
     HostStatus: host_statuses(),
     Evidence: EVIDENCE,
