@@ -21,7 +21,7 @@ from documents.host_state import Generation
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
-from measure.appraise import Claims, Reference, appraise, words_for
+from measure.appraise import LIBVIRT_FILES, Claims, Reference, appraise, words_for
 from measure.boot import Booted, explain
 from measure.cel import CelRecord
 from measure.errors import LogRefused
@@ -29,9 +29,6 @@ from measure.local import BASELINE, Words, judge_local, local_reference
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, switch_event, vmm_pcr_switch
-
-LIBVIRT_FILES = "host/libvirt-files"
-"""The artifact that lists the files of libvirt's packages, where a platform release has one."""
 
 
 class Platform:

@@ -54,6 +54,7 @@ REPOSITORY = "repository"
 
 POLICY = "vmgate/security-policy"
 IMAGE = "host/image"
+LIBVIRT_FILES = "host/libvirt-files"
 ALLOWANCE = {"L0": "AllowSoftwareTpm", "L1": "AllowSelfMeasured"}
 
 
@@ -205,6 +206,14 @@ def _reference(reference: Reference) -> Iterator[Finding]:
     if wanted or given:
         yield compare(
             "reference", IMAGE, wanted.fsverity if wanted else "", digest_bytes(given.encode()) if given else ""
+        )
+    listed, packages = platform.artifact(LIBVIRT_FILES), reference.packages
+    if listed or packages:
+        yield compare(
+            "reference",
+            LIBVIRT_FILES,
+            listed.fsverity if listed else "",
+            digest_bytes(packages.encode()) if packages else "",
         )
     # Earlier releases only explain VMs that still run; what they accepted no longer matters.
     for release in reference.workloads:

@@ -4,16 +4,26 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent.local_measure import LocalMeasure
-from content.fsverity import digest_bytes
+from content.fsverity import digest_bytes, digest_file
 from documents.host_files import ABSENT
 from documents.local_listing import UNREADABLE, ListedFile
-from measure.local import COMMAND_LINE, HOOKS, MORE_SETTINGS, PROGRAMS, SUBJECTS, listing_digest, programs_digest
+from measure.local import (
+    COMMAND_LINE,
+    HOOKS,
+    MORE_SETTINGS,
+    PROGRAMS,
+    SUBJECTS,
+    is_libvirt_program,
+    listing_digest,
+    programs_digest,
+)
 
 DRIVER = "usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so"
 FILES = {
@@ -53,6 +63,22 @@ def test_all_is_measured_and_what_is_not_there_is_told(root: Path) -> None:
     ours = {f"/{name}": digest_bytes(text.encode()) for name, text in FILES.items() if not name.startswith("etc")}
     assert found[PROGRAMS] == programs_digest(ours)
     assert found[HOOKS] == listing_digest([ListedFile(path="qemu", fsverity=ABSENT)])
+
+
+def test_what_is_measured_of_this_machines_libvirt_is_what_its_packages_hold() -> None:
+    """Debian's own list of the installed packages, and the files it names, digested here."""
+    query = ["dpkg-query", "-f", "${db:Status-Abbrev}${Package}\n", "-W", "libvirt*"]
+    installed = [line.split()[1] for line in _said(*query) if line.startswith("ii")]
+    assert "libvirt-daemon" in installed
+    paths = {line for line in _said("dpkg-query", "-L", *installed) if is_libvirt_program(line)}
+    plain = {path for path in paths if Path(path).is_file() and not Path(path).is_symlink()}
+    assert len(plain) > 10
+    held = {path: digest_file(Path(path)).fsverity for path in plain}
+    assert LocalMeasure(Path("/nowhere"), Path("/nowhere")).digests()[PROGRAMS] == programs_digest(held)
+
+
+def _said(*command: str) -> list[str]:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {

@@ -12,7 +12,7 @@ from documents.baseline import Baseline
 from documents.event import MeasuredEvent
 from documents.host_files import ABSENT, HostFile, HostFiles
 from documents.local_listing import UNREADABLE, ListedFile, shown_name, unusual_rights
-from documents.release import Release
+from documents.release import Artifact, Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
 from lab.boot_logs import MACHINE
@@ -185,6 +185,22 @@ def test_lists_of_packages_vouch_for_the_programs_alone() -> None:
     named = local_reference(None, listing)
     assert named == {"host/libvirtd": digest("/usr/sbin/libvirtd"), PROGRAMS: programs_digest(files)}
     assert local_reference(None) == {}
+
+
+def test_the_list_that_counts_is_the_releases_own() -> None:
+    listing = HostFiles(
+        root="host", packages=(), files=(HostFile(path="/usr/sbin/libvirtd", fsverity=digest("daemon"), length=1),)
+    )
+    listed = Artifact(name="host/libvirt-files", kind="host-files", fsverity=digest_bytes(listing.encode()), length=1)
+    release = replace(ONE, artifacts=(*ONE.artifacts, listed))
+    named = local_reference(None, listing)
+    good = [*booted(ONE), *(launch("host", subject, value) for subject, value in named.items())]
+    assert not appraise(claims(good), reference(release, packages=listing), 1).failures()
+    for against in (reference(release), reference(ONE, packages=listing)):
+        assert ("reference", "host/libvirt-files") in outcomes(appraise(claims(good), against, 1))
+    bad = [*booted(ONE), *(launch("host", subject, digest("changed")) for subject in named)]
+    found = outcomes(appraise(claims(bad), reference(release, packages=listing), 1))
+    assert found == {("host-local", "host/libvirtd"), ("host-local", PROGRAMS)}
 
 
 @pytest.mark.parametrize(
