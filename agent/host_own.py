@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What watches over a host's own things and over its boot, handed on together. This module makes nothing."""
+"""What watches over a host's own things and over its boot, handed on together. Decides nothing."""
 
 from __future__ import annotations
 
@@ -26,3 +26,14 @@ class HostOwn:
     baselines: Baselines
     continuity: Continuity
     kexec: Kexec
+
+    def told(self) -> str:
+        """What was approved, and whether the boot is whole, for people."""
+        approved = self.baselines.approved()
+        if self.continuity.broken:
+            return f"the boot was broken off: {self.continuity.broken}"
+        if self.baselines.refusal:
+            return f"the approved baseline was refused: {self.baselines.refusal}"
+        if approved is None:
+            return "no approved baseline: see `vmgate config check`"
+        return f"approved baseline number {approved.baseline.sequence}"

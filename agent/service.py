@@ -183,6 +183,7 @@ class Service:
             "libvirt": libvirt,
             "platform": verdict.status if verdict else "not appraised",
             "update": host.updates.state() if generation else "no release yet: run `vmgate update apply`",
+            "local": host.own.told(),
             "audit": f"{host.outside.audit.head.sequence} records",
             "level": verdict.level if verdict else host.platform.least_level,
             "releases": releases,

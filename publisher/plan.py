@@ -36,8 +36,8 @@ HOST_IMAGE = "host/image"
 """What the hosts boot, where the release says it. No component: firmware and kernel measure it before vmgate runs."""
 
 LIBVIRT_FILES = "host/libvirt-files"
-"""The files of libvirt's packages, where the release says them. No component: libvirt is among a host's own things. They
-are compared with this list and never sealed against."""
+"""The files of libvirt's packages, where the release says them. No component: libvirt is among a host's own things, and
+nothing is sealed against it."""
 
 REPOSITORY = "repository"
 """The component that comes first: the identity of the repository itself."""
