@@ -212,8 +212,14 @@ class Host:
             ima=ima,
             cel=cel,
             baseline=self.own.baselines.stored(),
-            command_line=self.own.local.command_line(),
+            command_line=self._asked_line(generation),
         )
+
+    def _asked_line(self, generation: Generation | None) -> bytes:
+        """The kernel command line, where the signed policy asks something of it; else it is nobody's business."""
+        policy = self.platform.policy(generation.platform) if generation else None
+        asked = policy is not None and (policy.kernel_required or policy.kernel_denied)
+        return self.own.local.command_line() if asked else b""
 
     def _measure_again(self) -> None:
         if self.generation() is not None and not self.updates.pending():

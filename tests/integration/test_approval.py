@@ -154,6 +154,15 @@ def test_a_change_past_vmgate_is_named_and_its_undoing_is_enough(world: World, s
     starts(world)
 
 
+def test_a_verifier_sees_a_change_before_a_vm_is_started_and_its_undoing_too(world: World, tmp_path: Path) -> None:
+    ADDED_HOOK.write_text("#!/bin/sh\n")
+    code, found = verified(world, tmp_path)
+    assert (code, ("not-approved", "fail", "local") in found) == (5, True)
+    ADDED_HOOK.unlink()
+    code, found = verified(world, tmp_path)
+    assert (code, {outcome for _, outcome, _ in found}) == (0, {"pass"})
+
+
 def test_what_is_approved_anew_is_measured_anew_and_the_old_baseline_counts_no_more(
     world: World, tmp_path: Path
 ) -> None:

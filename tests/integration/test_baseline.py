@@ -109,6 +109,37 @@ def test_a_baseline_that_was_taken_away_is_missed(paths: HostPaths, tpm: Tpm) ->
     assert approve(baselines(paths, tpm)) == 2
 
 
+@pytest.mark.parametrize("cut", ["before it is written", "before it is recorded as done"])
+def test_a_cut_within_an_approval_leaves_the_old_or_the_new_baseline(
+    paths: HostPaths, tpm: Tpm, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    class PowerCut(Exception):
+        pass
+
+    held = baselines(paths, tpm)
+    approve(held)
+    later = {**FOUND, "host/settings": digest("later")}
+    write = durable.write_file
+
+    def cut_off(path: Path, data: bytes, mode: int = 0o600) -> None:
+        if path == paths.baseline:
+            if cut != "before it is written":
+                write(path, data, mode)
+            raise PowerCut
+        write(path, data, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write_file", cut_off)
+        with pytest.raises(PowerCut):
+            approve(held, later)
+    next_agent = baselines(paths, tpm)
+    found = next_agent.approved()
+    assert found is not None
+    expected = (1, FOUND) if cut == "before it is written" else (2, later)
+    assert (found.baseline.sequence, dict(found.baseline.entries)) == expected
+    assert approve(next_agent) == expected[0] + 1
+
+
 def test_nothing_is_approved_in_a_state_that_nobody_signed(paths: HostPaths, tpm: Tpm) -> None:
     held = baselines(paths, tpm)
     tpm.extend(13, b"something that nobody signed")
