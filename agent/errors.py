@@ -141,6 +141,29 @@ class BreakGlassRefused(AgentError):
     )
 
 
+class BaselineChanged(AgentError):
+    """What was to be approved is not what is there."""
+
+    code = "AG080"
+    exit = Exit.REFUSED
+    explanation = (
+        "`vmgate config approve` approves exactly what it has shown. Something that is local to this host changed in "
+        "between, or cannot be measured at all. Nothing was approved. `vmgate config check` shows what is there now."
+    )
+
+
+class KexecOpen(AgentError):
+    """kexec could not be switched off before a VM starts."""
+
+    code = "AG081"
+    exit = Exit.NOT_READY
+    explanation = (
+        "While gated VMs run nobody may start another kernel by kexec: it would go on with this one's measurements. "
+        "The agent sets kernel.kexec_load_disabled=1, which lasts until the next boot, and the kernel did not take it. "
+        "No VM starts meanwhile."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

@@ -4,7 +4,8 @@
 The checks, in their order; each is a finding, and one that fails or cannot be made is a no:
 
  1. The host has an active generation whose releases fit together.
- 2. The VMM's components are, now, what the platform release names.
+ 2. The VMM's components are, now, what the platform release names; what is local to the host is what its publisher
+    names or its administrator approved, as far as the signed policy asks for that; nothing broke off this boot.
  3. The platform: this boot's log explains the TPM's PCRs and says what the release says (``measure.appraise``).
  4. The VM is one that an active workload release defines, and its definition is in the store as signed.
  5. Nothing that the VM or the VMM is made of is on a release's list of refused digests.
@@ -90,6 +91,8 @@ class Gate:
             return None
         # (2)
         findings.extend(self._platform.recheck(generation.platform))
+        findings.extend(self._platform.recheck_local(generation))
+        findings.extend(self._platform.recheck_boot())
         # (3)
         findings.extend(self._platform.appraise(generation).findings)
         # (4)

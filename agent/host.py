@@ -13,16 +13,22 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from agent.approval import Approval
 from agent.audit_key import AuditKey
+from agent.baselines import Baselines
 from agent.boot_logs import BootLogs
 from agent.components import Components
 from agent.contact import Contact
+from agent.continuity import Continuity
 from agent.desktop import announce
 from agent.gate import Gate
 from agent.hooks import Hooks
+from agent.host_own import HostOwn
 from agent.identity import open_challenge
+from agent.inhibit import Kexec
 from agent.launch import Launcher
 from agent.leftovers import remove_leftovers
+from agent.local_measure import LocalMeasure
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
@@ -31,12 +37,14 @@ from agent.unattended import Unattended
 from agent.updates import Updates
 from agent.vm_keys import VmKeys
 from agent.vms import Vms
+from agent.wake import Wake
 from content.store import ContentStore
 from documents.errors import DocumentNewer, VmgateError
 from documents.evidence import Evidence
 from documents.host_state import Generation
 from documents.release import Release
 from documents.verdict import Verdict
+from measure.errors import PcrInUse
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 
@@ -51,9 +59,15 @@ class Host:
         paths, settings = outside.paths, outside.settings
         self.store = ContentStore(paths.store)
         components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook))
-        self.log = MeasurementLog.open(paths.measurements, outside.tpm)
+        self.own = own = HostOwn(
+            local=LocalMeasure(paths.settings, Path(settings.hook)),
+            baselines=Baselines(paths, outside.tpm, outside.audit, outside.clock),
+            continuity=Continuity(paths, outside.tpm, outside.audit, outside.boot),
+            kexec=Kexec(chip=not outside.tpm.software()),
+        )
+        self.log = self._open_log()
         self.before = BootLogs(settings.tpm)
-        self.platform = Platform(outside, self.log, self.before, components, self.store, self._earlier)
+        self.platform = Platform(outside, self.log, self.before, components, self.store, self._earlier, own)
         self.keys = VmKeys(paths, outside.tpm)
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
         plan = Plan(paths, self.store, settings.accelerator)
@@ -64,11 +78,26 @@ class Host:
             paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
         )
         self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact)
+        self.approval = Approval(self.platform, own, self.updates.require_active, turn)
         self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
+        self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
         self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
+
+    def _open_log(self) -> MeasurementLog:
+        """The log of this boot.
+
+        Raises:
+            BootBroken: another kernel measured into these PCRs.
+            PcrInUse: another program did.
+        """
+        try:
+            return MeasurementLog.open(self.outside.paths.measurements, self.outside.tpm)
+        except PcrInUse as error:
+            told = self.own.continuity.told(error)
+            raise told from error
 
     def _earlier(self) -> tuple[Release, ...]:
         return self.updates.earlier()
@@ -175,9 +204,30 @@ class Host:
         tpm, generation = self.outside.tpm, self.generation()
         boot_log = self.before.boot() if generation and generation.platform.of_kind("host-image") else b""
         pcrs = (*(BOOT_PCRS if boot_log else ()), LAUNCH_PCR, VMM_PCR)
+        # What changed since it was measured is measured before it is quoted.
+        self._try("what is local to this host was not measured", self._measure_again)
         # Under the lock that extends hold: quote and log must be of one moment.
         with tpm.lock:
             attest, signature = tpm.quote(nonce, {"sha256": pcrs})
             ak, cel = tpm.create_ak(), self.log.encode()
         ima = self.before.ima() if boot_log else b""
-        return Evidence(attest=attest, signature=signature, ak=ak, boot_log=boot_log, ima=ima, cel=cel)
+        return Evidence(
+            attest=attest,
+            signature=signature,
+            ak=ak,
+            boot_log=boot_log,
+            ima=ima,
+            cel=cel,
+            baseline=self.own.baselines.stored(),
+            command_line=self._asked_line(generation),
+        )
+
+    def _asked_line(self, generation: Generation | None) -> bytes:
+        """The kernel command line, where the signed policy asks something of it; else it is nobody's business."""
+        policy = self.platform.policy(generation.platform) if generation else None
+        asked = policy is not None and (policy.kernel_required or policy.kernel_denied)
+        return self.own.local.command_line() if asked else b""
+
+    def _measure_again(self) -> None:
+        if self.generation() is not None and not self.updates.pending():
+            self.platform.measure_host()

@@ -140,6 +140,8 @@ class Launcher:
             definition=vm.artifact.fsverity, release=f"{vm.release.channel}/{vm.release.number}",
         )  # fmt: skip
         try:
+            self._platform.hold_boot()
+            self._platform.measure_host()
             self._platform.note("vm-start", name, vm.artifact.fsverity)
             # Fresh variables at every start: what the guest wrote into them is never believed.
             template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)

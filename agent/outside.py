@@ -29,6 +29,7 @@ class Outside:
         clock: gives seconds since 1970 UTC.
         site: folder of vmgate's own packages.
         version: of this vmgate.
+        boot: the kernel's boot id.
     """
 
     paths: HostPaths
@@ -40,3 +41,4 @@ class Outside:
     clock: Callable[[], int]
     site: Path
     version: str
+    boot: str

@@ -63,6 +63,21 @@ class HostPaths:
         return self.state / "tpm/ak.pub"
 
     @property
+    def baseline(self) -> Path:
+        """What the administrator approved of what is local to this host, signed."""
+        return self.state / "tpm/baseline.json"
+
+    @property
+    def last_boot(self) -> Path:
+        """Kernel and TPM of the boot before, for the next kernel."""
+        return self.state / "tpm/boot.json"
+
+    @property
+    def boot(self) -> Path:
+        """Kernel and TPM of this boot; goes with it."""
+        return self.run / "boot.json"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever writes the state."""
         return self.state / "lock"

@@ -8,32 +8,27 @@ is found by looking again (``recheck``), which extends nothing. This module does
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from agent.boot_logs import BootLogs
 from agent.components import Component, Components
+from agent.host_own import HostOwn
 from agent.outside import Outside
-from content import durable
-from content.errors import ContentError
-from content.fsverity import digest_bytes, digest_file
 from content.store import ContentStore
 from documents.event import MeasuredEvent
-from documents.host_files import ABSENT
+from documents.host_files import ABSENT, HostFiles
 from documents.host_image import HostImage
 from documents.host_state import Generation
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
-from measure.appraise import Claims, Reference, appraise
+from measure.appraise import LIBVIRT_FILES, Claims, Reference, appraise, words_for
 from measure.boot import Booted, explain
 from measure.cel import CelRecord
 from measure.errors import LogRefused
-from measure.local import COMMAND_LINE, LOCAL_FILES, local_reference
+from measure.local import BASELINE, Words, judge_local, local_reference
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, switch_event, vmm_pcr_switch
-
-KERNEL_COMMAND_LINE = Path("/proc/cmdline")
 
 
 class Platform:
@@ -46,6 +41,7 @@ class Platform:
         components: finds what the VMM is made of.
         store: holds the security policy and the host image.
         earlier: gives the workload releases that were active before and whose VMs may still run.
+        own: what is this host's own, and watches over its boot.
     """
 
     def __init__(
@@ -56,16 +52,20 @@ class Platform:
         components: Components,
         store: ContentStore,
         earlier: Callable[[], tuple[Release, ...]],
+        own: HostOwn,
     ) -> None:
         self._tpm = outside.tpm
         self._identity = outside.anchor.identity
-        self._settings = outside.paths.settings
         self._clock = outside.clock
         self._log = log
         self._before = before
         self._components = components
         self._store = store
         self._earlier = earlier
+        self._local = own.local
+        self._baselines = own.baselines
+        self._continuity = own.continuity
+        self._kexec = own.kexec
         self._image: tuple[str, HostImage] | None = None
 
     @property
@@ -74,12 +74,18 @@ class Platform:
         return "L0" if self._tpm.software() else "L1"
 
     def enter(self, release: Release) -> None:
-        """Measure the VMM for the first time in this boot, or finish a measurement that was cut off."""
+        """Measure the VMM for the first time in this boot, or finish a measurement that was cut off.
+
+        Raises:
+            BootBroken: this boot was broken off.
+        """
+        self._continuity.require_whole()
         self._extend_missing(release)
-        self._measure_host()
+        self.measure_host()
 
     def change(self, release: Release) -> None:
         """Measure the VMM of a release that became active: after another one as a switch, and then the components."""
+        self._continuity.require_whole()
         if not self._begun(release):
             self._log.extend(VMM_PCR, switch_event(release.channel, release.number, release.reference))
         self.enter(release)
@@ -116,18 +122,14 @@ class Platform:
             event = MeasuredEvent(event="component", subject=component.name, fsverity=component.fsverity)
             self._log.extend(VMM_PCR, event)
 
-    def _measure_host(self) -> None:
-        """Extend what is local to this host, once a boot."""
-        logged = {record.content.subject for record in self._log.records() if record.content.event == "host"}
-        for subject, digest in self._local().items():
-            if subject not in logged:
+    def measure_host(self) -> None:
+        """Extend what is local to this host where this boot's log says something else, or nothing yet."""
+        self._continuity.require_whole()
+        logged = {r.content.subject: r.content.fsverity for r in self._log.records() if r.content.event == "host"}
+        found = self._local.digests() | {BASELINE: self._baselines.digest()}
+        for subject, digest in found.items():
+            if logged.get(subject) != digest:
                 self.note("host", subject, digest)
-
-    def _local(self) -> dict[str, str]:
-        """Digests of what is local to this host, as it is now, by the subject of its event."""
-        paths = {subject: Path(path) for subject, path in LOCAL_FILES.items()} | {"host/settings": self._settings}
-        command_line = digest_bytes(durable.read_file(KERNEL_COMMAND_LINE, 100_000))
-        return {COMMAND_LINE: command_line} | {subject: _digest(path) for subject, path in paths.items()}
 
     def note(self, event: str, subject: str, fsverity: str) -> None:
         """Extend one event into the launch PCR."""
@@ -174,16 +176,22 @@ class Platform:
             records=records,
             pcrs={index: pcrs[index] for index in (LAUNCH_PCR, VMM_PCR)},
             boot=self._booted(pcrs) if image else None,
+            approved=self._baselines.approved(),
+            command_line=self._local.command_line(),
         )
-        reference = Reference(
+        return appraise(claims, self._reference(generation), self._clock())
+
+    def _reference(self, generation: Generation) -> Reference:
+        platform = generation.platform
+        return Reference(
             identity=self._identity,
             platform=platform,
             workloads=generation.workloads,
             policy=self.policy(platform),
             earlier=tuple(release for release in self._earlier() if release not in generation.workloads),
-            image=image,
+            image=self.image(platform),
+            packages=self.packages(platform),
         )
-        return appraise(claims, reference, self._clock())
 
     def _booted(self, pcrs: Mapping[int, bytes]) -> Booted | None:
         """What ran before vmgate; None where the logs do not explain the PCRs, which the appraisal will say."""
@@ -202,12 +210,47 @@ class Platform:
         findings: list[Finding] = []
         for component in self._components.find(release):
             findings.extend(_compare(component, expected[component.name]))
-        wanted, found = local_reference(self.image(release)), self._local()
-        findings.extend(
-            _finding(subject, "pass" if found[subject] == digest else "fail", digest, found[subject])
-            for subject, digest in wanted.items()
-        )
         return tuple(findings)
+
+    def recheck_named(self, release: Release) -> tuple[Finding, ...]:
+        """Measure again what is local to this host and what the release's publisher names all the same."""
+        wanted = local_reference(self.image(release), self.packages(release))
+        found = self._local.digests()
+        return tuple(_judged(subject, found[subject], Words(publisher=wanted)) for subject in wanted)
+
+    def recheck_boot(self) -> tuple[Finding, ...]:
+        """Look whether this boot is still whole, and nobody is about to leave it by kexec."""
+        self._continuity.look(self._log)
+        return self._continuity.finding(), self._kexec.finding()
+
+    def hold_boot(self) -> None:
+        """Keep others from leaving this boot behind a VM that is about to start.
+
+        Raises:
+            KexecOpen: they could.
+        """
+        self._kexec.forbid()
+
+    def recheck_local(self, generation: Generation) -> tuple[Finding, ...]:
+        """Measure again all that is local to this host, and judge it by publisher, baseline and policy.
+
+        The kernel's arguments are judged by ``appraise``: they do not change in a boot.
+        """
+        words = self.words(generation)
+        return tuple(_judged(subject, digest, words) for subject, digest in self._local.digests().items())
+
+    def words(self, generation: Generation) -> Words:
+        """Whose word there is for what is local to this host."""
+        return words_for(self._reference(generation), self._baselines.approved())
+
+    def packages(self, release: Release) -> HostFiles | None:
+        """The files of libvirt's packages as a platform release lists them; None where it does not.
+
+        Raises:
+            ContentError: the list is not in the store as it was signed.
+        """
+        artifact = release.artifact(LIBVIRT_FILES)
+        return HostFiles.parse(self._store.read(artifact.fsverity, artifact.length)) if artifact else None
 
 
 def _compare(component: Component, expected: str) -> tuple[Finding, ...]:
@@ -219,6 +262,10 @@ def _compare(component: Component, expected: str) -> tuple[Finding, ...]:
     return inside or (_finding(component.name, "fail", expected, component.fsverity),)
 
 
+def _judged(subject: str, digest: str, words: Words) -> Finding:
+    return judge_local("component-now" if subject in words.publisher else "local-now", subject, digest, words)
+
+
 def _finding(subject: str, outcome: str, expected: str, found: str) -> Finding:
     return Finding(
         check="component-now",
@@ -227,10 +274,3 @@ def _finding(subject: str, outcome: str, expected: str, found: str) -> Finding:
         expected=f"sha256:{expected}",
         found="nothing there" if found == ABSENT else f"sha256:{found}",
     )
-
-
-def _digest(path: Path) -> str:
-    try:
-        return digest_file(path, allow_link=True).fsverity
-    except ContentError:
-        return ABSENT

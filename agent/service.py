@@ -49,6 +49,8 @@ class Service:
             "measure/log": self._measure_log,
             "attest/self": self._attest_self,
             "attest/identity": self._identity,
+            "config/show": host.approval.show,
+            "config/check": self._config_check,
         }
         named: dict[str, Callable[[str], dict[str, Json]]] = {
             "vm/show": host.vms.show,
@@ -68,6 +70,7 @@ class Service:
             "update/resume": self._resume,
             "attest/evidence": self._evidence,
             "attest/answer": self._answer,
+            "config/approve": self._config_approve,
             "gate/prepare": self._prepare,
             "gate/started": partial(self._told, host.launcher.started),
             "gate/stopped": partial(self._told, host.launcher.stopped),
@@ -183,6 +186,7 @@ class Service:
             "libvirt": libvirt,
             "platform": verdict.status if verdict else "not appraised",
             "update": host.updates.state() if generation else "no release yet: run `vmgate update apply`",
+            "local": host.own.told(),
             "audit": f"{host.outside.audit.head.sequence} records",
             "level": verdict.level if verdict else host.platform.least_level,
             "releases": releases,
@@ -242,6 +246,20 @@ class Service:
         untrusted_challenge = call.take("challenge")
         call.finish()
         return {"evidence": self._host.answer(untrusted_challenge.encode()).encode().decode()}
+
+    def _config_check(self) -> dict[str, Json]:
+        with self._lock:
+            return self._host.approval.check()
+
+    def _config_approve(self, call: Call) -> dict[str, Json]:
+        shown = call.take("shown")
+        call.finish()
+        call.require_root()
+        with self._lock:
+            try:
+                return self._host.approval.approve(shown, call.actor)
+            finally:
+                self._host.sign_audit()
 
     def _evidence(self, call: Call) -> dict[str, Json]:
         untrusted_nonce = call.take("nonce")

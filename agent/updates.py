@@ -118,7 +118,7 @@ class Updates:
         if generation is None or self.pending():
             return False
         try:
-            _require_sound(self._platform.appraise(generation))
+            _require_sound(self._platform.appraise(generation), STILL_RUNNING)
         except VmgateError:
             return False
         return True
@@ -284,7 +284,8 @@ class Updates:
         hook = next((value.fsverity for value in release.reference if value.component == "vmgate/hook"), "")
         if renew_hook(Path(self._outside.settings.hook), hook):
             self._outside.audit.append("hook-renewal", "done", "host", "agent", hook=hook)
-        failures = [finding for finding in self._platform.recheck(release) if finding.outcome == "fail"]
+        found = (*self._platform.recheck(release), *self._platform.recheck_named(release))
+        failures = [finding for finding in found if finding.outcome == "fail"]
         if failures:
             more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
             raise Refused(
@@ -297,7 +298,7 @@ class Updates:
         """Measure what was switched to; confirm it if it is trusted and the host's key opens, or go back."""
         try:
             self._measure(generation.platform, old.platform if old else None)
-            _require_sound(self._platform.appraise(generation))
+            _require_sound(self._platform.appraise(generation), STILL_RUNNING | HOSTS_OWN)
             self._keys.make_host_key(generation.platform)
             self._keys.open_host_key(generation.platform)
             self._audit_key.make(generation.platform)
@@ -348,7 +349,15 @@ def _platform_of(candidate: Candidate) -> Release:
     return next(release for release in releases if release.authority == "platform")
 
 
-def _require_sound(verdict: Verdict) -> None:
-    """Require that nothing speaks against the platform. A VM that still runs from an older release does not."""
-    rest = tuple(finding for finding in verdict.findings if finding.check != "vm-start")
+STILL_RUNNING = frozenset({"vm-start"})
+"""A VM that still runs from an older release speaks against no release."""
+
+HOSTS_OWN = frozenset({"not-approved", "baseline", "kernel-argument"})
+"""What a release asks of the host's administrator, who can give it only once the release is active. It stays active,
+and nothing starts until then."""
+
+
+def _require_sound(verdict: Verdict, besides: frozenset[str]) -> None:
+    """Require that nothing speaks against the platform, besides some checks."""
+    rest = tuple(finding for finding in verdict.findings if finding.check not in besides)
     replace(verdict, findings=rest).require_trusted("see `vmgate measure show`; a reboot measures all anew")

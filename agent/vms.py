@@ -240,6 +240,15 @@ BEFORE = frozenset(
 """Checks of what ran before vmgate or beside it."""
 
 WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"boot-continuity"}), "the boot was broken off: stop what still runs, then reboot the host"),
+    (
+        frozenset({"not-approved", "baseline"}),
+        "what is local to this host was not approved: see `vmgate config check`, accept it by `vmgate config approve`",
+    ),
+    (
+        frozenset({"kernel-argument"}),
+        "the kernel was not started with the arguments that the policy asks for: correct them and reboot",
+    ),
     (BEFORE, "this boot is not the one that was signed: reboot into the signed image; if it stays, install it again"),
     (frozenset({"component-now"}), "a file of the VMM was changed: reinstall its package, or `vmgate update rollback`"),
     (
@@ -251,7 +260,7 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),
     (frozenset({"vm-key"}), "the TPM did not open the VM's key: reboot, or `vmgate update rollback`"),
     (
-        frozenset({"policy", "accelerator", "assurance-level"}),
+        frozenset({"policy", "local-policy", "accelerator", "assurance-level"}),
         "the signed security policy does not allow it: a corrected release of the platform",
     ),
 )

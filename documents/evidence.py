@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from documents.baseline import SignedBaseline
 from documents.canonical import Json
 from documents.document import Document
 from documents.fields import Fields, encode_bytes
@@ -18,6 +19,9 @@ from documents.identity import Identity
 BOOT_LOG_LIMIT = 4_000_000
 IMA_LIMIT = 32_000_000
 """Most bytes of the logs of what ran before vmgate."""
+
+COMMAND_LINE_LIMIT = 16_384
+"""Most bytes of a kernel command line; the longest of any architecture has 4,096 (COMMAND_LINE_SIZE)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,8 @@ class Evidence(Document):
         ima: kernel's IMA list, binary; empty where there is none.
         cel: vmgate's own log, TCG Canonical Event Log in JSON, one record a line.
         identity: a ``vmgate.identity``, where the quote answers a challenge; empty and absent elsewhere.
+        baseline: a SignedBaseline; empty where the host's administrator approved nothing.
+        command_line: the kernel command line, whose digest is in ``cel``; empty where the host does not tell it.
     """
 
     TYPE: ClassVar[str] = "vmgate.evidence"
@@ -44,15 +50,12 @@ class Evidence(Document):
     ima: bytes
     cel: bytes
     identity: bytes = b""
+    baseline: bytes = b""
+    command_line: bytes = b""
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """See ``Document.read``."""
-        identity = b""
-        if fields.has("identity"):
-            identity = fields.take_bytes("identity", Identity.LIMIT)
-            if not identity:
-                raise fields.wrong("identity", "is empty")
         return cls(
             attest=fields.take_bytes("attest", 2_000),
             signature=fields.take_bytes("signature", 1_000),
@@ -60,13 +63,14 @@ class Evidence(Document):
             boot_log=fields.take_bytes("boot_log", BOOT_LOG_LIMIT),
             ima=fields.take_bytes("ima", IMA_LIMIT),
             cel=fields.take_bytes("cel", 8_000_000),
-            identity=identity,
+            identity=_optional(fields, "identity", Identity.LIMIT),
+            baseline=_optional(fields, "baseline", SignedBaseline.LIMIT),
+            command_line=_optional(fields, "command_line", COMMAND_LINE_LIMIT),
         )
 
     def members(self) -> dict[str, Json]:
         """See ``Document.members``."""
-        identity: dict[str, Json] = {"identity": encode_bytes(self.identity)} if self.identity else {}
-        return identity | {
+        members: dict[str, Json] = {
             "attest": encode_bytes(self.attest),
             "signature": encode_bytes(self.signature),
             "ak": encode_bytes(self.ak),
@@ -74,3 +78,14 @@ class Evidence(Document):
             "ima": encode_bytes(self.ima),
             "cel": encode_bytes(self.cel),
         }
+        optional = {"baseline": self.baseline, "command_line": self.command_line, "identity": self.identity}
+        return {**members, **{name: encode_bytes(data) for name, data in optional.items() if data}}
+
+
+def _optional(fields: Fields, name: str, limit: int) -> bytes:
+    if not fields.has(name):
+        return b""
+    data = fields.take_bytes(name, limit)
+    if not data:
+        raise fields.wrong(name, "is empty")
+    return data

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from documents.evidence import Evidence
+from documents.host_files import HostFiles
 from documents.host_image import HostImage
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
@@ -31,12 +32,14 @@ class Expected:
         anchor: root metadata of the repository; None takes the repository's identity from the release.
         policy: the platform release's security policy; None stands for one that allows nothing.
         image: the platform release's host image; needed where it has one.
+        packages: the platform release's list of files of libvirt's packages; needed where it has one.
     """
 
     releases: tuple[bytes, ...]
     anchor: bytes | None
     policy: bytes | None
     image: bytes | None = None
+    packages: bytes | None = None
 
 
 def verify_evidence(
@@ -75,6 +78,7 @@ def verify_evidence(
         earlier=tuple(release for release in workloads if release not in newest.values()),
         policy=SecurityPolicy.parse(expected.policy) if expected.policy is not None else NOTHING_ALLOWED,
         image=HostImage.parse(expected.image) if expected.image is not None else None,
+        packages=HostFiles.parse(expected.packages) if expected.packages is not None else None,
     )
     claims = claims_from_evidence(Evidence.parse(untrusted_evidence), ak, nonce, chip=chip)
     return appraise(claims, reference, time)

@@ -242,6 +242,17 @@ class Hypervisor:
             if domain.isActive():
                 domain.destroy()
 
+    def suspend(self, name: str) -> None:
+        """Stop a domain's processors; its memory stays. One that is stopped already is fine.
+
+        Raises:
+            DomainMissing: libvirt does not know it, or it is off.
+        """
+        with self._own_connection() as connection, _translated(f"{name} was not suspended"):
+            domain = connection.lookupByName(name)
+            if _STATES.get(domain.state()[0]) != "paused":
+                domain.suspend()
+
     def set_secret(self, secret: str, vm: str, value: bytes) -> None:
         """Give libvirt the secret of a VM's TPM. It is held in memory only and cannot be read back.
 

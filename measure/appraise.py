@@ -14,8 +14,8 @@ All checks, by the numbers that the code carries. Each gives a finding; a check 
   6. components: each of the release's, in its order, with its digest; none missing, none besides, none refused;
   7. events: none that has no business in its PCR;
   8. VMs that were started: each by a definition of an accepted workload release, none refused;
-  9. host-local things: those that the host image names as it names them; the others recorded and, until a site or
-     local authority approves a baseline, no more than a warning;
+  9. host-local things: those that the publisher names as it names them; the others as the approved baseline names them.
+     Without either, the policy says whether that is a warning. The kernel command line as the policy asks for it;
  10. what ran before vmgate, where the release has a host image (``measure.boot``).
 
 Left to the caller: that releases were verified (TUF), that the key is the host's, that the nonce is fresh, and whether
@@ -30,16 +30,19 @@ from dataclasses import dataclass
 from content.fsverity import digest_bytes
 from documents.event import MeasuredEvent
 from documents.evidence import Evidence
+from documents.host_files import HostFiles
 from documents.host_image import HostImage
 from documents.release import ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
+from measure.baseline import Approved, verify_baseline
 from measure.boot import Booted, boot_findings, explain
 from measure.cel import CelRecord, parse_log, replay
 from measure.errors import LogRefused, PolicyRefused
 from measure.findings import NOTHING, compare, finding
+from measure.kernel_arguments import argument_findings
 from measure.launches import launch_findings
-from measure.local import local_findings
+from measure.local import COMMAND_LINE, Words, local_findings, local_reference
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.policy import verify_signed_policy
 from measure.predict import reference_digest
@@ -51,6 +54,7 @@ REPOSITORY = "repository"
 
 POLICY = "vmgate/security-policy"
 IMAGE = "host/image"
+LIBVIRT_FILES = "host/libvirt-files"
 ALLOWANCE = {"L0": "AllowSoftwareTpm", "L1": "AllowSelfMeasured"}
 
 
@@ -63,12 +67,16 @@ class Claims:
         records: the measurement log.
         pcrs: values of PCR 12 and 13 (SHA-256 bank), read from the own TPM or proven by a quote.
         boot: what ran before vmgate; None where no log explains PCR 0 to 11.
+        approved: the baseline, its signature verified; None where there is none.
+        command_line: the kernel command line as the host tells it; None where it does not.
     """
 
     chip: bool
     records: tuple[CelRecord, ...]
     pcrs: Mapping[int, bytes]
     boot: Booted | None = None
+    approved: Approved | None = None
+    command_line: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +90,7 @@ class Reference:
         policy: the platform release's security policy.
         earlier: workload releases that were active before in this boot and whose VMs may still run.
         image: the platform release's host image; None where it has none.
+        packages: the platform release's list of files of libvirt's packages; None where it has none.
     """
 
     identity: str
@@ -90,6 +99,7 @@ class Reference:
     policy: SecurityPolicy
     earlier: tuple[Release, ...] = ()
     image: HostImage | None = None
+    packages: HostFiles | None = None
 
 
 def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> Claims:
@@ -104,6 +114,7 @@ def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: b
     Raises:
         QuoteRefused: see ``measure.quote``; or another key, or PCR 12 or 13 is not covered, or the logs do not add up.
         LogRefused: a log is malformed, or no boot log explains the PCRs that the quote covers.
+        BaselineRefused: there is a baseline, and this host's key did not sign it.
     """
     # 0.
     if evidence.ak != ak:
@@ -127,7 +138,14 @@ def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: b
         )
     else:
         quote.verify_values(values)
-    return Claims(chip=chip, records=records, pcrs={pcr: own[pcr] for pcr in (LAUNCH_PCR, VMM_PCR)}, boot=boot)
+    return Claims(
+        chip=chip,
+        records=records,
+        pcrs={pcr: own[pcr] for pcr in (LAUNCH_PCR, VMM_PCR)},
+        boot=boot,
+        approved=verify_baseline(evidence.baseline, ak) if evidence.baseline else None,
+        command_line=evidence.command_line or None,
+    )
 
 
 def appraise(claims: Claims, reference: Reference, time: int, subject: str = "platform") -> Verdict:
@@ -162,7 +180,7 @@ def _findings(claims: Claims, reference: Reference) -> Iterator[Finding]:
     yield from _components(current, reference)
     yield from _unknown(claims.records)
     yield from launch_findings(claims.records, reference.workloads, reference.earlier, _refused_digests(reference))
-    yield from local_findings(claims.records, reference.image)
+    yield from _local(claims, reference)
 
 
 def _allowed(level: str, policy: SecurityPolicy) -> Finding:
@@ -188,6 +206,14 @@ def _reference(reference: Reference) -> Iterator[Finding]:
     if wanted or given:
         yield compare(
             "reference", IMAGE, wanted.fsverity if wanted else "", digest_bytes(given.encode()) if given else ""
+        )
+    listed, packages = platform.artifact(LIBVIRT_FILES), reference.packages
+    if listed or packages:
+        yield compare(
+            "reference",
+            LIBVIRT_FILES,
+            listed.fsverity if listed else "",
+            digest_bytes(packages.encode()) if packages else "",
         )
     # Earlier releases only explain VMs that still run; what they accepted no longer matters.
     for release in reference.workloads:
@@ -270,6 +296,27 @@ def _unknown(records: Iterable[CelRecord]) -> Iterator[Finding]:
     strangers = {(entry.pcr, entry.content.event) for entry in records if entry.content.event not in allowed[entry.pcr]}
     for pcr, event in sorted(strangers):
         yield finding("event", f"pcr/{pcr}", " or ".join(allowed[pcr]), event, good=False)
+
+
+def _local(claims: Claims, reference: Reference) -> Iterator[Finding]:
+    # 9.
+    yield from local_findings(claims.records, words_for(reference, claims.approved))
+    measured = [entry.content.fsverity for entry in claims.records if entry.content.subject == COMMAND_LINE]
+    line = claims.command_line
+    # A command line that was not measured is as good as none.
+    known = line if line is not None and measured[-1:] == [digest_bytes(line)] else None
+    yield from argument_findings(known, reference.policy)
+
+
+def words_for(reference: Reference, approved: Approved | None) -> Words:
+    """Whose word counts for what is local: a baseline does if it was signed in a state that this publisher approved."""
+    platform = reference.platform
+    ours = approved is not None and approved.channel == platform.channel and approved.key in platform.policy_keys
+    return Words(
+        publisher=local_reference(reference.image, reference.packages),
+        approved=approved if ours else None,
+        needed=reference.policy.local,
+    )
 
 
 def _refused_digests(reference: Reference) -> set[str]:

@@ -36,8 +36,8 @@ AFFIRMING, WARNING, CONTRAINDICATED = 2, 32, 96
 _VALUES = {"pass": AFFIRMING, "warn": WARNING, "fail": CONTRAINDICATED}
 _CONFIGURATION = frozenset(
     {
-        "assurance-level", "event", "host-local", "reference", "release-accepts", "secure-boot",
-        "secure-boot-variable", "start-order",
+        "assurance-level", "baseline", "event", "host-local", "kernel-argument", "local-policy", "not-approved",
+        "reference", "release-accepts", "secure-boot", "secure-boot-variable", "start-order",
     }
 )  # fmt: skip
 """Checks about how the host is set up; all others are about what runs on it."""

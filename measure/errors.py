@@ -201,3 +201,27 @@ class ChallengeRefused(MeasureError):
         "A challenge can be opened by one TPM alone, which must hold both the endorsement key and the attestation key "
         "that the verifier saw. Print the identity anew (`vmgate attest identity`) and have a new challenge made."
     )
+
+
+class BaselineRefused(MeasureError):
+    """An approved baseline is not what this host's administrator approved."""
+
+    code = "ME080"
+    exit = Exit.REFUSED
+    explanation = (
+        "The baseline of what is local to a host is signed by its TPM. This one is malformed, was changed, is another "
+        "host's, or was signed by a key that works in any state. It counts for nothing; `vmgate config approve` makes "
+        "a new one after it has shown what is there."
+    )
+
+
+class BootBroken(MeasureError):
+    """The kernel and the TPM do not tell of the same boot."""
+
+    code = "ME081"
+    exit = Exit.REFUSED
+    explanation = (
+        "Measurements hold from a start of the TPM to the next. Either the TPM was reset under a running kernel (a "
+        "sleep in which it lost its power, or hibernation), or another kernel was started without a reset (kexec). "
+        "What was measured says nothing of what runs now. No VM starts until the host is rebooted."
+    )

@@ -126,6 +126,11 @@ class MeasurementLog:
             self._records, self._settled = records, True
             self._size = len(self.encode())
 
+    def in_step(self) -> bool:
+        """Whether the TPM's PCRs are what this log replays to."""
+        with self._tpm.lock:
+            return self._holds(self._records)
+
     def _read(self) -> tuple[CelRecord, ...]:
         try:
             untrusted_log = durable.read_file(self.path, LOG_LIMIT)

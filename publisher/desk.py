@@ -20,7 +20,7 @@ from keys.unlock import Secret
 from publisher import build, packages
 from publisher.definitions import read_definition
 from publisher.host_image import describe
-from publisher.plan import WorkloadInputs, plan_platform, plan_workload
+from publisher.plan import LIBVIRT_FILES, WorkloadInputs, plan_platform, plan_workload
 from publisher.recipe import PlatformRecipe, WorkloadRecipe, read_recipe
 from publisher.revoke import Revocation, choose, plan_platform_revocation, plan_revocation
 from publisher.shelf import Shelf
@@ -159,6 +159,8 @@ def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, p
         "vmgate/hook": table.add_bytes(build.hook_bytes(recipe.wheel)),
         "vmgate/security-policy": table.add_bytes(recipe.security_policy.encode()),
     }
+    if recipe.libvirt_packages:
+        components[LIBVIRT_FILES] = table.add_bytes(packages.list_packages(recipe.libvirt_packages).encode())
     image = describe(recipe.host_image) if recipe.host_image else None
     if image is not None:
         table.add_bytes(image.encode())

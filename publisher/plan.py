@@ -35,6 +35,10 @@ COMPONENTS = (
 HOST_IMAGE = "host/image"
 """What the hosts boot, where the release says it. No component: firmware and kernel measure it before vmgate runs."""
 
+LIBVIRT_FILES = "host/libvirt-files"
+"""The files of libvirt's packages, where the release says them. No component: libvirt is among a host's own things, and
+nothing is sealed against it."""
+
 REPOSITORY = "repository"
 """The component that comes first: the identity of the repository itself."""
 
@@ -70,7 +74,7 @@ def plan_platform(
 
     Args:
         terms: from the recipe.
-        components: content of each of ``COMPONENTS``, by name.
+        components: content of each of ``COMPONENTS``, by name; and that of ``LIBVIRT_FILES`` where there is one.
         number: of the release.
         predecessors: the releases from which a live switch is supported.
         repository_identity: fs-verity digest of the repository's first root metadata.
@@ -83,7 +87,7 @@ def plan_platform(
         PolicyRefused: the signer does not sign what it is asked for.
         ValueError: not the components of a platform, or predecessors of another channel: a bug of the caller.
     """
-    if components.keys() != {name for name, _ in COMPONENTS}:
+    if components.keys() - {LIBVIRT_FILES} != {name for name, _ in COMPONENTS}:
         raise ValueError("these are not the components of a platform release")
     _require_growth("platform", terms, number, predecessors)
     artifacts = tuple(_artifact(name, kind, components[name]) for name, kind in COMPONENTS)
@@ -92,6 +96,8 @@ def plan_platform(
         *(ReferenceValue(component=artifact.name, fsverity=artifact.fsverity) for artifact in artifacts),
     )
     booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
+    listed = components.get(LIBVIRT_FILES)
+    named = (_artifact(LIBVIRT_FILES, "host-files", listed),) if listed else ()
     draft = Release(
         channel=terms.channel,
         authority="platform",
@@ -100,7 +106,7 @@ def plan_platform(
         minimum_agent=terms.minimum_agent,
         import_days=terms.import_days,
         accepts=(0, 0),
-        artifacts=(*artifacts, *booted),
+        artifacts=(*artifacts, *booted, *named),
         reference=reference,
         policy_keys=(),
         policies=(),

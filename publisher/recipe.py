@@ -57,6 +57,7 @@ class PlatformRecipe:
         wheel: vmgate's wheel.
         security_policy: the rules.
         host_image: what the hosts boot; None where the release does not say.
+        libvirt_packages: all packages of libvirt's that its hosts have, sorted; none where the release does not say.
     """
 
     terms: Terms
@@ -66,6 +67,7 @@ class PlatformRecipe:
     wheel: Path
     security_policy: SecurityPolicy
     host_image: ImageParts | None = None
+    libvirt_packages: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +113,13 @@ def read_recipe(path: Path) -> PlatformRecipe | WorkloadRecipe:
 def _read_platform(table: Table, terms: Terms, folder: Path) -> PlatformRecipe:
     return PlatformRecipe(
         terms=terms,
-        packages=_packages(table, folder),
+        packages=_packages(table, "packages", folder),
         firmware_code=_path(table, "firmware_code", folder),
         firmware_vars=_path(table, "firmware_vars", folder),
         wheel=_path(table, "wheel", folder),
         security_policy=_security_policy(table, folder),
         host_image=_host_image(table.table("host_image"), folder) if table.has("host_image") else None,
+        libvirt_packages=_packages(table, "libvirt_packages", folder) if table.has("libvirt_packages") else (),
     )
 
 
@@ -151,14 +154,14 @@ def _path(table: Table, name: str, folder: Path) -> Path:
     return folder / table.take_text(name, TEXT, MAX_PATH)
 
 
-def _packages(table: Table, folder: Path) -> tuple[Path, ...]:
+def _packages(table: Table, name: str, folder: Path) -> tuple[Path, ...]:
     """The files that the patterns mean; each pattern must mean one at least."""
     found: set[Path] = set()
-    for pattern in table.take_texts("packages", TEXT, MAX_ITEMS, MAX_PATH):
+    for pattern in table.take_texts(name, TEXT, MAX_ITEMS, MAX_PATH):
         try:
             found |= matching(pattern, folder)
         except ValueError as error:
-            raise table.wrong("packages", f"has {pattern!r}, {error}") from error
+            raise table.wrong(name, f"has {pattern!r}, {error}") from error
     return tuple(sorted(found))
 
 

@@ -27,6 +27,7 @@ from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.server import Server
 from agent.service import Service
+from agent.sleep_files import install_sleep
 from agent.unit_files import install_units
 from content import durable
 from content.errors import Missing
@@ -36,8 +37,8 @@ from keys.anchor import LIMIT, TrustAnchor
 from measure.tpm import Tpm
 
 SITE = Path(__file__).resolve().parent.parent
-LIBVIRT_SECONDS = 5
-"""Between attempts to tell libvirt of the VMs while it does not answer."""
+LOOK_SECONDS = 5
+"""Between looks whether the host slept, and attempts to tell libvirt of the VMs while it does not answer."""
 
 
 def _clock() -> int:
@@ -59,7 +60,7 @@ def set_up(root: Path, anchor: Path, settings: Path | None, *, units: bool = Fal
         setup.make_directories(paths)
         with exclusive(paths.lock, wait=False):
             audit = AuditTrail(paths.audit, _clock, _boot())
-            more = install_units(root) if units else ()
+            more = (*install_units(root), *install_sleep(root)) if units else ()
             steps = (*setup.write(paths, trust, parsed, settings_bytes, tpm, audit), *more)
     return {"steps": list(steps), "repository": trust.identity}
 
@@ -86,6 +87,7 @@ def serve(root: Path) -> None:
             clock=_clock,
             site=SITE,
             version=version("vmgate"),
+            boot=_boot(),
         )
         host = Host(outside)
         host.start()
@@ -99,7 +101,8 @@ def serve(root: Path) -> None:
         done = host.take_over()
         click.echo(f"vmgate agent: ready, assurance level {host.level()}")
         while serving.is_alive():
-            serving.join(None if done else LIBVIRT_SECONDS)
+            serving.join(LOOK_SECONDS)
+            host.wake.look()
             done = done or (serving.is_alive() and host.take_over())
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from documents.assignment import Assignment, Range
 from documents.audit import GENESIS, AuditHead, AuditRecord, SignedHead
 from documents.audit import OUTCOMES as AUDIT_OUTCOMES
+from documents.baseline import Baseline, SignedBaseline
+from documents.boot_state import BootState
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import Json
 from documents.definition import GUARDIANS, RESTARTS, Disk, VmDefinition
@@ -30,8 +32,9 @@ from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, S
 from documents.host_status import HostStatus
 from documents.identity import Challenge, EndorsementKey, Identity
 from documents.local_api import Request, Response
+from documents.local_listing import ListedFile, LocalListing
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
-from documents.security_policy import ALLOWANCES, SecurityPolicy
+from documents.security_policy import ALLOWANCES, LOCAL, SecurityPolicy
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.tpm_key import TpmKey
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
@@ -218,14 +221,53 @@ SECURITY_POLICIES = st.builds(
     allow=distinct(st.sampled_from(ALLOWANCES), 3),
     max_vcpus=st.integers(1, 255),
     max_memory_mib=st.integers(64, 2**22),
+    local=st.sampled_from(LOCAL),
+    kernel_required=distinct(st.sampled_from(("iommu=*", "lockdown=integrity", "nohibernate")), 3),
+    kernel_denied=distinct(st.sampled_from(("init=*", "systemd.debug?shell*")), 2),
 )
 EVENT_DOCUMENTS = st.builds(MeasuredEvent, event=st.sampled_from(EVENTS), subject=SLASHED_NAMES, fsverity=DIGESTS)
-EVIDENCE = st.builds(
-    Evidence, attest=BLOBS, signature=BLOBS, ak=BLOBS, boot_log=BLOBS, ima=BLOBS, cel=BLOBS, identity=BLOBS
-)
 ENDORSEMENT_KEYS = st.builds(EndorsementKey, public=BLOBS, certificate=BLOBS)
 IDENTITIES = st.builds(Identity, eks=st.lists(ENDORSEMENT_KEYS, max_size=2).map(tuple), chain=BLOBS, ak=BLOBS)
 CHALLENGES = st.builds(Challenge, ek=BLOBS, ak_name=st.binary(max_size=34), credential=BLOBS, seed=BLOBS)
+EVIDENCE = st.builds(
+    Evidence,
+    attest=BLOBS,
+    signature=BLOBS,
+    ak=BLOBS,
+    boot_log=BLOBS,
+    ima=BLOBS,
+    cel=BLOBS,
+    baseline=BLOBS,
+    command_line=BLOBS,
+    identity=BLOBS,
+)
+BASELINES = st.builds(
+    Baseline,
+    sequence=st.integers(1, 2**60),
+    time=TIMES,
+    actor=FULL_TEXTS,
+    channel=NAMES,
+    number=NUMBERS,
+    entries=st.dictionaries(SLASHED_NAMES, DIGESTS, min_size=1, max_size=3).map(lambda e: tuple(sorted(e.items()))),
+)
+SIGNED_BASELINES = st.builds(
+    SignedBaseline,
+    baseline=BLOBS,
+    signature=BLOBS,
+    public=BLOBS,
+    channel=NAMES,
+    key=POLICY_KEYS,
+    attest=BLOBS,
+    certification=BLOBS,
+)
+LOCAL_LISTINGS = st.builds(
+    LocalListing,
+    files=st.lists(
+        st.builds(ListedFile, path=FULL_TEXTS, fsverity=DIGESTS, rights=TEXTS),
+        max_size=3,
+        unique_by=lambda entry: entry.path,
+    ).map(lambda files: tuple(sorted(files, key=lambda entry: entry.path))),
+)
 FINDINGS = st.builds(
     Finding,
     check=SLASHED_NAMES,
@@ -374,7 +416,11 @@ def assignments(draw: st.DrawFn) -> Assignment:
 
 DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Assignment: assignments(),
+    Baseline: BASELINES,
+    SignedBaseline: SIGNED_BASELINES,
+    LocalListing: LOCAL_LISTINGS,
     AuditRecord: AUDIT_RECORDS,
+    BootState: st.builds(BootState, boot=UUIDS, resets=st.integers(0, 2**32 - 1), restarts=st.integers(0, 2**32 - 1)),
     BundleIndex: bundle_indexes(),
     Challenge: CHALLENGES,
     HostStatus: host_statuses(),

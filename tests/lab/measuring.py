@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from content.fsverity import digest_bytes
 from documents.event import MeasuredEvent
+from documents.host_files import ABSENT
 from documents.host_image import HostImage
 from documents.release import Artifact, PolicyKey, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
@@ -24,7 +25,7 @@ from lab.boot_logs import Machine
 from measure.appraise import Claims, Reference
 from measure.boot import explain
 from measure.cel import CelRecord, record, replay
-from measure.local import LOCAL_FILES
+from measure.local import BASELINE, local_reference
 from measure.pcr import LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, sign_policies, switch_event
 
@@ -167,9 +168,8 @@ def logged(events: Iterable[tuple[int, MeasuredEvent]]) -> tuple[CelRecord, ...]
 
 def local(machine: Machine) -> list[tuple[int, MeasuredEvent]]:
     """What a host measures of its own that booted this machine's root."""
-    found = {"host/kernel-command-line": dict(machine.sections)[".cmdline"] + b"\n"}
-    found |= {subject: machine.files[path] for subject, path in LOCAL_FILES.items() if path in machine.files}
-    return [launch("host", subject, digest_bytes(content)) for subject, content in found.items()]
+    found = local_reference(machine.image()) | {BASELINE: ABSENT}
+    return [launch("host", subject, digest) for subject, digest in found.items()]
 
 
 def claims(

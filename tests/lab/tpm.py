@@ -59,8 +59,11 @@ class SoftwareTpm:
         """The folder of its permanent state."""
         return self._directory / "state"
 
-    def start(self) -> None:
-        """Switch it on: TPM2_Startup(CLEAR) over whatever permanent state there is."""
+    def start(self, *, resume: bool = False) -> None:
+        """Switch it on over whatever permanent state there is: TPM2_Startup(CLEAR), or (STATE) as after a sleep.
+
+        A resume needs TPM2_Shutdown(STATE) before the power was cut.
+        """
         self.state.mkdir(parents=True, exist_ok=True)
         data, control = self._directory / "tpm", self._directory / "tpm.ctrl"
         for path in (data, control):
@@ -76,7 +79,7 @@ class SoftwareTpm:
                 *("--tpmstate", f"dir={self.state}"),
                 *("--server", f"type=unixio,path={data}"),
                 *("--ctrl", f"type=unixio,fd={listener.fileno()}"),
-                *("--flags", "not-need-init,startup-clear"),
+                *("--flags", f"not-need-init,startup-{'state' if resume else 'clear'}"),
                 *("--log", f"file={self._directory}/log"),
             ]
             self._process = subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)

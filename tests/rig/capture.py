@@ -17,7 +17,7 @@ from documents.evidence import Evidence
 from documents.host_image import HostImage
 from lab.world import folder, serving
 from measure import ima, ima_entries
-from measure.local import LOCAL_FILES
+from measure.local import HOOKS_FOLDER, LOCAL_FILES, SETTINGS_FOLDER, is_libvirt_program
 from rig.image import Image, build
 from rig.machine import Machine
 from rig.programs import run
@@ -68,6 +68,14 @@ def _keep(host: Machine, publisher: Publisher, image: Image) -> None:
     whole = HostImage.parse(publisher.artifact("host-image").read_bytes())
     named = {ima_entries.file_of(entry).name for entry in ima.parse_ima(Evidence.parse(evidence).ima).entries}
     files = tuple(entry for entry in whole.files if entry.path in named | set(LOCAL_FILES.values()))
+    named = {ima.file_of(entry).name for entry in ima.parse_ima(Evidence.parse(evidence).ima).entries}
+    named |= set(LOCAL_FILES.values())
+    local = (HOOKS_FOLDER, SETTINGS_FOLDER)
+    files = tuple(
+        entry
+        for entry in whole.files
+        if entry.path in named or is_libvirt_program(entry.path) or entry.path.startswith(local)
+    )
     for name, content in {
         "evidence.json": evidence,
         "ak.pub": host.read(AK),

@@ -93,6 +93,7 @@ def nonce() -> None:
 @click.option("--anchor", type=FILE, help="Root metadata of the repository that the host must follow.")
 @click.option("--policy", type=FILE, help="The release's security policy; without it the answer is no.")
 @click.option("--host-image", type=FILE, help="The release's host image, where it has one.")
+@click.option("--libvirt-files", type=FILE, help="The release's list of libvirt's files, where it has one.")
 @click.option(
     "--chip",
     is_flag=True,
@@ -110,6 +111,7 @@ def verify(
     anchor: Path | None,
     policy: Path | None,
     host_image: Path | None,
+    libvirt_files: Path | None,
     chip: bool,
     signing_key: Path | None,
     output: str,
@@ -119,6 +121,7 @@ def verify(
 
     from content.durable import read_file
     from documents.evidence import Evidence
+    from documents.host_files import HostFiles
     from documents.host_image import HostImage
     from documents.release import Release
     from documents.security_policy import SecurityPolicy
@@ -134,6 +137,7 @@ def verify(
         anchor=read_file(anchor, 512_000) if anchor else None,
         policy=read_file(policy, SecurityPolicy.LIMIT) if policy else None,
         image=read_file(host_image, HostImage.LIMIT) if host_image else None,
+        packages=read_file(libvirt_files, HostFiles.LIMIT) if libvirt_files else None,
     )
     untrusted_evidence = read_file(file, Evidence.LIMIT)
     known = _known(untrusted_evidence, ak, ek_roots, nonce=_nonce(nonce_hex), chip=chip, now=now)

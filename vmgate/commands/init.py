@@ -23,7 +23,7 @@ from vmgate.output import output_option, show
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="vmgate.toml to install; without it the defaults stand.",
 )
-@click.option("--units", is_flag=True, help="Write the systemd units of the agent and of the update timer.")
+@click.option("--units", is_flag=True, help="Write the systemd units of agent and update timer; no hibernation.")
 @root_option
 @output_option
 def command(anchor: Path, settings: Path | None, units: bool, root: Path, output: str) -> None:

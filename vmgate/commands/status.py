@@ -34,6 +34,7 @@ def command(root: Path, save: Path | None, output: str) -> int:
         return Exit.DONE
     result: dict[str, Any] = ask(root, "status")
     names = {"tpm": "TPM", "libvirt": "libvirt", "platform": "platform", "update": "update", "audit": "audit trail"}
+    names |= {"local": "host's own"}
     names |= {"reached": "updates reached", "paused": "updates paused"}
     rows = [[names[key], result[key]] for key in names]
     rows += [[f"channel {item['channel']}", f"release {item['number']}"] for item in result["releases"]]

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import agent as agent_package
+from documents.evidence import Evidence
 from lab.refusal import newest, refused_by_agent, refused_by_libvirt, unchanged
 from lab.world import VM_NAME, World, laid_over
 
@@ -70,6 +71,26 @@ def test_virsh_start_passes_the_same_gate_and_the_firmwares_variables_are_the_si
     assert world.ask("vm/why", name=VM_NAME)["verdict"]["status"] == "warning"
     world.kill_vm()
     assert newest(world, "vm-stop").outcome == "done", "a stop past vmgate is recorded, too"
+
+
+def test_a_change_that_the_policy_does_not_ask_about_is_measured_before_the_vm(world: World) -> None:
+    """The policy of this host has no word on what is local to it, and nobody approved anything."""
+    path, count = Path("/etc/libvirt/qemu.conf"), len(world.events())
+    good = path.read_bytes()
+    path.write_bytes(good + b"# changed\n")
+    assert world.ask("vm/start", name=VM_NAME)["status"] == "warning"
+    assert world.events()[count : count + 2] == [(12, "host", "host/qemu.conf"), (12, "vm-start", VM_NAME)]
+    findings = world.ask("vm/why", name=VM_NAME)["verdict"]["findings"]
+    assert ("local-now", "host/qemu.conf", "warn", "none") in {
+        (f["check"], f["subject"], f["outcome"], f["authority"]) for f in findings
+    }
+    path.write_bytes(good)
+
+
+def test_evidence_tells_the_kernel_command_line_only_where_the_policy_asks(world: World) -> None:
+    """Here it does not; ``test_approval`` has a policy that does."""
+    evidence = Evidence.parse(world.ask("attest/evidence", nonce="ab" * 16)["evidence"].encode())
+    assert (evidence.command_line, evidence.baseline) == (b"", b"")
 
 
 SITE = Path(agent_package.__file__).parents[1]

@@ -21,12 +21,14 @@ from documents.errors import DocumentError, DocumentNewer, DocumentTooLarge
 from documents.evidence import Evidence
 from documents.local_api import Response
 from documents.release import Release
+from documents.security_policy import SecurityPolicy
 from lab.documents import DOCUMENTS, damaged, lookup, places
 
 EACH = pytest.mark.parametrize("kind", DOCUMENTS, ids=lambda kind: kind.TYPE)
 OPTIONAL: dict[type[Document], set[str]] = {
-    Evidence: {"identity"},
+    Evidence: {"baseline", "command_line", "identity"},
     Release: {"urgent", "waves"},
+    SecurityPolicy: {"kernel_denied", "kernel_required", "local"},
     VmDefinition: {"restart"},
 }
 """Members that are absent in their default: no other way to write that is read."""

@@ -39,6 +39,7 @@ from lab.paper_tpm import EccAk, RsaAk, attest
 from measure.appraise import Claims, Reference, appraise, claims_from_evidence
 from measure.cel import encode_record, replay
 from measure.errors import LogRefused, QuoteRefused
+from measure.local import BASELINE
 from measure.pcr import LAUNCH_PCR, VMM_PCR
 
 ONE = platform(1)
@@ -302,7 +303,7 @@ def test_host_local_things_that_nobody_vouches_for_are_a_warning() -> None:
 
 def test_host_local_things_that_the_image_vouches_for_must_be_as_it_says() -> None:
     for at, (pcr, event) in enumerate(VERIFIED):
-        if event.event == "host":
+        if event.event == "host" and event.subject != BASELINE:
             changed = [*VERIFIED[:at], (pcr, replace(event, fsverity=digest("changed"))), *VERIFIED[at + 1 :]]
             without = [*VERIFIED[:at], *VERIFIED[at + 1 :]]
             for events in (changed, without):

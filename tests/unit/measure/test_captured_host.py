@@ -20,7 +20,7 @@ from keys.anchor import TrustAnchor
 from measure.appraise import Claims, Reference, appraise, claims_from_evidence
 from measure.boot import PHASE_PATHS, pcr11
 from measure.errors import LogRefused, QuoteRefused
-from measure.local import LOCAL_FILES
+from measure.local import LOCAL_FILES, PROGRAMS
 
 VECTORS = Path(__file__).parents[2] / "vectors/rig"
 NOW = 1_800_000_000
@@ -89,7 +89,7 @@ def test_each_file_with_another_digest_is_named(at: int) -> None:
     found = failed(judged(image))
     assert found
     # Some are measured by vmgate besides, and the agent's own program must have been known to come first.
-    assert found <= {("ima-file", entry.path), ("start-order", "libvirtd")} | {
+    assert found <= {("ima-file", entry.path), ("start-order", "libvirtd"), ("host-local", PROGRAMS)} | {
         ("host-local", subject) for subject, path in LOCAL_FILES.items() if path == entry.path
     }
 

@@ -21,6 +21,7 @@ from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from keys.errors import PassphraseWrong
 from keys.policy_signer import open_policy_signers
+from measure.local import local_reference
 from measure.policy import signed_by, verify_signed_policy
 from publisher.custody import new_key
 from publisher.desk import release
@@ -185,6 +186,21 @@ def test_a_policy_key_is_replaced_over_three_releases(desk: Desk) -> None:
     desk.release("platform.toml")
     old_file.unlink()
     assert desk.release("platform.toml").policy_keys == (new,)
+
+
+def test_a_platform_release_says_what_libvirts_packages_hold(desk: Desk, make_deb: Callable[..., Path]) -> None:
+    without = desk.release("platform.toml")
+    driver = "usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so"
+    deb = make_deb("libvirt-tiny", {"usr/sbin/libvirtd": b"daemon", driver: b"driver", "etc/libvirt/qemu.conf": b"x"})
+    (desk.folder / "libvirt").mkdir()
+    deb.rename(desk.folder / "libvirt" / deb.name)
+    desk.change("platform.toml", HEAD, f'{HEAD}libvirt_packages = ["libvirt/*.deb"]\n')
+    made = desk.release("platform.toml")
+    listing = HostFiles.parse(desk.blob(made, "host/libvirt-files"))
+    assert [entry.path for entry in listing.files] == [f"/{driver}", "/usr/sbin/libvirtd"]
+    assert made.reference == without.reference, "keys open as before"
+    assert local_reference(None, listing).keys() == {"host/libvirtd", "host/libvirt-programs"}
+    assert verify_repository(desk.repository, now=NOW).releases == 2
 
 
 def host_image_table(parts: ImageParts) -> str:

@@ -86,6 +86,20 @@ def test_a_platform_recipe_names_files_beside_it(folder: Path) -> None:
     )
 
 
+def test_a_platform_recipe_may_name_libvirts_packages_and_what_it_asks_of_hosts(folder: Path) -> None:
+    asking = 'local = "approved", kernel_required = ["iommu=*"], kernel_denied = ["init=*"], max_vcpus'
+    recipe = read(folder, 'libvirt_packages = ["debs/b.deb"]\n' + PLATFORM.replace("max_vcpus", asking))
+    assert isinstance(recipe, PlatformRecipe)
+    assert recipe.libvirt_packages == (folder / "debs/b.deb",)
+    policy = recipe.security_policy
+    assert (policy.local, policy.kernel_required, policy.kernel_denied) == ("approved", ("iommu=*",), ("init=*",))
+    for wrong in ('local = "any"', 'local = "nobody"', 'kernel_denied = ["a b"]', "kernel_required = []"):
+        with pytest.raises(RecipeWrong):
+            read(folder, PLATFORM.replace("max_vcpus", f"{wrong}, max_vcpus"))
+    with pytest.raises(RecipeWrong):
+        read(folder, 'libvirt_packages = ["debs/none.deb"]\n' + PLATFORM)
+
+
 def test_a_security_policy_may_lie_in_a_file(folder: Path) -> None:
     (folder / "policy.toml").write_text("allow = []\nmax_vcpus = 1\nmax_memory_mib = 64\n")
     whole = PLATFORM[: PLATFORM.index("security_policy")] + 'security_policy = "policy.toml"\n'
