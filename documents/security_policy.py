@@ -12,11 +12,18 @@ from typing import ClassVar, Self
 
 from documents.canonical import Json
 from documents.document import Document
-from documents.fields import Fields
+from documents.fields import NAME, SLASHED, Fields
+from documents.verdict import VERDICT_SECONDS
 
 ALLOWANCES = ("AllowEmulation", "AllowSelfMeasured", "AllowSoftwareTpm")
 """AllowEmulation: QEMU's TCG, which promises no isolation. AllowSelfMeasured: assurance level L1.
 AllowSoftwareTpm: assurance level L0."""
+
+COLLECTED = ("boot_log", "ima")
+"""Members of the evidence that a host sends only when it is asked to."""
+
+SHORTEST, LONGEST = 60, 604_800
+"""Seconds for which a verdict may be relied on: from a minute to a week."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +34,10 @@ class SecurityPolicy(Document):
         allow: names from ``ALLOWANCES``, sorted.
         max_vcpus: most virtual processors of one VM.
         max_memory_mib: most memory of one VM, in MiB.
+        warn_only: components whose other digest is a warning and no failure; all others are enforced.
+        verdict_seconds: for how long a verdict by this policy may be relied on.
+        collect: names from ``COLLECTED``, sorted; None, and then absent: all of them where the platform release has a
+            host image to compare them with, none where it has not.
     """
 
     TYPE: ClassVar[str] = "vmgate.security-policy"
@@ -35,6 +46,9 @@ class SecurityPolicy(Document):
     allow: tuple[str, ...]
     max_vcpus: int
     max_memory_mib: int
+    warn_only: tuple[str, ...] = ()
+    verdict_seconds: int = VERDICT_SECONDS
+    collect: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -49,6 +63,9 @@ class SecurityPolicy(Document):
             allow=fields.take_list("allow", allowance, len(ALLOWANCES)),
             max_vcpus=fields.take_int("max_vcpus", 1, 255),
             max_memory_mib=fields.take_int("max_memory_mib", 64, 2**22),
+            warn_only=_read_warn_only(fields),
+            verdict_seconds=_read_verdict_seconds(fields),
+            collect=_read_collect(fields),
         )
         if list(policy.allow) != sorted(set(policy.allow)):
             raise fields.wrong("allow", "is not sorted")
@@ -56,4 +73,48 @@ class SecurityPolicy(Document):
 
     def members(self) -> dict[str, Json]:
         """See ``Document.members``."""
-        return {"allow": list(self.allow), "max_vcpus": self.max_vcpus, "max_memory_mib": self.max_memory_mib}
+        return {
+            "allow": list(self.allow),
+            "max_vcpus": self.max_vcpus,
+            "max_memory_mib": self.max_memory_mib,
+            **({"warn_only": list(self.warn_only)} if self.warn_only else {}),
+            **({"verdict_seconds": self.verdict_seconds} if self.verdict_seconds != VERDICT_SECONDS else {}),
+            **({"collect": list(self.collect)} if self.collect is not None else {}),
+        }
+
+    def collects(self, *, host_image: bool) -> frozenset[str]:
+        """Which of ``COLLECTED`` evidence must hold where it can, and may hold at all.
+
+        Args:
+            host_image: whether the platform release has a host image.
+        """
+        if self.collect is not None:
+            return frozenset(self.collect)
+        return frozenset(COLLECTED if host_image else ())
+
+
+def _read_warn_only(fields: Fields) -> tuple[str, ...]:
+    if not fields.has("warn_only"):
+        return ()
+    names = fields.take_texts("warn_only", SLASHED, 64, 120)
+    if not names:
+        raise fields.wrong("warn_only", "is there and empty")
+    return names
+
+
+def _read_verdict_seconds(fields: Fields) -> int:
+    if not fields.has("verdict_seconds"):
+        return VERDICT_SECONDS
+    seconds = fields.take_int("verdict_seconds", SHORTEST, LONGEST)
+    if seconds == VERDICT_SECONDS:
+        raise fields.wrong("verdict_seconds", "is there and what it would be without")
+    return seconds
+
+
+def _read_collect(fields: Fields) -> tuple[str, ...] | None:
+    if not fields.has("collect"):
+        return None
+    names = fields.take_texts("collect", NAME, len(COLLECTED), 63)
+    if any(name not in COLLECTED for name in names) or list(names) != sorted(names):
+        raise fields.wrong("collect", "names something that is not known, or is not sorted")
+    return names

@@ -30,7 +30,7 @@ from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, S
 from documents.host_status import HostStatus
 from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
-from documents.security_policy import ALLOWANCES, SecurityPolicy
+from documents.security_policy import ALLOWANCES, COLLECTED, LONGEST, SHORTEST, SecurityPolicy
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.tpm_key import TpmKey
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
@@ -217,6 +217,9 @@ SECURITY_POLICIES = st.builds(
     allow=distinct(st.sampled_from(ALLOWANCES), 3),
     max_vcpus=st.integers(1, 255),
     max_memory_mib=st.integers(64, 2**22),
+    warn_only=distinct(SLASHED_NAMES, 2),
+    verdict_seconds=st.integers(SHORTEST, LONGEST),
+    collect=st.none() | distinct(st.sampled_from(COLLECTED), 2),
 )
 EVENT_DOCUMENTS = st.builds(MeasuredEvent, event=st.sampled_from(EVENTS), subject=SLASHED_NAMES, fsverity=DIGESTS)
 EVIDENCE = st.builds(Evidence, attest=BLOBS, signature=BLOBS, ak=BLOBS, boot_log=BLOBS, ima=BLOBS, cel=BLOBS)
@@ -235,6 +238,7 @@ VERDICTS = st.builds(
     level=st.sampled_from(LEVELS),
     time=TIMES,
     findings=st.lists(FINDINGS, max_size=3).map(tuple),
+    expires=TIMES,
 )
 NAMED_TEXTS = st.dictionaries(SLASHED_NAMES, TEXTS, max_size=3).map(lambda found: tuple(sorted(found.items())))
 AUDIT_RECORDS = st.builds(

@@ -20,10 +20,17 @@ from documents.document import Document
 from documents.errors import DocumentError, DocumentNewer, DocumentTooLarge
 from documents.local_api import Response
 from documents.release import Release
+from documents.security_policy import SecurityPolicy
+from documents.verdict import Verdict
 from lab.documents import DOCUMENTS, damaged, lookup, places
 
 EACH = pytest.mark.parametrize("kind", DOCUMENTS, ids=lambda kind: kind.TYPE)
-OPTIONAL: dict[type[Document], set[str]] = {Release: {"urgent", "waves"}, VmDefinition: {"restart"}}
+OPTIONAL: dict[type[Document], set[str]] = {
+    Release: {"urgent", "waves"},
+    SecurityPolicy: {"collect", "verdict_seconds", "warn_only"},
+    Verdict: {"expires"},
+    VmDefinition: {"restart"},
+}
 """Members that are absent in their default: no other way to write that is read."""
 OTHER_TYPES: tuple[Json, ...] = (None, True, 7, "text", ["text"], {"member": "text"})
 
