@@ -17,6 +17,7 @@ from content import durable
 from content.errors import ContentError
 from content.fsverity import digest_bytes, digest_file
 from content.store import ContentStore
+from documents.errors import VmgateError
 from documents.event import MeasuredEvent
 from documents.host_files import ABSENT
 from documents.host_image import HostImage
@@ -28,6 +29,7 @@ from measure.appraise import Claims, Reference, appraise
 from measure.boot import Booted, explain
 from measure.cel import CelRecord
 from measure.errors import LogRefused
+from measure.findings import enforced
 from measure.local import COMMAND_LINE, LOCAL_FILES, local_reference
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
@@ -146,6 +148,13 @@ class Platform:
         (artifact,) = release.of_kind("security-policy")
         return SecurityPolicy.parse(self._store.read(artifact.fsverity, artifact.length))
 
+    def _warn_only(self, release: Release) -> tuple[str, ...]:
+        """What the policy only warns about; nothing where it is not as it was signed, which is a failure of its own."""
+        try:
+            return self.policy(release).warn_only
+        except VmgateError:
+            return ()
+
     def image(self, release: Release) -> HostImage | None:
         """What hosts of a platform release boot; None where it does not say.
 
@@ -199,9 +208,11 @@ class Platform:
     def recheck(self, release: Release) -> tuple[Finding, ...]:
         """Digest every component again and compare; extends nothing."""
         expected = {value.component: value.fsverity for value in release.reference}
+        warn_only = self._warn_only(release)
         findings: list[Finding] = []
         for component in self._components.find(release):
-            findings.extend(_compare(component, expected[component.name]))
+            compared = _compare(component, expected[component.name])
+            findings.extend(enforced(finding, component.name, warn_only) for finding in compared)
         wanted, found = local_reference(self.image(release)), self._local()
         findings.extend(
             _finding(subject, "pass" if found[subject] == digest else "fail", digest, found[subject])

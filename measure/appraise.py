@@ -11,7 +11,8 @@ All checks, by the numbers that the code carries. Each gives a finding; a check 
   3. log: there is one, and PCR 12 and 13 are what it replays to;
   4. switches within the boot: the last one names this release, and PCR 13 is a value that its publisher signed;
   5. repository: the host's trust anchor is the expected one;
-  6. components: each of the release's, in its order, with its digest; none missing, none besides, none refused;
+  6. components: each of the release's, in its order, with its digest; none missing, none besides, none refused.
+     Another digest of a component that the security policy names as ``warn_only`` is a warning, never a pass;
   7. events: none that has no business in its PCR;
   8. VMs that were started: each by a definition of an accepted workload release, none refused;
   9. host-local things: those that the host image names as it names them; the others recorded and, until a site or
@@ -37,7 +38,7 @@ from documents.verdict import Finding, Verdict
 from measure.boot import Booted, boot_findings, explain
 from measure.cel import CelRecord, parse_log, replay
 from measure.errors import LogRefused, PolicyRefused
-from measure.findings import NOTHING, compare, finding
+from measure.findings import NOTHING, compare, enforced, finding
 from measure.launches import launch_findings
 from measure.local import local_findings
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
@@ -82,6 +83,7 @@ class Reference:
         policy: the platform release's security policy.
         earlier: workload releases that were active before in this boot and whose VMs may still run.
         image: the platform release's host image; None where it has none.
+        refused: digests that must not run any more besides those that these releases name, such as a newer one's.
     """
 
     identity: str
@@ -90,6 +92,7 @@ class Reference:
     policy: SecurityPolicy
     earlier: tuple[Release, ...] = ()
     image: HostImage | None = None
+    refused: tuple[str, ...] = ()
 
 
 def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> Claims:
@@ -142,7 +145,8 @@ def appraise(claims: Claims, reference: Reference, time: int, subject: str = "pl
     before = tuple(boot_findings(claims.boot, reference.image)) if reference.image else ()
     level = _level(claims, before)
     found = (_allowed(level, reference.policy), *_findings(claims, reference), *before)
-    return Verdict(subject=subject, level=level, time=time, findings=found)
+    expires = time + reference.policy.verdict_seconds
+    return Verdict(subject=subject, level=level, time=time, findings=found, expires=expires)
 
 
 def _level(claims: Claims, before: tuple[Finding, ...]) -> str:
@@ -240,7 +244,8 @@ def _components(events: list[MeasuredEvent], reference: Reference) -> Iterator[F
     # 6.
     expected = reference.platform.reference
     for value in expected:
-        yield compare("component-digest", value.component, value.fsverity, _one(found.get(value.component)))
+        judged = compare("component-digest", value.component, value.fsverity, _one(found.get(value.component)))
+        yield enforced(judged, value.component, reference.policy.warn_only)
     known = {value.component for value in expected}
     for subject in found.keys() - known:
         yield finding("component-unknown", subject, NOTHING, _one(found[subject]), good=False)
@@ -273,7 +278,8 @@ def _unknown(records: Iterable[CelRecord]) -> Iterator[Finding]:
 
 
 def _refused_digests(reference: Reference) -> set[str]:
-    return {digest for release in (reference.platform, *reference.workloads) for digest in release.refused}
+    releases = (reference.platform, *reference.workloads)
+    return {digest for release in releases for digest in release.refused} | set(reference.refused)
 
 
 def _one(digests: list[str] | None) -> str:

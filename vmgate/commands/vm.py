@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ def why(name: str, root: Path, output: str) -> None:
 
 def draw_verdict(verdict: dict[str, Any], remedy: str) -> None:
     """Print a verdict for people: failures first."""
-    say(f"{verdict['subject']}: {verdict['status']}, assurance level {verdict['level']}")
+    past = "" if time.time() < verdict.get("expires", time.time() + 1) else "; past: it may no longer be relied on"
+    say(f"{verdict['subject']}: {verdict['status']}, assurance level {verdict['level']}{past}")
     order = {"fail": 0, "warn": 1, "pass": 2}
     rows = [
         [finding["outcome"], finding["check"], finding["subject"], finding["expected"], finding["found"]]
