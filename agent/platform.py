@@ -16,6 +16,7 @@ from agent.outside import Outside
 from content import durable
 from content.errors import ContentError
 from content.fsverity import digest_bytes, digest_file
+from content.locks import BOOT_ID
 from content.store import ContentStore
 from documents.errors import VmgateError
 from documents.event import MeasuredEvent
@@ -30,7 +31,7 @@ from measure.boot import Booted, explain
 from measure.cel import CelRecord
 from measure.errors import LogRefused
 from measure.findings import enforced
-from measure.local import COMMAND_LINE, LOCAL_FILES, local_reference
+from measure.local import BOOT, COMMAND_LINE, LOCAL_FILES, local_reference
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, switch_event, vmm_pcr_switch
@@ -121,7 +122,8 @@ class Platform:
     def _measure_host(self) -> None:
         """Extend what is local to this host, once a boot."""
         logged = {record.content.subject for record in self._log.records() if record.content.event == "host"}
-        for subject, digest in self._local().items():
+        boot = digest_bytes(durable.read_file(BOOT_ID, 100).strip())
+        for subject, digest in ({BOOT: boot} | self._local()).items():
             if subject not in logged:
                 self.note("host", subject, digest)
 

@@ -44,7 +44,7 @@ from measure.local import local_findings
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.policy import verify_signed_policy
 from measure.predict import reference_digest
-from measure.quote import verify_quote
+from measure.quote import Quote, verify_quote
 from measure.structures import refused
 
 REPOSITORY = "repository"
@@ -96,7 +96,12 @@ class Reference:
 
 
 def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> Claims:
-    """Verify evidence and return what it proves.
+    """See ``prove``; the quote is left out."""
+    return prove(evidence, ak, nonce, chip=chip)[0]
+
+
+def prove(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> tuple[Claims, Quote]:
+    """Verify evidence and return what it proves, and the quote that proves it.
 
     Args:
         evidence: as the host sent it.
@@ -130,7 +135,8 @@ def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: b
         )
     else:
         quote.verify_values(values)
-    return Claims(chip=chip, records=records, pcrs={pcr: own[pcr] for pcr in (LAUNCH_PCR, VMM_PCR)}, boot=boot)
+    pcrs = {pcr: own[pcr] for pcr in (LAUNCH_PCR, VMM_PCR)}
+    return Claims(chip=chip, records=records, pcrs=pcrs, boot=boot), quote
 
 
 def appraise(claims: Claims, reference: Reference, time: int, subject: str = "platform") -> Verdict:

@@ -3,8 +3,8 @@
 
 Source: draft-ietf-rats-ar4si-08 section 2.3 (claims, values and their tiers: 2 to 31 affirming, 32 to 95 warning, 96 to
 127 contraindicated; -1 to 1 say nothing good or bad). ``CLAIMS`` says which claim each check speaks for, so that a
-status of "contraindicated" can be followed to what failed. A claim that nothing was found about is left out, which AR4SI
-reads as no claim: ``runtime-opaque`` always, since no evidence of ours is about it.
+status of "contraindicated" can be followed to what failed. A claim that nothing was found about is left out, which
+AR4SI reads as no claim: ``runtime-opaque`` always, since no evidence of ours is about it.
 
 This module does not judge: it counts nothing as better than its finding.
 """

@@ -31,6 +31,7 @@ from documents.host_status import HostStatus
 from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
 from documents.security_policy import ALLOWANCES, COLLECTED, LONGEST, SHORTEST, SecurityPolicy
+from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.tpm_key import TpmKey
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
@@ -292,6 +293,17 @@ SIGNED_HEADS = st.builds(
 WRAPPED_KEYS = st.builds(
     WrappedVmKey, uuid=UUIDS, guardian=st.just("tpm"), nonce=st.binary(min_size=12, max_size=12), ciphertext=BLOBS
 )
+SEEN_HOSTS = st.builds(
+    SeenHost,
+    ak=DIGESTS,
+    platform=NUMBERS,
+    clock=st.integers(0, CLOCK),
+    reset_count=st.integers(0, COUNTS),
+    restart_count=st.integers(0, COUNTS),
+    boot_log=DIGESTS,
+    cel=DIGESTS,
+    cel_length=st.integers(0, 8_000_000),
+)
 WAVE_PLACES = st.builds(WavePlace, place=st.integers(0, HOSTS - 1))
 PAUSES = (
     st.tuples(TIMES, TIMES, FULL_TEXTS, FULL_TEXTS)
@@ -388,6 +400,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     PurposeKey: PURPOSE_KEYS,
     SealedKey: SEALED_KEYS,
     SignedHead: SIGNED_HEADS,
+    SeenHost: SEEN_HOSTS,
     SecurityPolicy: SECURITY_POLICIES,
     TpmKey: st.builds(TpmKey, name=NAMES, public=BLOBS, private=BLOBS),
     UpdateContact: CONTACTS,

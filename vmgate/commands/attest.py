@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,10 +16,14 @@ from vmgate.commands.host import ask, root_option
 from vmgate.errors import UsageError
 from vmgate.output import output_option, show
 
+if TYPE_CHECKING:
+    from documents.seen_host import SeenHost
+    from fleet.verifier import Expected
+
 MAX_KEY = 10_000
-RESULT_SECONDS = 3600
-"""How long a result may be relied on."""
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"])
+"""A local time."""
 
 
 @click.group("attest")
@@ -79,8 +84,19 @@ def nonce() -> None:
 @click.option("--ak", type=FILE, help="The host's attestation key, as enrolled (TPMT_PUBLIC).")
 @click.option("--nonce", "nonce_hex", default="", help="The nonce that you sent, hexadecimal.")
 @click.option("--anchor", type=FILE, help="Root metadata of the repository that the host must follow.")
-@click.option("--policy", type=FILE, help="The release's security policy; without it the answer is no.")
-@click.option("--host-image", type=FILE, help="The release's host image, where it has one.")
+@click.option(
+    "--policy", "policies", type=FILE, multiple=True, help="A release's security policy; without it the answer is no."
+)
+@click.option("--host-image", "images", type=FILE, multiple=True, help="A release's host image, where it has one.")
+@click.option("--new-from", type=TIME, help="From when the newest of several platform releases counts; now without it.")
+@click.option("--old-until", type=TIME, help="Until when the platform release before the newest counts as well.")
+@click.option("--expires", type=TIME, help="When releases and policies given here must no longer be used.")
+@click.option(
+    "--seen",
+    "seen_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep here how the host was last seen, and refuse what cannot follow from it.",
+)
 @click.option(
     "--chip",
     is_flag=True,
@@ -88,54 +104,74 @@ def nonce() -> None:
 )
 @click.option("--signing-key", type=FILE, help="P-256 private key, PEM: print the EAR as a signed JWT.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default="json")
-def verify(
-    *,
-    file: Path,
-    releases: tuple[Path, ...],
-    ak: Path | None,
-    nonce_hex: str,
-    anchor: Path | None,
-    policy: Path | None,
-    host_image: Path | None,
-    chip: bool,
-    signing_key: Path | None,
-    output: str,
-) -> None:
-    """Judge a host's evidence and print the result as an EAR; exit 5 unless it may be trusted."""
+def verify(*, file: Path, ak: Path | None, signing_key: Path | None, output: str, **given: Any) -> None:
+    """Judge a host's evidence and print the result as an EAR; exit 5 unless it may be trusted.
+
+    Of several platform releases those count that the times allow, each with its own policy and host image.
+    """
     from importlib.metadata import version
 
-    from content.durable import read_file
+    from content.durable import read_file, write_file
     from documents.evidence import Evidence
-    from documents.host_image import HostImage
-    from documents.release import Release
-    from documents.security_policy import SecurityPolicy
     from fleet.errors import VerifierUnready
-    from fleet.verifier import Expected, verify_evidence
-    from measure.ear import ear_claims, sign_ear
+    from fleet.verifier import answer
+    from measure.verifying import Known
 
-    if ak is None or not nonce_hex or not releases:
+    if ak is None or not given["nonce_hex"] or not given["releases"]:
         raise VerifierUnready(
             "nothing was verified", cause="--ak, --nonce or --release is missing", remedy="give all three"
         )
-    now = int(time.time())
-    nonce_bytes = _nonce(nonce_hex)
-    expected = Expected(
-        releases=tuple(read_file(path, Release.LIMIT) for path in releases),
-        anchor=read_file(anchor, 512_000) if anchor else None,
-        policy=read_file(policy, SecurityPolicy.LIMIT) if policy else None,
-        image=read_file(host_image, HostImage.LIMIT) if host_image else None,
-    )
-    verdict = verify_evidence(
-        read_file(file, Evidence.LIMIT),
-        expected,
+    seen_file: Path | None = given["seen_file"]
+    known = Known(
         ak=read_file(ak, MAX_KEY),
-        chip=chip,
-        nonce=nonce_bytes,
-        time=now,
+        nonce=_nonce(given["nonce_hex"]),
+        chip=given["chip"],
+        before=_seen(seen_file) if seen_file else None,
     )
-    claims = ear_claims(verdict, build=version("vmgate"), lifetime=RESULT_SECONDS, nonce=nonce_bytes)
-    if signing_key is not None:
-        click.echo(sign_ear(claims, read_file(signing_key, MAX_KEY)))
-    else:
-        show(output, claims, lambda: None, versioned=False)
-    verdict.require_trusted("see the findings in the result")
+    key = read_file(signing_key, MAX_KEY) if signing_key else b""
+    evidence = read_file(file, Evidence.LIMIT)
+    found = answer(evidence, _expected(given), known, int(time.time()), build=version("vmgate"), private_pem=key)
+    if found.token:
+        click.echo(found.token)
+    elif found.claims:
+        show(output, found.claims, lambda: None, versioned=False)
+    found.judged.require_trusted(int(time.time()))
+    if seen_file and found.judged.seen:
+        write_file(seen_file.absolute(), found.judged.seen.encode(), 0o600)
+
+
+def _expected(given: dict[str, Any]) -> Expected:
+    """What the options say that the host is compared with."""
+    from content.durable import read_file
+    from documents.host_image import HostImage
+    from documents.release import Release
+    from documents.security_policy import SecurityPolicy
+    from fleet.verifier import Expected
+    from measure.valid_releases import Terms
+
+    return Expected(
+        releases=tuple(read_file(path, Release.LIMIT) for path in given["releases"]),
+        anchor=read_file(given["anchor"], 512_000) if given["anchor"] else None,
+        policies=tuple(read_file(path, SecurityPolicy.LIMIT) for path in given["policies"]),
+        images=tuple(read_file(path, HostImage.LIMIT) for path in given["images"]),
+        policy=None,
+        terms=Terms(opens=_seconds(given["new_from"]) or 0, closes=_seconds(given["old_until"]) or 0),
+        expires=_seconds(given["expires"]),
+    )
+
+
+def _seconds(time_of_day: datetime | None) -> int | None:
+    """Seconds since 1970 UTC of a local time."""
+    return None if time_of_day is None else max(1, int(time_of_day.timestamp()))
+
+
+def _seen(path: Path) -> SeenHost | None:
+    """The host as it was last seen; None the first time."""
+    from content.durable import read_file
+    from content.errors import Missing
+    from documents.seen_host import SeenHost
+
+    try:
+        return SeenHost.parse(read_file(path, SeenHost.LIMIT))
+    except Missing:
+        return None

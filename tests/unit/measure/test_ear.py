@@ -69,7 +69,7 @@ def test_a_result_is_signed_and_read() -> None:
 def test_the_status_is_never_better_than_the_vector(level: str, good: bool) -> None:
     appraisal = result(verdict(level, good=good))["submods"]["platform"]  # type: ignore[index]
     worst = max(appraisal["ear.trustworthiness-vector"].values())
-    assert all(2 <= value for value in appraisal["ear.trustworthiness-vector"].values())
+    assert all(value >= 2 for value in appraisal["ear.trustworthiness-vector"].values())
     tiers = ["affirming", "warning", "contraindicated"]
     tier = tiers[(worst >= 32) + (worst >= 96)]
     assert tiers.index(appraisal["ear.status"]) >= tiers.index(tier)

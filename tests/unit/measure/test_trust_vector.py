@@ -15,11 +15,19 @@ from lab.source import modules
 from measure.trust_vector import CLAIMS, told_by_claim, trust_vector
 
 MAKERS = frozenset(
-    {"Finding", "finding", "compare", "compared", "found_out", "make_finding", "_finding", "_verify", "_failure"}
+    {"Finding", "finding", "compare", "compared", "found_out", "make_finding", "_verify", "_finding", "_stopped"}
 )
 """What makes findings, with the check first or as ``check``."""
 
-AR4SI = {"configuration", "executables", "file-system", "hardware", "instance-identity", "sourced-data", "storage-opaque"}
+AR4SI = {
+    "configuration",
+    "executables",
+    "file-system",
+    "hardware",
+    "instance-identity",
+    "sourced-data",
+    "storage-opaque",
+}
 
 
 def found(check: str, outcome: str = "pass") -> Finding:
@@ -58,9 +66,7 @@ def test_every_check_speaks_for_a_claim_and_every_row_is_a_check() -> None:
     st.sampled_from(("L0", "L1", "L2")),
     FULL_TEXTS,
 )
-def test_the_vector_is_never_better_than_the_verdict(
-    outcomes: list[tuple[str, str]], level: str, subject: str
-) -> None:
+def test_the_vector_is_never_better_than_the_verdict(outcomes: list[tuple[str, str]], level: str, subject: str) -> None:
     told = [found(check, outcome) for check, outcome in outcomes]
     judged = Verdict(subject=subject, level=level, time=1, findings=(*told, found("assurance-level")))
     vector = trust_vector(judged, proven=True)
