@@ -96,14 +96,15 @@ def attest(
     safe: int = 1,
     alg: str = "sha256",
     chosen: bytes | None = None,
+    counters: tuple[int, int, int] = (5000, 3, 1),
 ) -> bytes:
-    """TPMS_ATTEST of a quote over these values, by bank and index."""
+    """TPMS_ATTEST of a quote over these values, by bank and index. ``counters``: clock, resets, restarts."""
     message = b"".join(pcrs[index] for pcrs in values.values() for index in sorted(pcrs))
     return (
         struct.pack(">IH", magic, kind)
         + sized(b"\x00\x0b" + bytes(32))
         + sized(nonce)
-        + struct.pack(">QIIB", 5000, 3, 1, safe)
+        + struct.pack(">QIIB", *counters, safe)
         + struct.pack(">Q", 0x20191023)
         + (selection(values) if chosen is None else chosen)
         + sized(hashlib.new(alg, message).digest())

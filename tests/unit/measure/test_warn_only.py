@@ -7,29 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from content.fsverity import digest_bytes
 from documents.event import MeasuredEvent
-from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import VERDICT_SECONDS, Verdict
 from lab.boot_logs import IMAGE, MACHINE
-from lab.measuring import POLICY, booted, claims, digest, local, platform, reference
+from lab.measuring import POLICY, booted, claims, digest, local, platform, reference, with_policy
 from measure.appraise import appraise
 from measure.pcr import VMM_PCR
 
 NOW = 1_800_000_000
 HOOK = "vmgate/hook"
 WARNED = replace(POLICY, allow=(), warn_only=(HOOK,))
-
-
-def with_policy(release: Release, policy: SecurityPolicy) -> Release:
-    """The release with another security policy, which its reference values and artifacts name."""
-    name, value = "vmgate/security-policy", digest_bytes(policy.encode())
-    return replace(
-        release,
-        artifacts=tuple(replace(a, fsverity=value) if a.name == name else a for a in release.artifacts),
-        reference=tuple(replace(v, fsverity=value) if v.component == name else v for v in release.reference),
-    )
 
 
 def judged(policy: SecurityPolicy, changed: str = "", *, gone: bool = False, refused: tuple[str, ...] = ()) -> Verdict:
