@@ -47,6 +47,7 @@ class Service:
             "measure/show": self._measure_show,
             "measure/log": self._measure_log,
             "attest/self": self._attest_self,
+            "attest/explain": host.explain_evidence,
         }
         named: dict[str, Callable[[str], dict[str, Json]]] = {
             "vm/show": host.vms.show,

@@ -117,4 +117,6 @@ def _read_collect(fields: Fields) -> tuple[str, ...] | None:
     names = fields.take_texts("collect", NAME, len(COLLECTED), 63)
     if any(name not in COLLECTED for name in names) or list(names) != sorted(names):
         raise fields.wrong("collect", "names something that is not known, or is not sorted")
+    if names == ("ima",):
+        raise fields.wrong("collect", "asks for the IMA list without the boot log that it continues")
     return names

@@ -14,7 +14,7 @@ import click
 from documents.errors import Exit
 from vmgate.commands.host import ask, root_option
 from vmgate.errors import UsageError
-from vmgate.output import output_option, show
+from vmgate.output import output_option, show, table
 
 if TYPE_CHECKING:
     from documents.seen_host import SeenHost
@@ -52,13 +52,25 @@ def self_(root: Path, output: str) -> None:
 
 
 @command.command("evidence")
-@click.option("--nonce", "nonce_hex", required=True, help="The verifier's nonce, hexadecimal, 16 to 64 bytes.")
+@click.option("--nonce", "nonce_hex", default="", help="The verifier's nonce, hexadecimal, 16 to 64 bytes.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not standard output.")
+@click.option(
+    "--explain", is_flag=True, help="Send nothing: list what would be told, why, and what it reveals."
+)
 @root_option
-def evidence(nonce_hex: str, out: Path | None, root: Path) -> None:
+@output_option
+def evidence(nonce_hex: str, out: Path | None, explain: bool, root: Path, output: str) -> None:
     """Make evidence over a verifier's nonce: a quote and the logs that explain it."""
     from content.durable import write_file
 
+    if explain == bool(nonce_hex):
+        raise UsageError("no evidence was made", cause="it takes one of --nonce and --explain", remedy="name one")
+    if explain:
+        told: dict[str, Any] = ask(root, "attest/explain")
+        columns = ["part", "bytes", "told", "why", "reveals"]
+        rows = [[str(part[column]) for column in columns] for part in told["parts"]]
+        show(output, told, lambda: table([column.upper() for column in columns], rows))
+        return
     result: dict[str, Any] = ask(root, "attest/evidence", nonce=_nonce(nonce_hex).hex())
     if out is None:
         click.echo(result["evidence"])
