@@ -27,7 +27,7 @@ from documents.seen_host import SeenHost
 from documents.verdict import Finding, Verdict
 from measure.appraise import Reference, appraise, prove
 from measure.continuity import continuity_findings, seen
-from measure.errors import LogRefused, QuoteRefused
+from measure.errors import QuoteRefused
 from measure.findings import finding
 from measure.valid_releases import Terms, Valid, valid_releases
 
@@ -109,7 +109,7 @@ def judge(
         if evidence.ak != known.ak:
             return _stopped("attestation-key", "the key that the host is known by", error, time)
         return _stopped("quote", "a quote of the host's key that answers the nonce and fits the logs", error, time)
-    except LogRefused as error:
+    except VmgateError as error:
         return _stopped("evidence-logs", "logs that explain the quote", error, time)
     if not references:
         none = finding("reference", "platform", "reference values of a platform release", "none", good=False)
