@@ -7,6 +7,7 @@ key or TPM.
 
 from __future__ import annotations
 
+import hashlib
 import string
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from documents.event import EVENTS, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
 from documents.host_files import HostFile, HostFiles
-from documents.host_image import VARIABLES, HostImage, ImageFile
+from documents.host_image import VARIABLES, FirmwareEvents, HostImage, ImageFile
 from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, SealedKey, UpdateJournal, WrappedVmKey
 from documents.host_status import HostStatus
 from documents.local_api import Request, Response
@@ -197,7 +198,16 @@ def host_images(draw: st.DrawFn) -> HostImage:
         files=tuple(
             ImageFile(path=path, fsverity=draw(DIGESTS), sha256=draw(DIGESTS)) for path in draw(distinct(PATHS, 3, 1))
         ),
+        firmware_events=tuple(
+            FirmwareEvents(name=name, sha256=(draw(DIGESTS), *draw(st.lists(DIGESTS, max_size=2)), name_digest(name)))
+            for name in draw(distinct(NAMES, 2))
+        ),
     )
+
+
+def name_digest(name: str) -> str:
+    """A digest that only this name has."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 DISKS = st.builds(Disk, name=NAMES, image=DIGESTS, length=st.integers(1, MAX_LENGTH), disk_class=st.just("readonly"))

@@ -54,9 +54,7 @@ def self_(root: Path, output: str) -> None:
 @command.command("evidence")
 @click.option("--nonce", "nonce_hex", default="", help="The verifier's nonce, hexadecimal, 16 to 64 bytes.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not standard output.")
-@click.option(
-    "--explain", is_flag=True, help="Send nothing: list what would be told, why, and what it reveals."
-)
+@click.option("--explain", is_flag=True, help="Send nothing: list what would be told, why, and what it reveals.")
 @root_option
 @output_option
 def evidence(nonce_hex: str, out: Path | None, explain: bool, root: Path, output: str) -> None:

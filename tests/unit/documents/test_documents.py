@@ -18,6 +18,7 @@ from documents.canonical import Json, encode
 from documents.definition import VmDefinition
 from documents.document import Document
 from documents.errors import DocumentError, DocumentNewer, DocumentTooLarge
+from documents.host_image import HostImage
 from documents.local_api import Response
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
@@ -26,6 +27,7 @@ from lab.documents import DOCUMENTS, damaged, lookup, places
 
 EACH = pytest.mark.parametrize("kind", DOCUMENTS, ids=lambda kind: kind.TYPE)
 OPTIONAL: dict[type[Document], set[str]] = {
+    HostImage: {"firmware_events"},
     Release: {"urgent", "waves"},
     SecurityPolicy: {"collect", "verdict_seconds", "warn_only"},
     Verdict: {"expires"},
