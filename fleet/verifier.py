@@ -145,7 +145,13 @@ def verify_evidence(
 
 
 def answer(
-    untrusted_evidence: bytes, expected: Expected, known: Known, time: int, *, build: str, private_pem: bytes = b""
+    untrusted_evidence: bytes,
+    expected: Expected,
+    known: Known,
+    time: int,
+    *,
+    build: str,
+    private_pem: bytes | None = None,
 ) -> Answer:
     """Judge evidence and make the result for relying parties.
 
@@ -155,7 +161,7 @@ def answer(
         known: of the host.
         time: seconds since 1970 UTC.
         build: the verifier's version.
-        private_pem: P-256 key that signs the result; empty for none.
+        private_pem: P-256 key that signs the result; None for none, and an empty one is malformed.
 
     Raises:
         VerifierUnready: see ``Expected.references``.
@@ -173,7 +179,7 @@ def answer(
     claims = _guarded(lambda: ear_claims(verdict, build=build, nonce=_told_nonce(known.nonce), policy=release))
     if isinstance(claims, VerifierFailed):
         return Answer(judged=Judged(verdict=_no_verdict(claims, time), refusal=claims), claims={})
-    token = _guarded(lambda: sign_ear(claims, private_pem)) if private_pem else ""
+    token = _guarded(lambda: sign_ear(claims, private_pem)) if private_pem is not None else ""
     if isinstance(token, VerifierFailed):
         return Answer(judged=Judged(verdict=_no_verdict(token, time), refusal=token), claims={})
     return Answer(judged=judged, claims=claims, token=token)

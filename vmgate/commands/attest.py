@@ -138,7 +138,7 @@ def verify(*, file: Path, ak: Path | None, signing_key: Path | None, output: str
         chip=given["chip"],
         before=_seen(seen_file) if seen_file else None,
     )
-    key = read_file(signing_key, MAX_KEY) if signing_key else b""
+    key = read_file(signing_key, MAX_KEY) if signing_key else None
     evidence = read_file(file, Evidence.LIMIT)
     found = answer(evidence, _expected(given), known, int(time.time()), build=version("vmgate"), private_pem=key)
     if found.token:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from documents.errors import Exit
+from documents.verdict import VERDICT_SECONDS
 from vmgate.commands.host import ask, release, root_option
 from vmgate.errors import LintDenied
 from vmgate.output import output_option, say, show, table
@@ -107,7 +108,8 @@ def why(name: str, root: Path, output: str) -> None:
 
 def draw_verdict(verdict: dict[str, Any], remedy: str) -> None:
     """Print a verdict for people: failures first."""
-    past = "" if time.time() < verdict.get("expires", time.time() + 1) else "; past: it may no longer be relied on"
+    expires = verdict.get("expires", verdict["time"] + VERDICT_SECONDS)
+    past = "" if time.time() < expires else "; past: it may no longer be relied on"
     say(f"{verdict['subject']}: {verdict['status']}, assurance level {verdict['level']}{past}")
     order = {"fail": 0, "warn": 1, "pass": 2}
     rows = [

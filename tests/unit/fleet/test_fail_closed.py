@@ -53,7 +53,7 @@ PUBLIC = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization
 def said(
     sent: bytes = GOOD.encode(), expected: Expected = EXPECTED, known: Known = CHIP, *, signed: bool = False
 ) -> Answer:
-    return answer(sent, expected, known, NOW, build="1", private_pem=PRIVATE if signed else b"")
+    return answer(sent, expected, known, NOW, build="1", private_pem=PRIVATE if signed else None)
 
 
 def failed(found: Answer) -> set[str]:
@@ -221,6 +221,13 @@ def test_a_verifier_that_was_given_one_thing_wrong_says_no(wrong: str) -> None:
 def test_a_verifier_that_cannot_judge_does_not(expected: Expected) -> None:
     with pytest.raises(VmgateError) as caught:
         said(expected=expected)
+    assert caught.value.exit == Exit.REFUSED
+
+
+@pytest.mark.parametrize("key", [b"", b"no key", PUBLIC])
+def test_a_key_that_signs_nothing_gives_no_unsigned_result(key: bytes) -> None:
+    with pytest.raises(VmgateError) as caught:
+        answer(GOOD.encode(), EXPECTED, CHIP, NOW, build="1", private_pem=key)
     assert caught.value.exit == Exit.REFUSED
 
 
