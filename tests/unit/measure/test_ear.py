@@ -11,7 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc import jwt
-from joserfc.jwk import OctKey
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OctKey
+from joserfc.jwt import JWTClaimsRegistry
 
 from documents.verdict import VERDICT_SECONDS, Verdict
 from lab.boot_logs import IMAGE, MACHINE
@@ -62,6 +64,27 @@ def test_a_result_is_signed_and_read() -> None:
     assert appraisal["ear.appraisal-policy-id"] == "platform/1"
     assert appraisal["vmgate.appraisal"]["level"] == "L0"
     assert json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "==")) == {"alg": "ES256", "typ": "JWT"}
+
+
+def test_another_library_reads_a_result_without_us() -> None:
+    """As a relying party does that knows RFC 7519 and the EAR draft."""
+    token = sign_ear(result(verdict("L2")), PRIVATE)
+    found = jwt.decode(token, ECKey.import_key(PUBLIC), algorithms=["ES256"])
+    rules = JWTClaimsRegistry(
+        now=NOW + 299,
+        iat={"essential": True},
+        exp={"essential": True},
+        eat_profile={"essential": True, "value": "tag:github.com,2023:veraison/ear"},
+        eat_nonce={"essential": True, "value": base64.urlsafe_b64encode(NONCE).rstrip(b"=").decode()},
+        submods={"essential": True},
+        **{"ear.verifier-id": {"essential": True}},
+    )
+    rules.validate(found.claims)
+    assert set(found.claims["ear.verifier-id"]) == {"developer", "build"}
+    assert found.claims["submods"]["platform"]["ear.status"] == "affirming"
+    for now in (NOW - 1, NOW + 301):
+        with pytest.raises(JoseError):
+            JWTClaimsRegistry(now=now).validate(found.claims)
 
 
 @pytest.mark.parametrize("level", ["L0", "L1", "L2"])
