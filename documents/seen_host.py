@@ -26,6 +26,7 @@ class SeenHost(Document):
 
     Attributes:
         ak: digest of the attestation key's TPMT_PUBLIC.
+        nonce: digest of the nonce that it answered.
         platform: number of the newest platform release at which it was seen.
         clock: milliseconds of powered-on time.
         reset_count: of its TPM: how often it started anew.
@@ -39,6 +40,7 @@ class SeenHost(Document):
     LIMIT: ClassVar[int] = 2_000
 
     ak: str
+    nonce: str
     platform: int
     clock: int
     reset_count: int
@@ -52,6 +54,7 @@ class SeenHost(Document):
         """See ``Document.read``."""
         return cls(
             ak=fields.take_digest("ak"),
+            nonce=fields.take_digest("nonce"),
             platform=fields.take_int("platform", 1, MAX_NUMBER),
             clock=fields.take_int("clock", 0, CLOCK),
             reset_count=fields.take_int("reset_count", 0, COUNTS),
@@ -65,6 +68,7 @@ class SeenHost(Document):
         """See ``Document.members``."""
         return {
             "ak": self.ak,
+            "nonce": self.nonce,
             "platform": self.platform,
             "clock": self.clock,
             "reset_count": self.reset_count,

@@ -26,7 +26,8 @@ the TPM is a chip, which the quote does not prove.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from content.fsverity import digest_bytes
 from documents.event import MeasuredEvent
@@ -136,6 +137,8 @@ def prove(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) ->
             evidence.ima,
             lambda before: covered and quote.fits({**values, "sha256": {**before, **own}}),
         )
+        shown = {pcr: value for pcr, value in boot.pcrs.items() if quote.selects("sha256", pcr)}
+        boot = replace(boot, pcrs=MappingProxyType(shown))
     else:
         quote.verify_values(values)
     pcrs = {pcr: own[pcr] for pcr in (LAUNCH_PCR, VMM_PCR)}

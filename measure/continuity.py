@@ -22,15 +22,19 @@ from measure.quote import Quote
 SUBJECT = "pcr/0-13"
 
 
-def continuity_findings(evidence: Evidence, quote: Quote, before: SeenHost) -> Iterator[Finding]:
+def continuity_findings(evidence: Evidence, quote: Quote, nonce: bytes, before: SeenHost) -> Iterator[Finding]:
     """Compare verified evidence with what was seen before.
 
     Args:
         evidence: as it was sent.
         quote: what it proves.
+        nonce: that it answers.
         before: of the same host.
     """
     yield compare("attestation-key", "the host seen before", before.ak, sha256(evidence.ak), authority="local")
+    fresh = sha256(nonce) != before.nonce
+    expected = "a nonce that was not answered before"
+    yield _finding("nonce", "evidence", expected, expected if fresh else "the nonce of the evidence before", good=fresh)
     yield _counters(quote, before)
     begins = sha256(evidence.cel[: before.cel_length]) == before.cel
     if quote.reset_count == before.reset_count:
@@ -43,17 +47,19 @@ def continuity_findings(evidence: Evidence, quote: Quote, before: SeenHost) -> I
         yield _finding("earlier-log", SUBJECT, "logs of a boot that came after the reset", found, good=good)
 
 
-def seen(evidence: Evidence, quote: Quote, platform: int, before: SeenHost | None) -> SeenHost:
+def seen(evidence: Evidence, quote: Quote, nonce: bytes, platform: int, before: SeenHost | None) -> SeenHost:
     """What to keep of a host whose evidence was found good.
 
     Args:
         evidence: as it was sent.
         quote: what it proves.
+        nonce: that it answers.
         platform: number of the release that it matched.
         before: what was kept so far.
     """
     return SeenHost(
         ak=sha256(evidence.ak),
+        nonce=sha256(nonce),
         platform=max(platform, before.platform if before else platform),
         clock=quote.clock,
         reset_count=quote.reset_count,

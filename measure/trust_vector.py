@@ -40,7 +40,7 @@ VERIFIER: Final = "verifier"
 """The check that fails when the verifier itself did."""
 
 _BY_CLAIM: Final[Mapping[str, tuple[str, ...]]] = {
-    IDENTITY: ("attestation-key", "quote", "reset-count"),
+    IDENTITY: ("attestation-key", "nonce", "quote", "reset-count"),
     CONFIGURATION: (
         "accelerator", "assurance-level", "domain", "event", "evidence-asked", "evidence-form", "host-local", "lint",
         "policy", "reference", "secure-boot", "secure-boot-variable", "start-order",

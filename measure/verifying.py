@@ -115,7 +115,7 @@ def judge(
         none = finding("reference", "platform", "reference values of a platform release", "none", good=False)
         return Judged(verdict=Verdict(subject="platform", level="L0", time=time, findings=(none,)))
     # 2.
-    shared = tuple(continuity_findings(evidence, quote, known.before)) if known.before else ()
+    shared = tuple(continuity_findings(evidence, quote, known.nonce, known.before)) if known.before else ()
     # 3.
     shared += tuple(_references(expires, time))
     # 4.
@@ -130,7 +130,7 @@ def judge(
         verdicts.append((replace(verdict, findings=findings, expires=until), reference.platform.number))
     # 5.
     best, number = min(verdicts, key=lambda each: (len(each[0].failures()), -each[1]))
-    kept = None if best.failures() else seen(evidence, quote, number, known.before)
+    kept = None if best.failures() else seen(evidence, quote, known.nonce, number, known.before)
     return Judged(verdict=best, release=f"{references[0].platform.channel}/{number}", seen=kept)
 
 

@@ -306,6 +306,7 @@ WRAPPED_KEYS = st.builds(
 SEEN_HOSTS = st.builds(
     SeenHost,
     ak=DIGESTS,
+    nonce=DIGESTS,
     platform=NUMBERS,
     clock=st.integers(0, CLOCK),
     reset_count=st.integers(0, COUNTS),

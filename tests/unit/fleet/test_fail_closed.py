@@ -20,16 +20,19 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from documents.errors import Exit, VmgateError
 from documents.verdict import VERDICT_SECONDS
 from fleet.nonces import NonceBook
 from fleet.verifier import Answer, Expected, answer
-from lab.boot_logs import IMAGE, IPL, MACHINE
+from lab.boot_logs import IMAGE, IPL, MACHINE, Machine
 from lab.boot_logs import event as boot_event
 from lab.measuring import POLICY, booted, digest, logged, platform, started, with_policy, workload
 from lab.paper_tpm import EccAk, RsaAk, attest
 from lab.proving import KNOWN, NONCE, NOW, boot, evidence, verified
+from measure.appraise import prove
 from measure.cel import encode_record, replay
 from measure.ear import verify_ear
 from measure.errors import ResultRefused
@@ -191,6 +194,25 @@ def test_no_byte_of_the_evidence_can_be_changed_for_a_yes(part: str) -> None:
         assert shorter.status == "contraindicated", "cut off"
 
 
+def test_a_boot_log_alone_proves_nothing_about_the_programs_that_ran() -> None:
+    """A host that sends no IMA list and leaves PCR 10 out of its quote."""
+    values = {index: value for index, value in BOOTED.items() if index != 10}
+    sent = replace(GOOD, ima=b"").encode()
+    assert failed(said(sent)) == {"evidence-logs"}
+    message = attest(NONCE, {"sha256": values})
+    left_out = replace(GOOD, ima=b"", attest=message, signature=EccAk().sign(message))
+    claims, _ = prove(left_out, CHIP.ak, NONCE)
+    assert claims.boot is not None
+    assert set(claims.boot.pcrs) == set(range(12)) - {10}
+    assert failed(said(left_out.encode())) == {"assurance-level", "ima-list"}
+    assert failed(said(quoted({"sha256": values}))) == {"evidence-logs"}
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_are_no_evidence(untrusted: bytes) -> None:
+    assert failed(said(untrusted)) == {"evidence-form"}
+
+
 def others(**changes: Any) -> Expected:
     return replace(EXPECTED, **changes)
 
@@ -283,43 +305,38 @@ def test_evidence_with_more_than_the_policy_asks_for_is_refused() -> None:
 
 FIRST = said().judged.seen
 assert FIRST is not None
-BEFORE = replace(CHIP, before=FIRST)
-LATER: dict[str, tuple[Callable[[], bytes], set[str]]] = {
-    "the same once more": (GOOD.encode, set()),
-    "a log that grew": (
-        lambda: evidence([*EVENTS, started("desk", 1)], MACHINE, counters=(6000, 3, 1)).encode(), set()
-    ),
-    "sleep and waking": (lambda: evidence(EVENTS, MACHINE, counters=(6000, 3, 2)).encode(), set()),
-    "another boot": (
-        lambda: evidence(verified(MACHINE, [*booted(RELEASE), *boot(2)]), MACHINE, counters=(7000, 4, 0)).encode(),
-        set(),
-    ),
-    "a reset, and the old log told once more": (
-        lambda: evidence(EVENTS, MACHINE, counters=(7000, 4, 0)).encode(), {"earlier-log"}
-    ),
-    "a reset, and the old log with something behind it": (
-        lambda: evidence([*EVENTS, started("desk", 1)], MACHINE, counters=(7000, 4, 0)).encode(), {"earlier-log"}
-    ),
-    "a reset that was undone": (lambda: evidence(EVENTS, MACHINE, counters=(5000, 2, 9)).encode(), {"reset-count"}),
-    "a restart that was undone": (lambda: evidence(EVENTS, MACHINE, counters=(5000, 3, 0)).encode(), {"reset-count"}),
-    "a clock that went back": (lambda: evidence(EVENTS, MACHINE, counters=(4999, 3, 1)).encode(), {"reset-count"}),
-    "another log of the same boot": (
-        lambda: evidence(verified(MACHINE, [*booted(RELEASE), *boot(2)]), MACHINE).encode(), {"earlier-log"}
-    ),
-    "a shorter log of the same boot": (lambda: evidence(EVENTS[:-1], MACHINE).encode(), {"earlier-log", "host-local"}),
-    "another boot log of the same boot": (
-        lambda: evidence(
-            EVENTS, replace(MACHINE, more=(boot_event(9, IPL, b"the boot loader"),))
-        ).encode(),
-        {"earlier-log"},
-    ),
-}  # fmt: skip
+NEXT = b"the nonce of the next question"
+BEFORE = replace(CHIP, nonce=NEXT, before=FIRST)
+STARTED = [*EVENTS, started("desk", 1)]
+REBOOTED = verified(MACHINE, [*booted(RELEASE), *boot(2)])
+OTHERWISE = replace(MACHINE, more=(boot_event(1, IPL, b"another order of the disks"),))
+
+
+def later(events: list[Any], machine: Machine = MACHINE, counters: tuple[int, int, int] = (5000, 3, 1)) -> bytes:
+    """What the host sends when it is asked again."""
+    return evidence(events, machine, nonce=NEXT, counters=counters).encode()
+
+
+LATER: dict[str, tuple[bytes, set[str]]] = {
+    "nothing new": (later(EVENTS), set()),
+    "a log that grew": (later(STARTED, counters=(6000, 3, 1)), set()),
+    "sleep and waking": (later(EVENTS, counters=(6000, 3, 2)), set()),
+    "another boot": (later(REBOOTED, counters=(7000, 4, 0)), set()),
+    "a reset, and the old log told once more": (later(EVENTS, counters=(7000, 4, 0)), {"earlier-log"}),
+    "a reset, and the old log with more behind it": (later(STARTED, counters=(7000, 4, 0)), {"earlier-log"}),
+    "a reset that was undone": (later(EVENTS, counters=(5000, 2, 9)), {"reset-count"}),
+    "a restart that was undone": (later(EVENTS, counters=(5000, 3, 0)), {"reset-count"}),
+    "a clock that went back": (later(EVENTS, counters=(4999, 3, 1)), {"reset-count"}),
+    "another log of the same boot": (later(REBOOTED), {"earlier-log"}),
+    "a shorter log of the same boot": (later(EVENTS[:-1]), {"earlier-log", "host-local"}),
+    "another boot log of the same boot": (later(EVENTS, OTHERWISE), {"earlier-log"}),
+}
 
 
 @pytest.mark.parametrize("case", LATER)
 def test_evidence_must_follow_from_what_the_host_showed_before(case: str) -> None:
-    make, checks = LATER[case]
-    found = said(make(), known=BEFORE)
+    sent, checks = LATER[case]
+    found = said(sent, known=BEFORE)
     if checks:
         assert failed(found) == checks
     else:
@@ -327,9 +344,14 @@ def test_evidence_must_follow_from_what_the_host_showed_before(case: str) -> Non
         assert found.judged.seen is not None
 
 
+def test_evidence_that_was_good_once_is_not_good_twice() -> None:
+    assert failed(said(known=replace(BEFORE, nonce=NONCE))) == {"nonce"}
+
+
 def test_what_was_kept_of_another_host_does_not_serve() -> None:
-    other = replace(FIRST, ak=digest("another key"))  # type: ignore[type-var]
-    assert failed(said(known=replace(CHIP, before=other))) == {"attestation-key"}
+    assert FIRST is not None
+    other = replace(FIRST, ak=digest("another key"))
+    assert failed(said(later(EVENTS), known=replace(BEFORE, before=other))) == {"attestation-key"}
 
 
 def test_a_nonce_that_was_answered_is_refused_before_anything_is_looked_at() -> None:
@@ -370,8 +392,9 @@ def watched(see: Callable[[CodeType], None]) -> Iterator[None]:
 
 def functions_of_the_path() -> list[CodeType]:
     seen: dict[CodeType, None] = {}
+    sent = later(EVENTS)
     with watched(seen.setdefault):
-        said(known=BEFORE, signed=True)
+        said(sent, known=BEFORE, signed=True)
     return list(seen)
 
 
@@ -387,7 +410,7 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("kind", [Broken, ValueError, MemoryError])
 def test_every_function_of_the_path_may_fail_and_the_answer_is_no(kind: type[Exception]) -> None:
-    path = functions_of_the_path()
+    path, sent = functions_of_the_path(), later(EVENTS)
     names = {code.co_name for code in path}
     assert {"judge", "prove", "appraise", "verify_quote", "explain", "trust_vector", "sign_ear"} <= names
     guards = {"answer", "_guarded"}
@@ -405,7 +428,7 @@ def test_every_function_of_the_path_may_fail_and_the_answer_is_no(kind: type[Exc
         error: Exception | None = None
         try:
             with watched(fail):
-                found = said(known=BEFORE, signed=True)
+                found = said(sent, known=BEFORE, signed=True)
         except VmgateError as refusal:
             error = refusal
         if found is not None:
@@ -438,6 +461,8 @@ def test_the_command_ends_with_exit_5_and_one_line_whatever_fails(
     assert run(words) == 0
     assert json.loads(capsys.readouterr().out)["submods"]["platform"]["ear.status"] == "affirming"
     kept = (tmp_path / "seen").read_bytes()
+    assert run(words) == Exit.REFUSED, "the same nonce"
+    assert "nonce of evidence" in capsys.readouterr().err
 
     def broken(*_: object, **__: object) -> None:
         raise Broken

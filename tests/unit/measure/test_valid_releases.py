@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -144,10 +146,11 @@ def test_a_host_that_goes_back_is_refused() -> None:
     """Its TPM was reset between, so that nothing but the number speaks against it."""
     first = verdict([*booted(TWO), *boot(1)])
     assert first.seen is not None
+    nonce = b"the nonce of the next question"
     again = judge(
-        evidence([*booted(ONE), *boot(2)], counters=(9000, 4, 0)).encode(),
+        evidence([*booted(ONE), *boot(2)], nonce=nonce, counters=(9000, 4, 0)).encode(),
         (reference(ONE, DESK), reference(TWO, DESK)),
-        replace(KNOWN, before=first.seen),
+        replace(KNOWN, nonce=nonce, before=first.seen),
         NOW,
         terms=DURING,
     )
@@ -205,3 +208,10 @@ def test_every_release_gives_its_own_identity_of_the_repository() -> None:
     references = (reference(ONE, DESK, identity=digest("another root")), reference(TWO, DESK, identity=IDENTITY))
     judged = judge(evidence(booted(ONE)).encode(), references, KNOWN, NOW, terms=DURING)
     assert refused(judged) == {("repository-identity", "repository")}
+
+
+def test_the_guide_tells_the_states() -> None:
+    """Each state has its row, in the order in which they come."""
+    guide = (Path(__file__).parents[3] / "docs/guide/attestation.md").read_text()
+    rows = re.findall(r"^\| ([a-z ]+) \| .* \| .* \|$", guide[guide.index("## Several releases") :], re.MULTILINE)
+    assert rows == ["state", *STATES]
