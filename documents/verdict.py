@@ -168,9 +168,9 @@ class Verdict(Document):
             NotTrusted: at least one finding failed, or there is none; or the verdict is not of this time.
         """
         if now is not None and not self.is_current(now):
-            age = f"it was made at {self.time} and now is {now} (seconds since 1970 UTC)"
-            raise NotTrusted(f"{self.subject} is not trusted", cause=f"the verdict is of another time: {age}",
-                             remedy="have it judged anew", verdict=self)  # fmt: skip
+            cause = f"the verdict is of another time: made at {self.time}, and now is {now} (seconds since 1970 UTC)"
+            anew = "have it judged anew"
+            raise NotTrusted(f"{self.subject} is not trusted", cause=cause, remedy=anew, verdict=self)
         if self.status != "contraindicated":
             return
         failures = self.failures()

@@ -19,6 +19,7 @@ from documents.release import Artifact, Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
 from fleet.errors import VerifierFailed, VerifierUnready
+from fleet.nonces import Spends
 from keys.anchor import TrustAnchor
 from measure.appraise import IMAGE, POLICY, Reference
 from measure.ear import ear_claims, sign_ear
@@ -92,7 +93,7 @@ class Expected:
                     identity=_identity(self.anchor, platform),
                     platform=platform,
                     workloads=tuple(active.values()),
-                    earlier=tuple(release for release in workloads if release not in active.values()),
+                    earlier=tuple(r for r in workloads if r.number < active[r.channel].number),
                     policy=_of(platform.artifact(POLICY), policies, len(platforms)) or NOTHING_ALLOWED,
                     image=_of(platform.artifact(IMAGE), images, len(platforms)),
                     refused=gone,
@@ -183,6 +184,26 @@ def answer(
     if isinstance(token, VerifierFailed):
         return Answer(judged=Judged(verdict=_no_verdict(token, time), refusal=token), claims={})
     return Answer(judged=judged, claims=claims, token=token)
+
+
+def answer_once(
+    nonces: Spends,
+    host: str,
+    untrusted_evidence: bytes,
+    expected: Expected,
+    known: Known,
+    time: int,
+    *,
+    build: str,
+    private_pem: bytes | None = None,
+) -> Answer:
+    """The same for a verifier that runs on: the nonce must be one that it gave to this host, and that was not answered.
+
+    Raises:
+        NonceRefused: it is not; nothing was looked at.
+    """
+    nonces.spend(host, known.nonce, time)
+    return answer(untrusted_evidence, expected, known, time, build=build, private_pem=private_pem)
 
 
 def _guarded(step: Callable[[], T]) -> T | VerifierFailed:

@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 
 from documents.errors import Exit, VmgateError
 from documents.verdict import VERDICT_SECONDS
+from fleet.errors import NonceRefused
 from fleet.nonces import NonceBook
-from fleet.verifier import Answer, Expected, answer
+from fleet.verifier import Answer, Expected, answer, answer_once
 from lab.boot_logs import IMAGE, IPL, MACHINE, Machine
 from lab.boot_logs import event as boot_event
 from lab.measuring import POLICY, booted, digest, logged, platform, started, with_policy, workload
@@ -358,11 +359,14 @@ def test_a_nonce_that_was_answered_is_refused_before_anything_is_looked_at() -> 
     book = NonceBook()
     nonce = book.issue("host", NOW)
     sent = evidence(EVENTS, MACHINE, nonce=nonce).encode()
-    book.spend("host", nonce, NOW)
-    said(sent, known=replace(CHIP, nonce=nonce)).judged.require_trusted(NOW)
-    with pytest.raises(VmgateError) as caught:
-        book.spend("host", nonce, NOW)
-    assert caught.value.exit == Exit.REFUSED
+    known = replace(CHIP, nonce=nonce)
+    answer_once(book, "host", sent, EXPECTED, known, NOW, build="1").judged.require_trusted(NOW)
+    for host, now in (("host", NOW), ("another", NOW), ("host", NOW + 300)):
+        with pytest.raises(NonceRefused) as caught:
+            answer_once(book, host, sent, EXPECTED, known, now, build="1")
+        assert caught.value.exit == Exit.REFUSED
+    with pytest.raises(NonceRefused):
+        answer_once(book, "host", GOOD.encode(), EXPECTED, CHIP, NOW, build="1")
 
 
 # An exception anywhere

@@ -60,10 +60,12 @@ def test_a_workload_goes_with_the_platform_that_it_accepts() -> None:
     old, new = workload(1, "desk", accepts=(1, 2)), workload(2, "desk", accepts=(2, 3))
     given = expected(one, two, old, new)
     active = {r.platform.number: (r.workloads, r.earlier) for r in given.references()}
-    assert active == {1: ((old,), (new,)), 2: ((new,), (old,))}
+    assert active == {1: ((old,), ()), 2: ((new,), (old,))}
     for events, status in (
         ([*booted(one), started("desk", 1)], "warning"),
+        ([*booted(one), started("desk", 2)], "contraindicated"),
         ([*booted(two), started("desk", 2)], "warning"),
+        ([*booted(two), started("desk", 1)], "warning"),
     ):
         found = answer(evidence(events).encode(), given, KNOWN, NOW, build="0")
         assert found.judged.verdict.status == status
