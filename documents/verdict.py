@@ -167,14 +167,17 @@ class Verdict(Document):
         Raises:
             NotTrusted: at least one finding failed, or there is none; or the verdict is not of this time.
         """
-        if now is not None and not self.is_current(now):
-            cause = f"the verdict is of another time: made at {self.time}, and now is {now} (seconds since 1970 UTC)"
-            anew = "have it judged anew"
-            raise NotTrusted(f"{self.subject} is not trusted", cause=cause, remedy=anew, verdict=self)
         if self.status != "contraindicated":
+            self._require_current(now)
             return
         failures = self.failures()
         cause = failures[0].sentence() if failures else "nothing was checked"
         if len(failures) > 1:
             cause += f" (and {len(failures) - 1} more)"
         raise NotTrusted(f"{self.subject} is not trusted", cause=cause, remedy=remedy, verdict=self)
+
+    def _require_current(self, now: int | None) -> None:
+        if now is not None and not self.is_current(now):
+            cause = f"the verdict is of another time: made at {self.time}, and now is {now} (seconds since 1970 UTC)"
+            anew = "have it judged anew"
+            raise NotTrusted(f"{self.subject} is not trusted", cause=cause, remedy=anew, verdict=self)
