@@ -30,7 +30,7 @@ from content.store import ContentStore
 from documents.errors import VmgateError
 from documents.host_state import Generation
 from documents.security_policy import SecurityPolicy
-from documents.verdict import Finding, Verdict
+from documents.verdict import VERDICT_SECONDS, Finding, Verdict
 from hypervisor.compare import differences
 from hypervisor.host_lint import lint_host
 from hypervisor.lint import lint
@@ -79,8 +79,17 @@ class Gate:
             findings.append(make_finding("could-not-check", name, "fail", "a whole check", told(error)))
         # The platform's appraisal found the level; without one it is the lowest.
         level = next((finding.found for finding in findings if finding.check == "assurance-level"), "L0")
-        verdict = Verdict(subject=name, level=level, time=max(0, self._clock()), findings=tuple(findings))
+        now = max(0, self._clock())
+        seconds = self._verdict_seconds(generation)
+        verdict = Verdict(subject=name, level=level, time=now, findings=tuple(findings), expires=now + seconds)
         return Judgement(verdict=verdict, plan=None if verdict.status == "contraindicated" else vm)
+
+    def _verdict_seconds(self, generation: Generation | None) -> int:
+        """For how long a verdict counts; one that could not be made whole counts as long as any other."""
+        try:
+            return self._platform.policy(generation.platform).verdict_seconds if generation else VERDICT_SECONDS
+        except VmgateError:
+            return VERDICT_SECONDS
 
     def _check(
         self, name: str, untrusted_xml: bytes, generation: Generation | None, findings: list[Finding]

@@ -7,6 +7,7 @@ What ``vmgate.wiring`` brings from outside (clock, TPM, libvirt) comes as argume
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from agent.approval import Approval
 from agent.audit_key import AuditKey
 from agent.baselines import Baselines
 from agent.boot_logs import BootLogs
+from agent.collection import told
 from agent.components import Components
 from agent.contact import Contact
 from agent.continuity import Continuity
@@ -39,11 +41,13 @@ from agent.vm_keys import VmKeys
 from agent.vms import Vms
 from agent.wake import Wake
 from content.store import ContentStore
+from documents.canonical import Json
 from documents.errors import DocumentNewer, VmgateError
 from documents.evidence import Evidence
 from documents.host_state import Generation
 from documents.release import Release
 from documents.verdict import Verdict
+from measure.boot_files import IMA_PCR
 from measure.errors import PcrInUse
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
@@ -199,35 +203,44 @@ class Host:
     def evidence(self, nonce: bytes) -> Evidence:
         """A quote over a verifier's nonce, and the logs that explain it.
 
-        What ran before vmgate is told only where the platform release says what that should be.
+        What ran before vmgate is told as far as the platform's signed policy asks for it.
         """
-        tpm, generation = self.outside.tpm, self.generation()
-        boot_log = self.before.boot() if generation and generation.platform.of_kind("host-image") else b""
-        pcrs = (*(BOOT_PCRS if boot_log else ()), LAUNCH_PCR, VMM_PCR)
+        tpm, asked = self.outside.tpm, self.asked()
+        boot_log = self.before.boot() if "boot_log" in asked else b""
+        before = [pcr for pcr in BOOT_PCRS if pcr != IMA_PCR or "ima" in asked] if boot_log else []
         # What changed since it was measured is measured before it is quoted.
         self._try("what is local to this host was not measured", self._measure_again)
         # Under the lock that extends hold: quote and log must be of one moment.
         with tpm.lock:
-            attest, signature = tpm.quote(nonce, {"sha256": pcrs})
+            attest, signature = tpm.quote(nonce, {"sha256": (*before, LAUNCH_PCR, VMM_PCR)})
             ak, cel = tpm.create_ak(), self.log.encode()
-        ima = self.before.ima() if boot_log else b""
         return Evidence(
             attest=attest,
             signature=signature,
             ak=ak,
             boot_log=boot_log,
-            ima=ima,
+            ima=self.before.ima() if IMA_PCR in before else b"",
             cel=cel,
             baseline=self.own.baselines.stored(),
-            command_line=self._asked_line(generation),
+            command_line=self.own.local.command_line() if "command_line" in asked else b"",
         )
-
-    def _asked_line(self, generation: Generation | None) -> bytes:
-        """The kernel command line, where the signed policy asks something of it; else it is nobody's business."""
-        policy = self.platform.policy(generation.platform) if generation else None
-        asked = policy is not None and (policy.kernel_required or policy.kernel_denied)
-        return self.own.local.command_line() if asked else b""
 
     def _measure_again(self) -> None:
         if self.generation() is not None and not self.updates.pending():
             self.platform.measure_host()
+
+    def asked(self) -> frozenset[str]:
+        """What the signed policy asks to be told besides what always is; nothing where there is no policy to ask."""
+        generation = self.generation()
+        if generation is None:
+            return frozenset()
+        platform = generation.platform
+        try:
+            return self.platform.policy(platform).collects(host_image=bool(platform.of_kind("host-image")))
+        except VmgateError as error:
+            log.warning("the security policy was not read, so that no log of the boot is told: %s", error)
+            return frozenset()
+
+    def explain_evidence(self) -> dict[str, Json]:
+        """What evidence would hold now, with sizes; it is made over a nonce of nobody's and goes nowhere."""
+        return {"parts": told(self.evidence(secrets.token_bytes(32)), self.asked())}

@@ -13,7 +13,11 @@ from agent.boot_logs import BootLogs
 from agent.components import Component, Components
 from agent.host_own import HostOwn
 from agent.outside import Outside
+from content import durable
+from content.fsverity import digest_bytes
+from content.locks import BOOT_ID
 from content.store import ContentStore
+from documents.errors import VmgateError
 from documents.event import MeasuredEvent
 from documents.host_files import ABSENT, HostFiles
 from documents.host_image import HostImage
@@ -25,7 +29,8 @@ from measure.appraise import LIBVIRT_FILES, Claims, Reference, appraise, words_f
 from measure.boot import Booted, explain
 from measure.cel import CelRecord
 from measure.errors import LogRefused
-from measure.local import BASELINE, Words, judge_local, local_reference
+from measure.findings import enforced
+from measure.local import BASELINE, BOOT, Words, judge_local, local_reference
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, switch_event, vmm_pcr_switch
@@ -126,7 +131,8 @@ class Platform:
         """Extend what is local to this host where this boot's log says something else, or nothing yet."""
         self._continuity.require_whole()
         logged = {r.content.subject: r.content.fsverity for r in self._log.records() if r.content.event == "host"}
-        found = self._local.digests() | {BASELINE: self._baselines.digest()}
+        boot = digest_bytes(durable.read_file(BOOT_ID, 100).strip())
+        found = {BOOT: boot} | self._local.digests() | {BASELINE: self._baselines.digest()}
         for subject, digest in found.items():
             if logged.get(subject) != digest:
                 self.note("host", subject, digest)
@@ -147,6 +153,13 @@ class Platform:
         """
         (artifact,) = release.of_kind("security-policy")
         return SecurityPolicy.parse(self._store.read(artifact.fsverity, artifact.length))
+
+    def _warn_only(self, release: Release) -> tuple[str, ...]:
+        """What the policy only warns about; nothing where it is not as it was signed, which is a failure of its own."""
+        try:
+            return self.policy(release).warn_only
+        except VmgateError:
+            return ()
 
     def image(self, release: Release) -> HostImage | None:
         """What hosts of a platform release boot; None where it does not say.
@@ -207,9 +220,11 @@ class Platform:
     def recheck(self, release: Release) -> tuple[Finding, ...]:
         """Digest every component again and compare; extends nothing."""
         expected = {value.component: value.fsverity for value in release.reference}
+        warn_only = self._warn_only(release)
         findings: list[Finding] = []
         for component in self._components.find(release):
-            findings.extend(_compare(component, expected[component.name]))
+            compared = _compare(component, expected[component.name])
+            findings.extend(enforced(finding, component.name, warn_only) for finding in compared)
         return tuple(findings)
 
     def recheck_named(self, release: Release) -> tuple[Finding, ...]:

@@ -51,6 +51,7 @@ class Service:
             "attest/identity": self._identity,
             "config/show": host.approval.show,
             "config/check": self._config_check,
+            "attest/explain": host.explain_evidence,
         }
         named: dict[str, Callable[[str], dict[str, Json]]] = {
             "vm/show": host.vms.show,

@@ -59,6 +59,36 @@ class ImageFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareEvents:
+    """One firmware, by what it extends PCR 0 with.
+
+    Attributes:
+        name: for people, such as ``X1 BIOS 1.42``.
+        sha256: digest of each event but the separator, in order.
+    """
+
+    name: str
+    sha256: tuple[str, ...]
+
+    @classmethod
+    def read(cls, untrusted: Json) -> FirmwareEvents:
+        """Read one entry."""
+        fields = Fields(untrusted, "firmware")
+        entry = cls(
+            name=fields.take_text("name", limit=60),
+            sha256=fields.take_list("sha256", lambda part: _read_digest(part, fields), 100),
+        )
+        if not entry.sha256:
+            raise fields.wrong("sha256", "is empty")
+        fields.finish()
+        return entry
+
+    def members(self) -> dict[str, Json]:
+        """The members, for encoding."""
+        return {"name": self.name, "sha256": list(self.sha256)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostImage(Document):
     """A unified kernel image and the root that it starts. Digests are SHA-256, 64 hexadecimal characters.
 
@@ -73,6 +103,7 @@ class HostImage(Document):
         root_hash: dm-verity root hash, which the command line must name as ``roothash=``.
         firmware: accepted values of PCR 0; empty where no publisher vouches for any firmware.
         files: what the root can execute, map or load, and its ``/etc``; sorted by path.
+        firmware_events: accepted firmware, event by event; empty (and then absent) where it is not told so.
     """
 
     TYPE: ClassVar[str] = "vmgate.host-image"
@@ -87,6 +118,7 @@ class HostImage(Document):
     root_hash: str
     firmware: tuple[str, ...]
     files: tuple[ImageFile, ...]
+    firmware_events: tuple[FirmwareEvents, ...] = ()
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -101,6 +133,7 @@ class HostImage(Document):
             root_hash=fields.take_digest("root_hash"),
             firmware=fields.take_texts("firmware", HEX_SHA256, 100, 64),
             files=fields.take_list("files", ImageFile.read, 50_000),
+            firmware_events=_read_firmware_events(fields),
         )
         image._require_consistent(fields)
         return image
@@ -133,6 +166,7 @@ class HostImage(Document):
             "root_hash": self.root_hash,
             "firmware": list(self.firmware),
             "files": [entry.members() for entry in self.files],
+            **({"firmware_events": [known.members() for known in events]} if (events := self.firmware_events) else {}),
         }
 
 
@@ -153,4 +187,21 @@ def _read_variable(untrusted: Json) -> tuple[str, str]:
 def _read_phase(untrusted: Json, fields: Fields) -> str:
     if not isinstance(untrusted, str) or not PHASES.fullmatch(untrusted):
         raise fields.wrong("phases", "has an item that is not in its form")
+    return untrusted
+
+
+def _read_firmware_events(fields: Fields) -> tuple[FirmwareEvents, ...]:
+    if not fields.has("firmware_events"):
+        return ()
+    known = fields.take_list("firmware_events", FirmwareEvents.read, 100)
+    fields.require_distinct("firmware_events", [entry.name for entry in known])
+    fields.require_distinct("firmware_events", [entry.sha256 for entry in known])
+    if not known:
+        raise fields.wrong("firmware_events", "is there and empty")
+    return known
+
+
+def _read_digest(untrusted: Json, fields: Fields) -> str:
+    if not isinstance(untrusted, str) or not HEX_SHA256.fullmatch(untrusted):
+        raise fields.wrong("sha256", "has an item that is no digest")
     return untrusted

@@ -13,7 +13,8 @@ from typing import ClassVar, Self
 
 from documents.canonical import Json
 from documents.document import Document
-from documents.fields import Fields
+from documents.fields import NAME, SLASHED, Fields
+from documents.verdict import VERDICT_SECONDS
 
 ALLOWANCES = ("AllowEmulation", "AllowSelfMeasured", "AllowSoftwareTpm")
 """AllowEmulation: QEMU's TCG, which promises no isolation. AllowSelfMeasured: assurance level L1.
@@ -27,6 +28,11 @@ KERNEL_ARGUMENT = re.compile(r"[A-Za-z0-9._,=:/@%+*?-]{1,120}")
 """A word of a kernel command line; ``*`` stands for any text and ``?`` for any character."""
 
 MAX_ARGUMENTS = 64
+COLLECTED = ("boot_log", "ima")
+"""Members of the evidence that a host sends only when it is asked to."""
+
+SHORTEST, LONGEST = 60, 604_800
+"""Seconds for which a verdict may be relied on: from a minute to a week."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,10 @@ class SecurityPolicy(Document):
         local: one of ``LOCAL``.
         kernel_required: patterns; each must fit a word of the host's kernel command line. Sorted.
         kernel_denied: patterns; none may fit. Sorted.
+        warn_only: components whose other digest is a warning and no failure; all others are enforced.
+        verdict_seconds: for how long a verdict by this policy may be relied on.
+        collect: names from ``COLLECTED``, sorted; None, and then absent: all of them where the platform release has a
+            host image to compare them with, none where it has not.
     """
 
     TYPE: ClassVar[str] = "vmgate.security-policy"
@@ -51,6 +61,9 @@ class SecurityPolicy(Document):
     local: str = "any"
     kernel_required: tuple[str, ...] = ()
     kernel_denied: tuple[str, ...] = ()
+    warn_only: tuple[str, ...] = ()
+    verdict_seconds: int = VERDICT_SECONDS
+    collect: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -68,6 +81,9 @@ class SecurityPolicy(Document):
             local=fields.take_choice("local", LOCAL[1:]) if fields.has("local") else "any",
             kernel_required=_arguments(fields, "kernel_required"),
             kernel_denied=_arguments(fields, "kernel_denied"),
+            warn_only=_read_warn_only(fields),
+            verdict_seconds=_read_verdict_seconds(fields),
+            collect=_read_collect(fields),
         )
         if list(policy.allow) != sorted(set(policy.allow)):
             raise fields.wrong("allow", "is not sorted")
@@ -75,19 +91,29 @@ class SecurityPolicy(Document):
 
     def members(self) -> dict[str, Json]:
         """See ``Document.members``."""
-        members: dict[str, Json] = {
+        # Absent in their default, so that policies from before these members keep their bytes.
+        return {
             "allow": list(self.allow),
             "max_vcpus": self.max_vcpus,
             "max_memory_mib": self.max_memory_mib,
+            **({"local": self.local} if self.local != "any" else {}),
+            **({"kernel_required": list(self.kernel_required)} if self.kernel_required else {}),
+            **({"kernel_denied": list(self.kernel_denied)} if self.kernel_denied else {}),
+            **({"warn_only": list(self.warn_only)} if self.warn_only else {}),
+            **({"verdict_seconds": self.verdict_seconds} if self.verdict_seconds != VERDICT_SECONDS else {}),
+            **({"collect": list(self.collect)} if self.collect is not None else {}),
         }
-        # Absent in their default, so that policies from before these members keep their bytes.
-        if self.local != "any":
-            members["local"] = self.local
-        if self.kernel_required:
-            members["kernel_required"] = list(self.kernel_required)
-        if self.kernel_denied:
-            members["kernel_denied"] = list(self.kernel_denied)
-        return members
+
+    def collects(self, *, host_image: bool) -> frozenset[str]:
+        """Which members evidence must hold where it can, and may hold at all, besides those that it always has.
+
+        Of ``COLLECTED``, and the kernel's command line where something is required of it; else it is nobody's business.
+
+        Args:
+            host_image: whether the platform release has a host image.
+        """
+        chosen = self.collect if self.collect is not None else COLLECTED if host_image else ()
+        return frozenset((*chosen, *(("command_line",) if self.kernel_required or self.kernel_denied else ())))
 
 
 def _arguments(fields: Fields, name: str) -> tuple[str, ...]:
@@ -97,3 +123,32 @@ def _arguments(fields: Fields, name: str) -> tuple[str, ...]:
     if not found or list(found) != sorted(found):
         raise fields.wrong(name, "is empty or not sorted")
     return found
+
+
+def _read_warn_only(fields: Fields) -> tuple[str, ...]:
+    if not fields.has("warn_only"):
+        return ()
+    names = fields.take_texts("warn_only", SLASHED, 64, 120)
+    if not names:
+        raise fields.wrong("warn_only", "is there and empty")
+    return names
+
+
+def _read_verdict_seconds(fields: Fields) -> int:
+    if not fields.has("verdict_seconds"):
+        return VERDICT_SECONDS
+    seconds = fields.take_int("verdict_seconds", SHORTEST, LONGEST)
+    if seconds == VERDICT_SECONDS:
+        raise fields.wrong("verdict_seconds", "is there and what it would be without")
+    return seconds
+
+
+def _read_collect(fields: Fields) -> tuple[str, ...] | None:
+    if not fields.has("collect"):
+        return None
+    names = fields.take_texts("collect", NAME, len(COLLECTED), 63)
+    if any(name not in COLLECTED for name in names) or list(names) != sorted(names):
+        raise fields.wrong("collect", "names something that is not known, or is not sorted")
+    if names == ("ima",):
+        raise fields.wrong("collect", "asks for the IMA list without the boot log that it continues")
+    return names

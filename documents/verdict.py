@@ -2,7 +2,7 @@
 """The outcome of an appraisal: findings, one a check, and what follows from them.
 
 A verdict is built from findings only; nobody sets "trusted". ``require_trusted`` is the only way on. This module does
-not appraise (``measure.appraise`` does).
+not appraise (``measure.appraise`` does), and has no clock: who relies on a verdict says when.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from documents.fields import SLASHED, Fields
 OUTCOMES = ("pass", "warn", "fail")
 LEVELS = ("L0", "L1", "L2")
 AUTHORITIES = ("publisher", "site", "local", "none")
+
+VERDICT_SECONDS = 3_600
+"""For how long a verdict may be relied on where no policy says how long."""
 
 
 class NotTrusted(VmgateError):
@@ -95,6 +98,8 @@ class Verdict(Document):
         level: assurance level: ``L0`` software TPM, ``L1`` self-measured, ``L2`` verified before it ran.
         time: seconds since 1970 UTC.
         findings: in the order of the checks. None at all means not trusted.
+        expires: when it must no longer be relied on, in seconds since 1970 UTC; 0, and then absent:
+            ``VERDICT_SECONDS`` after its time.
     """
 
     TYPE: ClassVar[str] = "vmgate.verdict"
@@ -104,6 +109,7 @@ class Verdict(Document):
     level: str
     time: int
     findings: tuple[Finding, ...]
+    expires: int = 0
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -113,6 +119,7 @@ class Verdict(Document):
             level=fields.take_choice("level", LEVELS),
             time=fields.take_int("time", 0, 2**40),
             findings=fields.take_list("findings", Finding.read, 10_000),
+            expires=fields.take_int("expires", 1, 2**41) if fields.has("expires") else 0,
         )
         if fields.take("status") != verdict.status:
             raise fields.wrong("status", "does not follow from the findings")
@@ -126,6 +133,7 @@ class Verdict(Document):
             "time": self.time,
             "status": self.status,
             "findings": [finding.members() for finding in self.findings],
+            **({"expires": self.expires} if self.expires else {}),
         }
 
     @property
@@ -140,16 +148,36 @@ class Verdict(Document):
         """The findings that stand in the way."""
         return tuple(finding for finding in self.findings if finding.outcome == "fail")
 
-    def require_trusted(self, remedy: str) -> None:
-        """Return if every check let the subject pass.
+    def is_current(self, now: int) -> bool:
+        """Whether it is of this time: not of the future, and not expired.
+
+        Args:
+            now: seconds since 1970 UTC.
+        """
+        return self.time <= now < (self.expires or self.time + VERDICT_SECONDS)
+
+    def require_trusted(self, remedy: str, now: int | None = None) -> None:
+        """Return if every check let the subject pass, and the verdict is of this time.
+
+        Args:
+            remedy: what the reader can do, for the error.
+            now: when the verdict is relied on, in seconds since 1970 UTC; None only for one that was made in the same
+                step, which has no age.
 
         Raises:
-            NotTrusted: at least one finding failed, or there is none.
+            NotTrusted: at least one finding failed, or there is none; or the verdict is not of this time.
         """
         if self.status != "contraindicated":
+            self._require_current(now)
             return
         failures = self.failures()
         cause = failures[0].sentence() if failures else "nothing was checked"
         if len(failures) > 1:
             cause += f" (and {len(failures) - 1} more)"
         raise NotTrusted(f"{self.subject} is not trusted", cause=cause, remedy=remedy, verdict=self)
+
+    def _require_current(self, now: int | None) -> None:
+        if now is not None and not self.is_current(now):
+            cause = f"the verdict is of another time: made at {self.time}, and now is {now} (seconds since 1970 UTC)"
+            anew = "have it judged anew"
+            raise NotTrusted(f"{self.subject} is not trusted", cause=cause, remedy=anew, verdict=self)

@@ -7,28 +7,12 @@ to use a nonce once, and to draw it anew for each host. This module fetches noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from documents.evidence import Evidence
 from documents.identity import Identity
 from fleet.errors import VerifierUnready
 from measure.ek_roots import Roots
 from measure.proof import Endorsed, verify_identity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What the evidence of a host has to be judged with, once a vendor's root vouches for its TPM.
-
-    Attributes:
-        ak: TPMT_PUBLIC of its attestation key.
-        nonce: what the quote has to answer. The key is the TPM's only if it does.
-        chip: whether the root is one of chips.
-    """
-
-    ak: bytes
-    nonce: bytes
-    chip: bool
+from measure.verifying import Known
 
 
 def make_challenge(untrusted_identity: bytes, roots: Roots, nonce: bytes, time: int) -> tuple[bytes, Endorsed]:
@@ -48,7 +32,9 @@ def make_challenge(untrusted_identity: bytes, roots: Roots, nonce: bytes, time: 
 
 
 def verify_enrolled(untrusted_evidence: bytes, roots: Roots, nonce: bytes, time: int) -> Known:
-    """See who shows the evidence, and what it must answer to be that host's. It is not judged here.
+    """See who shows the evidence, and what it must answer to be that host's: the key is the TPM's only if it does.
+
+    The evidence is not judged here.
 
     Raises:
         VerifierUnready: the evidence does not answer a challenge.

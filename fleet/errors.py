@@ -22,3 +22,25 @@ class VerifierUnready(FleetError):
         "Evidence is only worth something against a nonce of your own, an attestation key that you know and the "
         "release that the host should run. Without one of them the answer is no."
     )
+
+
+class VerifierFailed(FleetError):
+    """The verifier failed in a way that nobody foresaw, which is a no."""
+
+    code = "FL010"
+    exit = Exit.REFUSED
+    explanation = (
+        "Judging evidence ended in an error of vmgate itself. Whatever the evidence was, the answer is no. "
+        "VMGATE_TRACEBACK=1 shows where it happened; please report that."
+    )
+
+
+class NonceRefused(FleetError):
+    """Evidence answers a nonce that is too old, was answered before, or was never given to its host."""
+
+    code = "FL011"
+    exit = Exit.REFUSED
+    explanation = (
+        "A nonce proves that evidence was made after it was given out. It counts for a few minutes, for one host and "
+        "once. Ask the verifier for a new one."
+    )

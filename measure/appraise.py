@@ -11,7 +11,8 @@ All checks, by the numbers that the code carries. Each gives a finding; a check 
   3. log: there is one, and PCR 12 and 13 are what it replays to;
   4. switches within the boot: the last one names this release, and PCR 13 is a value that its publisher signed;
   5. repository: the host's trust anchor is the expected one;
-  6. components: each of the release's, in its order, with its digest; none missing, none besides, none refused;
+  6. components: each of the release's, in its order, with its digest; none missing, none besides, none refused.
+     Another digest of a component that the security policy names as ``warn_only`` is a warning, never a pass;
   7. events: none that has no business in its PCR;
   8. VMs that were started: each by a definition of an accepted workload release, none refused;
   9. host-local things: those that the publisher names as it names them; the others as the approved baseline names them.
@@ -25,7 +26,8 @@ the TPM is a chip, which the quote does not prove.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from content.fsverity import digest_bytes
 from documents.event import MeasuredEvent
@@ -37,16 +39,17 @@ from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
 from measure.baseline import Approved, verify_baseline
 from measure.boot import Booted, boot_findings, explain
+from measure.boot_files import IMA_PCR
 from measure.cel import CelRecord, parse_log, replay
 from measure.errors import LogRefused, PolicyRefused
-from measure.findings import NOTHING, compare, finding
+from measure.findings import NOTHING, compare, enforced, finding
 from measure.kernel_arguments import argument_findings
 from measure.launches import launch_findings
 from measure.local import COMMAND_LINE, Words, local_findings, local_reference
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.policy import verify_signed_policy
 from measure.predict import reference_digest
-from measure.quote import verify_quote
+from measure.quote import Quote, verify_quote
 from measure.structures import refused
 
 REPOSITORY = "repository"
@@ -91,6 +94,7 @@ class Reference:
         earlier: workload releases that were active before in this boot and whose VMs may still run.
         image: the platform release's host image; None where it has none.
         packages: the platform release's list of files of libvirt's packages; None where it has none.
+        refused: digests that must not run any more besides those that these releases name, such as a newer one's.
     """
 
     identity: str
@@ -100,10 +104,16 @@ class Reference:
     earlier: tuple[Release, ...] = ()
     image: HostImage | None = None
     packages: HostFiles | None = None
+    refused: tuple[str, ...] = ()
 
 
 def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> Claims:
-    """Verify evidence and return what it proves.
+    """See ``prove``; the quote is left out."""
+    return prove(evidence, ak, nonce, chip=chip)[0]
+
+
+def prove(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> tuple[Claims, Quote]:
+    """Verify evidence and return what it proves, and the quote that proves it.
 
     Args:
         evidence: as the host sent it.
@@ -129,23 +139,29 @@ def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: b
     own = values.setdefault("sha256", {})
     boot = None
     if evidence.boot_log:
-        # A log that the quote does not cover is refused like one that it contradicts.
-        covered = all(quote.selects("sha256", pcr) for pcr in BOOT_PCRS)
+        # A log that the quote does not cover is refused like one that it contradicts. Without an IMA list PCR 10 may be
+        # left out; a host image then finds its files missing from the list.
+        needed = [pcr for pcr in BOOT_PCRS if pcr != IMA_PCR or evidence.ima]
+        covered = all(quote.selects("sha256", pcr) for pcr in needed)
         boot = explain(
             evidence.boot_log,
             evidence.ima,
             lambda before: covered and quote.fits({**values, "sha256": {**before, **own}}),
         )
+        shown = {pcr: value for pcr, value in boot.pcrs.items() if quote.selects("sha256", pcr)}
+        boot = replace(boot, pcrs=MappingProxyType(shown))
     else:
         quote.verify_values(values)
-    return Claims(
+    pcrs = {pcr: own[pcr] for pcr in (LAUNCH_PCR, VMM_PCR)}
+    claims = Claims(
         chip=chip,
         records=records,
-        pcrs={pcr: own[pcr] for pcr in (LAUNCH_PCR, VMM_PCR)},
+        pcrs=pcrs,
         boot=boot,
         approved=verify_baseline(evidence.baseline, ak) if evidence.baseline else None,
         command_line=evidence.command_line or None,
     )
+    return claims, quote
 
 
 def appraise(claims: Claims, reference: Reference, time: int, subject: str = "platform") -> Verdict:
@@ -160,7 +176,8 @@ def appraise(claims: Claims, reference: Reference, time: int, subject: str = "pl
     before = tuple(boot_findings(claims.boot, reference.image)) if reference.image else ()
     level = _level(claims, before)
     found = (_allowed(level, reference.policy), *_findings(claims, reference), *before)
-    return Verdict(subject=subject, level=level, time=time, findings=found)
+    expires = time + reference.policy.verdict_seconds
+    return Verdict(subject=subject, level=level, time=time, findings=found, expires=expires)
 
 
 def _level(claims: Claims, before: tuple[Finding, ...]) -> str:
@@ -266,7 +283,8 @@ def _components(events: list[MeasuredEvent], reference: Reference) -> Iterator[F
     # 6.
     expected = reference.platform.reference
     for value in expected:
-        yield compare("component-digest", value.component, value.fsverity, _one(found.get(value.component)))
+        judged = compare("component-digest", value.component, value.fsverity, _one(found.get(value.component)))
+        yield enforced(judged, value.component, reference.policy.warn_only)
     known = {value.component for value in expected}
     for subject in found.keys() - known:
         yield finding("component-unknown", subject, NOTHING, _one(found[subject]), good=False)
@@ -320,7 +338,8 @@ def words_for(reference: Reference, approved: Approved | None) -> Words:
 
 
 def _refused_digests(reference: Reference) -> set[str]:
-    return {digest for release in (reference.platform, *reference.workloads) for digest in release.refused}
+    releases = (reference.platform, *reference.workloads)
+    return {digest for release in releases for digest in release.refused} | set(reference.refused)
 
 
 def _one(digests: list[str] | None) -> str:

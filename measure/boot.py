@@ -22,6 +22,7 @@ from measure.boot_contents import load_options
 from measure.boot_events import JUDGED, BootState, decode
 from measure.boot_files import IMA_PCR, NOTHING, ImageFiles, compared, found_out
 from measure.errors import LogRefused
+from measure.firmware import firmware_events, firmware_finding
 from measure.formats.cursor import refused
 from measure.ima import ImaEntry, parse_ima, values_after_each
 from measure.pcr import BOOT_PCRS, KERNEL_IMAGE_PCR, extend, measure, reset_value
@@ -61,12 +62,14 @@ class Booted:
         pcrs: the values of PCR 0 to 11 (SHA-256 bank) that matched.
         phase: how far systemd was, one of ``PHASE_PATHS``.
         ima: the entries of the IMA list that PCR 10 covers.
+        firmware: what PCR 0 was extended with, see ``measure.firmware``.
     """
 
     state: BootState
     pcrs: Mapping[int, bytes]
     phase: str
     ima: tuple[ImaEntry, ...]
+    firmware: tuple[str, ...] = ()
 
 
 def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[Mapping[int, bytes]], bool]) -> Booted:
@@ -101,7 +104,13 @@ def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[
         for path, value in phases:
             pcrs = {**base, IMA_PCR: lists[count], KERNEL_IMAGE_PCR: value}
             if matches(pcrs):
-                return Booted(state=decode(log), pcrs=MappingProxyType(pcrs), phase=path, ima=entries[:count])
+                return Booted(
+                    state=decode(log),
+                    pcrs=MappingProxyType(pcrs),
+                    phase=path,
+                    ima=entries[:count],
+                    firmware=firmware_events(log),
+                )
     raise LogRefused(
         "the boot logs were refused",
         cause="boot log and IMA list do not explain the PCR values of the TPM",
@@ -140,7 +149,7 @@ def boot_findings(booted: Booted | None, image: HostImage, files: ImageFiles | N
     yield from _sections(state.sections, image.sections)
     yield from _given(state, image)
     yield _phase(booted, image)
-    yield _firmware(booted.pcrs[0].hex(), image.firmware)
+    yield firmware_finding(booted.pcrs[0].hex(), booted.firmware, image)
     yield from (files or ImageFiles(image)).findings(booted.ima, booted.pcrs)
 
 
@@ -200,19 +209,6 @@ def _phase(booted: Booted, image: HostImage) -> Finding:
     expected = " or ".join(f'phase "{phase}" of the host image' for phase in image.phases)
     found = f'phase "{booted.phase}"' + (" of the host image" if good else "")
     return found_out("boot-phase", f"pcr/{KERNEL_IMAGE_PCR}", expected, found, good=good)
-
-
-def _firmware(found: str, accepted: tuple[str, ...]) -> Finding:
-    if accepted:
-        return found_out("firmware", "pcr/0", " or ".join(accepted), found, good=found in accepted)
-    return Finding(
-        check="firmware",
-        subject="pcr/0",
-        outcome="warn",
-        expected="recorded, no baseline approved",
-        found=found,
-        authority="none",
-    )
 
 
 def _enter(value: bytes, phase: str) -> bytes:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attestation results for relying parties: a verdict as an EAR, signed as a JWT.
 
-Source: draft-ietf-rats-ear-04 (EAT Attestation Results), JSON serialisation; AR4SI for the trustworthiness vector;
-RFC 9711 for ``eat_nonce``. All our findings travel along under ``vmgate.appraisal``. This module does not appraise, and
-a result that verifies says what a verifier found, not that it is good: look at ``ear.status``.
+Source: draft-ietf-rats-ear-04 (EAT Attestation Results), JSON serialisation; RFC 9711 for ``eat_nonce``; AR4SI for the
+vector (``measure.trust_vector``). All our findings travel along under ``vmgate.appraisal``. This module does not
+appraise, and a result that verifies says what a verifier found, not that it is good: look at ``ear.status``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 from joserfc.jws import JWSRegistry
 
-from documents.canonical import Json
-from documents.verdict import Verdict
+from documents.verdict import VERDICT_SECONDS, Verdict
 from keys.errors import KeyFileMalformed
 from measure.errors import ResultRefused
+from measure.trust_vector import VERIFIER, told_by_claim, trust_vector
 
 PROFILE = "tag:github.com,2023:veraison/ear"
 DEVELOPER = "vmgate project"
@@ -30,45 +30,39 @@ LIMIT = 4_000_000
 NONCE_BYTES = range(8, 65)
 """Lengths of a nonce (RFC 9711 section 4.1)."""
 
-AFFIRMING, WARNING, CONTRAINDICATED = 2, 32, 96
-"""The trustworthiness claims that we make (AR4SI section 2.3.2): the mildest of each tier."""
-
-_VALUES = {"pass": AFFIRMING, "warn": WARNING, "fail": CONTRAINDICATED}
-_CONFIGURATION = frozenset(
-    {
-        "assurance-level", "baseline", "event", "host-local", "kernel-argument", "local-policy", "not-approved",
-        "reference", "release-accepts", "secure-boot", "secure-boot-variable", "start-order",
-    }
-)  # fmt: skip
-"""Checks about how the host is set up; all others are about what runs on it."""
-
-_STATUS = ("affirming", "warning", "contraindicated")
+_STATUS = ("none", "affirming", "warning", "contraindicated")
+"""The tiers of AR4SI; "none" is a verifier that could not do its work. Only two of them let anybody go on."""
 
 
-def ear_claims(verdict: Verdict, *, build: str, lifetime: int, nonce: bytes = b"", policy: str = "") -> dict[str, Any]:
+def ear_claims(
+    verdict: Verdict, *, build: str, lifetime: int | None = None, nonce: bytes = b"", policy: str = ""
+) -> dict[str, Any]:
     """The claims of an EAR with one submodule, named like the verdict's subject.
 
     Args:
         verdict: the appraisal.
         build: the verifier's version.
-        lifetime: seconds for which it may be relied on, from the verdict's time.
+        lifetime: seconds for which it may be relied on, from the verdict's time; None takes what the verdict says. It
+            never counts longer than the verdict.
         nonce: what the evidence answered; empty where the host judged itself.
         policy: what was appraised against, such as ``platform/3``.
     """
     appraisal: dict[str, Any] = {
-        "ear.status": verdict.status,
-        "ear.trustworthiness-vector": _vector(verdict, proven=bool(nonce)),
+        "ear.status": _status(verdict),
+        "ear.trustworthiness-vector": trust_vector(verdict, proven=bool(nonce)),
         "vmgate.appraisal": {
             "level": verdict.level,
+            "not-passed": {claim: list(checks) for claim, checks in told_by_claim(verdict).items()},
             "findings": [finding.members() for finding in verdict.findings],
         },
     }
     if policy:
         appraisal["ear.appraisal-policy-id"] = policy
+    expires = verdict.expires or verdict.time + VERDICT_SECONDS
     claims: dict[str, Any] = {
         "eat_profile": PROFILE,
         "iat": verdict.time,
-        "exp": verdict.time + lifetime,
+        "exp": expires if lifetime is None else min(expires, verdict.time + lifetime),
         "ear.verifier-id": {"developer": DEVELOPER, "build": f"vmgate {build}"},
         "submods": {verdict.subject: appraisal},
     }
@@ -125,19 +119,9 @@ def verify_ear(untrusted_token: str | bytes, public_pem: bytes, now: int, nonce:
     return claims
 
 
-def _vector(verdict: Verdict, *, proven: bool) -> dict[str, Json]:
-    """What is not known is left out, which AR4SI reads as no claim."""
-    setup = [_VALUES[f.outcome] for f in verdict.findings if f.check in _CONFIGURATION]
-    running = [_VALUES[f.outcome] for f in verdict.findings if f.check not in _CONFIGURATION]
-    vector: dict[str, Json] = {
-        "configuration": max(setup, default=CONTRAINDICATED),
-        "executables": max(running, default=CONTRAINDICATED),
-    }
-    if proven:
-        vector["instance-identity"] = AFFIRMING
-    if verdict.level != "L1":
-        vector["hardware"] = AFFIRMING if verdict.level == "L2" else WARNING
-    return vector
+def _status(verdict: Verdict) -> str:
+    """The verdict's, but for a verifier that failed and so asserts nothing."""
+    return "none" if any(finding.check == VERIFIER for finding in verdict.failures()) else verdict.status
 
 
 def _is_time(value: object) -> TypeGuard[int]:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
 from documents.verdict import Finding
 
 NOTHING = "nothing"
@@ -20,3 +23,9 @@ def finding(
     """A finding that passes or fails."""
     outcome = "pass" if good else "fail"
     return Finding(check=check, subject=subject, outcome=outcome, expected=expected, found=found, authority=authority)
+
+
+def enforced(found: Finding, component: str, warn_only: Collection[str]) -> Finding:
+    """A finding about one component as the policy has it: a failure of what it only warns about is a warning."""
+    warned = found.outcome == "fail" and component in warn_only
+    return replace(found, outcome="warn") if warned else found

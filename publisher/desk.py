@@ -20,7 +20,7 @@ from keys.unlock import Secret
 from publisher import build, packages
 from publisher.definitions import read_definition
 from publisher.host_image import describe
-from publisher.plan import LIBVIRT_FILES, WorkloadInputs, plan_platform, plan_workload
+from publisher.plan import LIBVIRT_FILES, WorkloadInputs, plan_platform, plan_workload, require_components
 from publisher.recipe import PlatformRecipe, WorkloadRecipe, read_recipe
 from publisher.revoke import Revocation, choose, plan_platform_revocation, plan_revocation
 from publisher.shelf import Shelf
@@ -151,6 +151,7 @@ def _table(repository: Path, shelf: Shelf) -> Iterator[_Table]:
 
 
 def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, passphrase: Secret) -> Release:
+    require_components(recipe.security_policy)
     components = {
         "vmm/host-files": table.add_bytes(packages.list_packages(recipe.packages).encode()),
         "vmm/firmware-code": table.add_file(recipe.firmware_code),

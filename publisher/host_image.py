@@ -22,7 +22,7 @@ from content.errors import storage
 from content.fsverity import UNIT, digest_leaves, hash_blocks
 from documents.errors import DocumentError
 from documents.fields import HEX_SHA256
-from documents.host_image import IMAGE_PATH, VARIABLES, HostImage, ImageFile
+from documents.host_image import IMAGE_PATH, VARIABLES, FirmwareEvents, HostImage, ImageFile
 from publisher import programs
 from publisher.firmware import SecureBootKeys, expected_variables, read_certificate
 from publisher.uki import MAX_UKI, Uki, read_uki, refused
@@ -54,7 +54,7 @@ class ImageParts:
         hash_tree: its dm-verity hash tree, with its superblock.
         keys: PK, KEK and db of the hosts' firmware, as ``firmware.enrol`` writes them.
         phases: see ``HostImage``.
-        firmware: see ``HostImage``.
+        firmware, firmware_events: see ``HostImage``.
     """
 
     kernel: Path
@@ -64,6 +64,7 @@ class ImageParts:
     keys: SecureBootKeys
     phases: tuple[str, ...] = ANY_PHASE
     firmware: tuple[str, ...] = ()
+    firmware_events: tuple[FirmwareEvents, ...] = ()
 
 
 def describe(parts: ImageParts) -> HostImage:
@@ -90,6 +91,7 @@ def describe(parts: ImageParts) -> HostImage:
         root_hash=root_hash,
         firmware=parts.firmware,
         files=list_files(parts.root),
+        firmware_events=parts.firmware_events,
     )
     try:
         # A host will parse these very bytes: what it would refuse is refused here.

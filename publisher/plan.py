@@ -228,6 +228,17 @@ def _require_distinct(what: str, names: Iterable[str]) -> None:
             raise _refused(f"the {what} {name} is there {times} times", "keep one")
 
 
+def require_components(policy: SecurityPolicy) -> None:
+    """Refuse a policy that only warns about what no platform release has: whoever wrote it meant something else.
+
+    Raises:
+        PlanRefused: it does.
+    """
+    unknown = sorted(set(policy.warn_only) - {REPOSITORY, *(name for name, _ in COMPONENTS)})
+    if unknown:
+        raise _refused(f"warn_only names {unknown[0]}, which is no component", "name components as the release does")
+
+
 def _require_fit(definition: VmDefinition, inputs: WorkloadInputs) -> None:
     """Refuse a VM with a disk that the release does not bring, or that no accepted platform would start."""
     brought = {(measured.fsverity, measured.length) for _, measured in inputs.images}

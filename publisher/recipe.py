@@ -13,9 +13,9 @@ from pathlib import Path
 
 from content.durable import read_file
 from documents.fields import HEX_SHA256, NAME, TEXT, UUID
-from documents.host_image import PHASES
+from documents.host_image import PHASES, FirmwareEvents
 from documents.release import AGENT_VERSION, MAX_NUMBER
-from documents.security_policy import SecurityPolicy
+from documents.security_policy import COLLECTED, SecurityPolicy
 from documents.waves import Wave
 from publisher.definitions import read_policy
 from publisher.firmware import SecureBootKeys
@@ -111,7 +111,7 @@ def read_recipe(path: Path) -> PlatformRecipe | WorkloadRecipe:
 
 
 def _read_platform(table: Table, terms: Terms, folder: Path) -> PlatformRecipe:
-    return PlatformRecipe(
+    recipe = PlatformRecipe(
         terms=terms,
         packages=_packages(table, "packages", folder),
         firmware_code=_path(table, "firmware_code", folder),
@@ -121,6 +121,12 @@ def _read_platform(table: Table, terms: Terms, folder: Path) -> PlatformRecipe:
         host_image=_host_image(table.table("host_image"), folder) if table.has("host_image") else None,
         libvirt_packages=_packages(table, "libvirt_packages", folder) if table.has("libvirt_packages") else (),
     )
+    missing = set(COLLECTED) - recipe.security_policy.collects(host_image=recipe.host_image is not None)
+    if recipe.host_image and missing:
+        raise table.wrong(
+            "security_policy", f"collects no {min(missing)}, so that no verifier could judge the host image"
+        )
+    return recipe
 
 
 def _read_workload(table: Table, terms: Terms, folder: Path) -> WorkloadRecipe:
@@ -173,6 +179,19 @@ def _security_policy(table: Table, folder: Path) -> SecurityPolicy:
     return read_policy(read_table(read_file(path, LIMIT), path))
 
 
+def _firmware_events(table: Table) -> tuple[FirmwareEvents, ...]:
+    known = table.tables("firmware_events", 100) if table.has("firmware_events") else ()
+    found: list[FirmwareEvents] = []
+    for entry in known:
+        # One firmware can extend the same twice.
+        digests = entry.take_list("sha256", lambda part: part if isinstance(part, str) else "", 100)
+        if not digests or not all(HEX_SHA256.fullmatch(digest) for digest in digests):
+            raise entry.wrong("sha256", "is empty or has an item that is not in its form")
+        found.append(FirmwareEvents(name=entry.take_text("name", limit=60), sha256=digests))
+        entry.finish()
+    return tuple(found)
+
+
 def _host_image(table: Table, folder: Path) -> ImageParts:
     parts = ImageParts(
         kernel=_path(table, "kernel", folder),
@@ -187,6 +206,7 @@ def _host_image(table: Table, folder: Path) -> ImageParts:
         ),
         phases=table.take_texts("phases", PHASES, 16) if table.has("phases") else ANY_PHASE,
         firmware=table.take_texts("firmware", HEX_SHA256, 100, 64) if table.has("firmware") else (),
+        firmware_events=_firmware_events(table),
     )
     if not parts.phases:
         raise table.wrong("phases", "is empty, so that no key would ever open")

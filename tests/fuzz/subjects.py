@@ -26,7 +26,7 @@ from documents.errors import DocumentError, VmgateError
 from documents.fields import NAME, Fields
 from documents.release import Release
 from documents.waves import HOSTS, read_waves
-from fuzz import certificates, evidence, metadata, packs
+from fuzz import certificates, evidence, metadata, packs, results
 from hypervisor.errors import ConfigurationUnreadable
 from hypervisor.virt_conf import parse_configuration
 from keys.addresses import FileAddress, parse_address
@@ -34,7 +34,7 @@ from keys.errors import SignersMalformed, UnknownSigner
 from keys.roles import role
 from keys.signers import SIGNERS, declared
 from lab.documents import DOCUMENTS, releases
-from measure.errors import CertificateMalformed, IdentityRefused, LogRefused, QuoteRefused, RootsUnusable
+from measure.errors import CertificateMalformed, IdentityRefused, LogRefused, QuoteRefused, ResultRefused, RootsUnusable
 from updater.bundle import MAGIC, BundleReader, encode_head
 from updater.errors import BundleMalformed, PackMalformed
 from updater.repository.ceremony import read_request
@@ -256,6 +256,7 @@ WINDOWS = (b"Mon-Fri 22:00-05:00", b"Sat,Sun 00:00-24:00", b"01:30-04:00", b"Fri
 
 SUBJECTS: dict[str, Subject] = {
     **{kind.TYPE.removeprefix("vmgate."): _document(kind) for kind in DOCUMENTS},
+    "result": Subject(seeds=results.claims, check=results.check_claims, errors=(ResultRefused,), form="json"),
     "waves": Subject(seeds=_waves, check=_check_waves, errors=(DocumentError,), form="json"),
     "bundle-file": Subject(
         seeds=lambda: [encode_head(_index()) + BODY], check=_check_bundle, errors=(BundleMalformed,)

@@ -511,6 +511,36 @@ def test_evidence_is_judged_with_all_that_belongs_there(given: Given) -> None:
     assert json.loads(done.out)["submods"]["platform"]["ear.status"] == "warning"
 
 
+def test_evidence_that_was_answered_once_is_not_good_twice(given: Given) -> None:
+    seen = given.folder / "seen.json"
+    assert given.verify("--seen", seen).exit == 0
+    kept = seen.read_bytes()
+    refusal = refused(given.verify("--seen", seen), 5)
+    assert "nonce of evidence" in refusal.cause
+    assert seen.read_bytes() == kept
+    for damage in (b"", kept[:-1], (given.folder / "policy.json").read_bytes()):
+        refused(given.verify("--seen", given.written("damaged-seen.json", damage)), 5)
+
+
+def test_a_release_that_must_no_longer_be_used_proves_nothing(given: Given) -> None:
+    assert "reference-expiry" in refused(given.verify("--expires", "2020-01-01"), 5).cause
+    # One release alone has nothing to wait for.
+    assert given.verify("--expires", "2999-01-01", "--new-from", "2999-01-01").exit == 0
+    refused(given.verify("--expires", "soon"), 2)
+
+
+def test_the_owner_of_a_host_sees_what_it_would_tell(bench: Bench, given: Given) -> None:
+    done = bench.on().vmgate("attest", "evidence", "--explain", "-o", "json")
+    assert done.exit == 0, done.err
+    parts = {part["part"]: part for part in json.loads(done.out)["parts"]}
+    evidence = Evidence.parse((given.folder / "evidence.json").read_bytes())
+    assert parts["ak"]["bytes"] == len(evidence.ak)
+    assert parts["cel"]["bytes"] >= len(evidence.cel)
+    assert (parts["boot_log"]["bytes"], parts["boot_log"]["told"]) == (0, "no: the policy does not ask")
+    refused(bench.on().vmgate("attest", "evidence"), 2)
+    refused(bench.on().vmgate("attest", "evidence", "--explain", "--nonce", given.nonce), 2)
+
+
 @pytest.mark.parametrize("missing", ["ak", "nonce", "release"])
 def test_evidence_is_not_judged_with_less(given: Given, missing: str) -> None:
     if missing == "release":

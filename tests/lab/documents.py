@@ -7,6 +7,7 @@ key or TPM.
 
 from __future__ import annotations
 
+import hashlib
 import string
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -27,14 +28,15 @@ from documents.event import EVENTS, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
 from documents.host_files import HostFile, HostFiles
-from documents.host_image import VARIABLES, HostImage, ImageFile
+from documents.host_image import VARIABLES, FirmwareEvents, HostImage, ImageFile
 from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, SealedKey, UpdateJournal, WrappedVmKey
 from documents.host_status import HostStatus
 from documents.identity import Challenge, EndorsementKey, Identity
 from documents.local_api import Request, Response
 from documents.local_listing import ListedFile, LocalListing
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
-from documents.security_policy import ALLOWANCES, LOCAL, SecurityPolicy
+from documents.security_policy import ALLOWANCES, COLLECTED, LOCAL, LONGEST, SHORTEST, SecurityPolicy
+from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.tpm_key import TpmKey
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
@@ -200,7 +202,16 @@ def host_images(draw: st.DrawFn) -> HostImage:
         files=tuple(
             ImageFile(path=path, fsverity=draw(DIGESTS), sha256=draw(DIGESTS)) for path in draw(distinct(PATHS, 3, 1))
         ),
+        firmware_events=tuple(
+            FirmwareEvents(name=name, sha256=(draw(DIGESTS), *draw(st.lists(DIGESTS, max_size=2)), name_digest(name)))
+            for name in draw(distinct(NAMES, 2))
+        ),
     )
+
+
+def name_digest(name: str) -> str:
+    """A digest that only this name has."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 DISKS = st.builds(Disk, name=NAMES, image=DIGESTS, length=st.integers(1, MAX_LENGTH), disk_class=st.just("readonly"))
@@ -224,6 +235,9 @@ SECURITY_POLICIES = st.builds(
     local=st.sampled_from(LOCAL),
     kernel_required=distinct(st.sampled_from(("iommu=*", "lockdown=integrity", "nohibernate")), 3),
     kernel_denied=distinct(st.sampled_from(("init=*", "systemd.debug?shell*")), 2),
+    warn_only=distinct(SLASHED_NAMES, 2),
+    verdict_seconds=st.integers(SHORTEST, LONGEST),
+    collect=st.sampled_from((None, (), COLLECTED[:1], COLLECTED)),
 )
 EVENT_DOCUMENTS = st.builds(MeasuredEvent, event=st.sampled_from(EVENTS), subject=SLASHED_NAMES, fsverity=DIGESTS)
 ENDORSEMENT_KEYS = st.builds(EndorsementKey, public=BLOBS, certificate=BLOBS)
@@ -283,6 +297,7 @@ VERDICTS = st.builds(
     level=st.sampled_from(LEVELS),
     time=TIMES,
     findings=st.lists(FINDINGS, max_size=3).map(tuple),
+    expires=TIMES,
 )
 NAMED_TEXTS = st.dictionaries(SLASHED_NAMES, TEXTS, max_size=3).map(lambda found: tuple(sorted(found.items())))
 AUDIT_RECORDS = st.builds(
@@ -335,6 +350,18 @@ SIGNED_HEADS = st.builds(
 )
 WRAPPED_KEYS = st.builds(
     WrappedVmKey, uuid=UUIDS, guardian=st.just("tpm"), nonce=st.binary(min_size=12, max_size=12), ciphertext=BLOBS
+)
+SEEN_HOSTS = st.builds(
+    SeenHost,
+    ak=DIGESTS,
+    nonce=DIGESTS,
+    platform=NUMBERS,
+    clock=st.integers(0, CLOCK),
+    reset_count=st.integers(0, COUNTS),
+    restart_count=st.integers(0, COUNTS),
+    boot_log=DIGESTS,
+    cel=DIGESTS,
+    cel_length=st.integers(0, 8_000_000),
 )
 WAVE_PLACES = st.builds(WavePlace, place=st.integers(0, HOSTS - 1))
 PAUSES = (
@@ -438,6 +465,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     PurposeKey: PURPOSE_KEYS,
     SealedKey: SEALED_KEYS,
     SignedHead: SIGNED_HEADS,
+    SeenHost: SEEN_HOSTS,
     SecurityPolicy: SECURITY_POLICIES,
     TpmKey: st.builds(TpmKey, name=NAMES, public=BLOBS, private=BLOBS),
     UpdateContact: CONTACTS,

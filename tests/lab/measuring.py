@@ -106,6 +106,16 @@ def platform(
     )
 
 
+def with_policy(release: Release, policy: SecurityPolicy) -> Release:
+    """The release with another security policy, which it names; its TPM policies stay those of the old one."""
+    name, value = "vmgate/security-policy", digest_bytes(policy.encode())
+    return replace(
+        release,
+        artifacts=tuple(replace(a, fsverity=value) if a.name == name else a for a in release.artifacts),
+        reference=tuple(replace(v, fsverity=value) if v.component == name else v for v in release.reference),
+    )
+
+
 def workload(number: int, *names: str, accepts: tuple[int, int] = (1, 9), refused: tuple[str, ...] = ()) -> Release:
     """A workload release with a definition and an image for each VM."""
     artifacts = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +16,18 @@ from documents.errors import Exit
 from vmgate.commands import attest_identity
 from vmgate.commands.host import ask, root_option
 from vmgate.errors import UsageError
-from vmgate.output import output_option, show
+from vmgate.output import output_option, show, table
 
 if TYPE_CHECKING:
-    from fleet.enrolment import Known
+    from documents.seen_host import SeenHost
+    from fleet.verifier import Expected
+    from measure.verifying import Known
 
 MAX_KEY = 10_000
-RESULT_SECONDS = 3600
-"""How long a result may be relied on."""
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"])
+"""A local time."""
 
 
 @click.group("attest")
@@ -59,11 +63,21 @@ def self_(root: Path, output: str) -> None:
 @click.option("--nonce", "nonce_hex", default="", help="The verifier's nonce, hexadecimal, 16 to 64 bytes.")
 @click.option("--challenge", type=FILE, help="The verifier's challenge, which only this TPM can answer.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not standard output.")
+@click.option("--explain", is_flag=True, help="Send nothing: list what would be told, why, and what it reveals.")
 @root_option
-def evidence(nonce_hex: str, challenge: Path | None, out: Path | None, root: Path) -> None:
+@output_option
+def evidence(nonce_hex: str, challenge: Path | None, out: Path | None, explain: bool, root: Path, output: str) -> None:
     """Make evidence over a verifier's nonce or challenge: a quote and the logs that explain it."""
-    if bool(nonce_hex) == (challenge is not None):
-        raise UsageError("no evidence was made", cause="it is over one of two", remedy="give --nonce or --challenge")
+    if (bool(nonce_hex), challenge is not None, explain).count(True) != 1:
+        raise UsageError(
+            "no evidence was made", cause="it takes one of three", remedy="give --nonce, --challenge or --explain"
+        )
+    if explain:
+        told: dict[str, Any] = ask(root, "attest/explain")
+        columns = ["part", "bytes", "told", "why", "reveals"]
+        rows = [[str(part[column]) for column in columns] for part in told["parts"]]
+        show(output, told, lambda: table([column.upper() for column in columns], rows))
+        return
     result: dict[str, Any] = (
         ask(root, "attest/answer", challenge=attest_identity.read_challenge(challenge))
         if challenge is not None
@@ -91,9 +105,26 @@ def nonce() -> None:
 @click.option("--ek-roots", type=FOLDER, help="Certificates of TPM vendors, for evidence over a challenge: no --ak.")
 @click.option("--nonce", "nonce_hex", default="", help="The nonce that you sent, or the challenge's, hexadecimal.")
 @click.option("--anchor", type=FILE, help="Root metadata of the repository that the host must follow.")
-@click.option("--policy", type=FILE, help="The release's security policy; without it the answer is no.")
-@click.option("--host-image", type=FILE, help="The release's host image, where it has one.")
-@click.option("--libvirt-files", type=FILE, help="The release's list of libvirt's files, where it has one.")
+@click.option(
+    "--policy", "policies", type=FILE, multiple=True, help="A release's security policy; without it the answer is no."
+)
+@click.option("--host-image", "images", type=FILE, multiple=True, help="A release's host image, where it has one.")
+@click.option(
+    "--libvirt-files",
+    "listings",
+    type=FILE,
+    multiple=True,
+    help="A release's list of libvirt's files.",
+)
+@click.option("--new-from", type=TIME, help="From when the newest of several platform releases counts; now without it.")
+@click.option("--old-until", type=TIME, help="Until when the platform release before the newest counts as well.")
+@click.option("--expires", type=TIME, help="When releases and policies given here must no longer be used.")
+@click.option(
+    "--seen",
+    "seen_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep here how the host was last seen, and refuse what cannot follow from it.",
+)
 @click.option(
     "--chip",
     is_flag=True,
@@ -101,65 +132,44 @@ def nonce() -> None:
 )
 @click.option("--signing-key", type=FILE, help="P-256 private key, PEM: print the EAR as a signed JWT.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default="json")
-def verify(
-    *,
-    file: Path,
-    releases: tuple[Path, ...],
-    ak: Path | None,
-    ek_roots: Path | None,
-    nonce_hex: str,
-    anchor: Path | None,
-    policy: Path | None,
-    host_image: Path | None,
-    libvirt_files: Path | None,
-    chip: bool,
-    signing_key: Path | None,
-    output: str,
-) -> None:
-    """Judge a host's evidence and print the result as an EAR; exit 5 unless it may be trusted."""
+def verify(*, file: Path, signing_key: Path | None, output: str, **given: Any) -> None:
+    """Judge a host's evidence and print the result as an EAR; exit 5 unless it may be trusted.
+
+    Of several platform releases those count that the times allow, each with its own policy and host image.
+    """
     from importlib.metadata import version
 
-    from content.durable import read_file
+    from content.durable import read_file, write_file
     from documents.evidence import Evidence
-    from documents.host_files import HostFiles
-    from documents.host_image import HostImage
-    from documents.release import Release
-    from documents.security_policy import SecurityPolicy
     from fleet.errors import VerifierUnready
-    from fleet.verifier import Expected, verify_evidence
-    from measure.ear import ear_claims, sign_ear
+    from fleet.verifier import answer
 
-    if not nonce_hex or not releases:
+    if not given["nonce_hex"] or not given["releases"]:
         raise VerifierUnready("nothing was verified", cause="--nonce or --release is missing", remedy="give both")
-    now = int(time.time())
-    expected = Expected(
-        releases=tuple(read_file(path, Release.LIMIT) for path in releases),
-        anchor=read_file(anchor, 512_000) if anchor else None,
-        policy=read_file(policy, SecurityPolicy.LIMIT) if policy else None,
-        image=read_file(host_image, HostImage.LIMIT) if host_image else None,
-        packages=read_file(libvirt_files, HostFiles.LIMIT) if libvirt_files else None,
-    )
-    untrusted_evidence = read_file(file, Evidence.LIMIT)
-    known = _known(untrusted_evidence, ak, ek_roots, nonce=_nonce(nonce_hex), chip=chip, now=now)
-    verdict = verify_evidence(untrusted_evidence, expected, ak=known.ak, chip=known.chip, nonce=known.nonce, time=now)
-    claims = ear_claims(verdict, build=version("vmgate"), lifetime=RESULT_SECONDS, nonce=known.nonce)
-    if signing_key is not None:
-        click.echo(sign_ear(claims, read_file(signing_key, MAX_KEY)))
-    else:
-        show(output, claims, lambda: None, versioned=False)
-    verdict.require_trusted("see the findings in the result")
+    seen_file: Path | None = given["seen_file"]
+    key = read_file(signing_key, MAX_KEY) if signing_key else None
+    evidence = read_file(file, Evidence.LIMIT)
+    known = replace(_known(evidence, given, int(time.time())), before=_seen(seen_file) if seen_file else None)
+    found = answer(evidence, _expected(given), known, int(time.time()), build=version("vmgate"), private_pem=key)
+    if found.token:
+        click.echo(found.token)
+    elif found.claims:
+        show(output, found.claims, lambda: None, versioned=False)
+    found.judged.require_trusted(int(time.time()))
+    if seen_file and found.judged.seen:
+        write_file(seen_file.absolute(), found.judged.seen.encode(), 0o600)
 
 
-def _known(
-    untrusted_evidence: bytes, ak: Path | None, ek_roots: Path | None, *, nonce: bytes, chip: bool, now: int
-) -> Known:
+def _known(untrusted_evidence: bytes, given: dict[str, Any], now: int) -> Known:
     """How the host is known: by its vendor's root and the answer to a challenge, or by a key that was brought over."""
     from content.durable import read_file
-    from fleet.enrolment import Known, verify_enrolled
+    from fleet.enrolment import verify_enrolled
     from fleet.errors import VerifierUnready
     from measure.ek_roots import Roots
+    from measure.verifying import Known
 
-    if ek_roots is not None and (ak is not None or chip):
+    ak, ek_roots, nonce = given["ak"], given["ek_roots"], _nonce(given["nonce_hex"])
+    if ek_roots is not None and (ak is not None or given["chip"]):
         raise UsageError(
             "nothing was verified",
             cause="a vendor's root tells both the key and whether it is a chip's",
@@ -169,4 +179,43 @@ def _known(
         return verify_enrolled(untrusted_evidence, Roots.load(ek_roots), nonce, now)
     if ak is None:
         raise VerifierUnready("nothing was verified", cause="--ak and --ek-roots are missing", remedy="give one")
-    return Known(ak=read_file(ak, MAX_KEY), nonce=nonce, chip=chip)
+    return Known(ak=read_file(ak, MAX_KEY), nonce=nonce, chip=given["chip"])
+
+
+def _expected(given: dict[str, Any]) -> Expected:
+    """What the options say that the host is compared with."""
+    from content.durable import read_file
+    from documents.host_files import HostFiles
+    from documents.host_image import HostImage
+    from documents.release import Release
+    from documents.security_policy import SecurityPolicy
+    from fleet.verifier import Expected
+    from measure.valid_releases import Terms
+
+    return Expected(
+        releases=tuple(read_file(path, Release.LIMIT) for path in given["releases"]),
+        anchor=read_file(given["anchor"], 512_000) if given["anchor"] else None,
+        policies=tuple(read_file(path, SecurityPolicy.LIMIT) for path in given["policies"]),
+        images=tuple(read_file(path, HostImage.LIMIT) for path in given["images"]),
+        listings=tuple(read_file(path, HostFiles.LIMIT) for path in given["listings"]),
+        policy=None,
+        terms=Terms(opens=_seconds(given["new_from"]) or 0, closes=_seconds(given["old_until"]) or 0),
+        expires=_seconds(given["expires"]),
+    )
+
+
+def _seconds(time_of_day: datetime | None) -> int | None:
+    """Seconds since 1970 UTC of a local time."""
+    return None if time_of_day is None else max(1, int(time_of_day.timestamp()))
+
+
+def _seen(path: Path) -> SeenHost | None:
+    """The host as it was last seen; None the first time."""
+    from content.durable import read_file
+    from content.errors import Missing
+    from documents.seen_host import SeenHost
+
+    try:
+        return SeenHost.parse(read_file(path, SeenHost.LIMIT))
+    except Missing:
+        return None

@@ -70,3 +70,17 @@ def replay(file: Path, *, ima: bool, after: Path | None, output: str) -> None:
         table(["BANK", "PCR", "VALUE"], rows)
 
     show(output, result, draw, versioned=False)
+
+
+@command.command("firmware")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@output_option
+def firmware(file: Path, output: str) -> None:
+    """List what a boot log extends PCR 0 with, as a host image names an accepted firmware."""
+    from content.durable import read_file
+    from measure.bootlog import parse_boot_log
+    from measure.firmware import firmware_events
+
+    digests = firmware_events(parse_boot_log(read_file(file, MAX_LOG)))
+    rows = [[str(number), digest] for number, digest in enumerate(digests, 1)]
+    show(output, {"sha256": list(digests)}, lambda: table(["EVENT", "SHA-256"], rows), versioned=False)

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from documents.verdict import VERDICT_SECONDS
 from vmgate.commands.host import ask, release, root_option
 from vmgate.commands.vm_lint import lint
 from vmgate.output import output_option, say, show, table
@@ -105,7 +107,9 @@ def why(name: str, root: Path, output: str) -> None:
 
 def draw_verdict(verdict: dict[str, Any], remedy: str) -> None:
     """Print a verdict for people: failures first."""
-    say(f"{verdict['subject']}: {verdict['status']}, assurance level {verdict['level']}")
+    expires = verdict.get("expires", verdict["time"] + VERDICT_SECONDS)
+    past = "" if time.time() < expires else "; past: it may no longer be relied on"
+    say(f"{verdict['subject']}: {verdict['status']}, assurance level {verdict['level']}{past}")
     order = {"fail": 0, "warn": 1, "pass": 2}
     rows = [
         [finding["outcome"], finding["check"], finding["subject"], finding["expected"], finding["found"]]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from documents.canonical import Json, encode
 from documents.errors import DocumentError
-from documents.verdict import Finding, NotTrusted, Verdict
+from documents.verdict import VERDICT_SECONDS, Finding, NotTrusted, Verdict
 from lab.documents import VERDICTS
 
 STATUSES = ("affirming", "warning", "contraindicated")
@@ -95,3 +95,23 @@ def test_texts_cannot_deceive_a_reader(text: str) -> None:
     value["findings"][0]["found"] = text
     with pytest.raises(DocumentError, match="not in its form"):
         Verdict.parse(encode(value))
+
+
+@given(found=VERDICTS, now=st.integers(0, 2**41))
+def test_a_verdict_of_another_time_is_trusted_by_nobody(found: Verdict, now: int) -> None:
+    expires = found.expires or found.time + VERDICT_SECONDS
+    if found.time <= now < expires:
+        assert found.is_current(now)
+    else:
+        with pytest.raises(NotTrusted) as caught:
+            found.require_trusted("remedy", now)
+        # What failed comes first: it says more.
+        assert ("of another time" in caught.value.cause) == (found.status != "contraindicated")
+
+
+def test_a_verdict_that_says_no_end_has_one() -> None:
+    old = verdict("pass")
+    assert b"expires" not in old.encode()
+    old.require_trusted("remedy", old.time + VERDICT_SECONDS - 1)
+    with pytest.raises(NotTrusted):
+        old.require_trusted("remedy", old.time + VERDICT_SECONDS)

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc import jwt
-from joserfc.jwk import OctKey
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OctKey
+from joserfc.jwt import JWTClaimsRegistry
 
-from documents.verdict import Verdict
+from documents.verdict import VERDICT_SECONDS, Verdict
 from lab.boot_logs import IMAGE, MACHINE
 from lab.measuring import booted, claims, digest, launch, local, platform, reference
 from measure.appraise import appraise
@@ -63,11 +66,33 @@ def test_a_result_is_signed_and_read() -> None:
     assert json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "==")) == {"alg": "ES256", "typ": "JWT"}
 
 
+def test_another_library_reads_a_result_without_us() -> None:
+    """As a relying party does that knows RFC 7519 and the EAR draft."""
+    token = sign_ear(result(verdict("L2")), PRIVATE)
+    found = jwt.decode(token, ECKey.import_key(PUBLIC), algorithms=["ES256"])
+    rules = JWTClaimsRegistry(
+        now=NOW + 299,
+        iat={"essential": True},
+        exp={"essential": True},
+        eat_profile={"essential": True, "value": "tag:github.com,2023:veraison/ear"},
+        eat_nonce={"essential": True, "value": base64.urlsafe_b64encode(NONCE).rstrip(b"=").decode()},
+        submods={"essential": True},
+        **{"ear.verifier-id": {"essential": True}},
+    )
+    rules.validate(found.claims)
+    assert set(found.claims["ear.verifier-id"]) == {"developer", "build"}
+    assert found.claims["submods"]["platform"]["ear.status"] == "affirming"
+    for now in (NOW - 1, NOW + 301):
+        with pytest.raises(JoseError):
+            JWTClaimsRegistry(now=now).validate(found.claims)
+
+
 @pytest.mark.parametrize("level", ["L0", "L1", "L2"])
 @pytest.mark.parametrize("good", [True, False])
 def test_the_status_is_never_better_than_the_vector(level: str, good: bool) -> None:
     appraisal = result(verdict(level, good=good))["submods"]["platform"]  # type: ignore[index]
     worst = max(appraisal["ear.trustworthiness-vector"].values())
+    assert all(value >= 2 for value in appraisal["ear.trustworthiness-vector"].values())
     tiers = ["affirming", "warning", "contraindicated"]
     tier = tiers[(worst >= 32) + (worst >= 96)]
     assert tiers.index(appraisal["ear.status"]) >= tiers.index(tier)
@@ -80,7 +105,14 @@ def test_what_is_wrong_shows_in_its_place() -> None:
     events = [*booted(RELEASE), *local(MACHINE), launch("host", "host/settings", digest("settings"))]
     found = appraise(claims(events, chip=True, machine=MACHINE), reference(RELEASE, image=IMAGE), NOW)
     vector = result(found)["submods"]["platform"]["ear.trustworthiness-vector"]  # type: ignore[index]
-    assert vector == {"configuration": 32, "executables": 2, "hardware": 2, "instance-identity": 2}
+    assert vector == {
+        "configuration": 32,
+        "executables": 2,
+        "file-system": 2,
+        "hardware": 2,
+        "instance-identity": 2,
+        "sourced-data": 2,
+    }
 
 
 def test_a_verdict_without_findings_is_contraindicated() -> None:
@@ -157,6 +189,22 @@ def test_damaged_tokens_are_refused() -> None:
     for junk in ("", ".", "..", "a.b.c", "x" * 5_000_000, b"\xff\xfe"):
         with pytest.raises(ResultRefused):
             verify_ear(junk, PUBLIC, NOW)
+
+
+def test_a_result_counts_no_longer_than_its_verdict() -> None:
+    short = replace(verdict(), expires=NOW + 60)
+    for lifetime, expires in ((None, NOW + 60), (10, NOW + 10), (10_000, NOW + 60)):
+        assert ear_claims(short, build="0", lifetime=lifetime)["exp"] == expires
+    assert ear_claims(replace(short, expires=0), build="0")["exp"] == NOW + VERDICT_SECONDS
+    token = sign_ear(ear_claims(short, build="0"), PRIVATE)
+    assert verify_ear(token, PUBLIC, NOW + 59)
+    with pytest.raises(ResultRefused, match="not of this time"):
+        verify_ear(token, PUBLIC, NOW + 60)
+
+
+def test_what_did_not_pass_is_told_by_its_claim() -> None:
+    told = result(verdict(good=False))["submods"]["platform"]["vmgate.appraisal"]["not-passed"]  # type: ignore[index]
+    assert told == {"configuration": ["assurance-level"], "executables": ["component-digest"]}
 
 
 def test_a_long_verdict_still_fits() -> None:

@@ -23,7 +23,7 @@ from documents.waves import Wave
 from measure.boot import pcr11
 from measure.policy import verify_signed_policy
 from publisher.errors import PlanRefused
-from publisher.plan import COMPONENTS, WorkloadInputs, plan_platform, plan_workload
+from publisher.plan import COMPONENTS, WorkloadInputs, plan_platform, plan_workload, require_components
 from publisher.recipe import Terms
 
 TERMS = Terms(channel="platform", epoch=1, minimum_agent="0.1.0", import_days=30, refused=())
@@ -255,3 +255,10 @@ def test_one_accepted_platform_that_allows_a_vm_is_enough() -> None:
     small = SecurityPolicy(allow=(), max_vcpus=1, max_memory_mib=64)
     large = SecurityPolicy(allow=(), max_vcpus=2, max_memory_mib=512)
     assert plan_workload(WORK, replace(INPUTS, policies=(small, large)), 1, []).number == 1
+
+
+def test_a_policy_warns_only_about_components() -> None:
+    policy = SecurityPolicy(allow=(), max_vcpus=1, max_memory_mib=64, warn_only=("repository", "vmgate/hook"))
+    require_components(policy)
+    with pytest.raises(PlanRefused, match="vmm/hook"):
+        require_components(replace(policy, warn_only=("vmgate/hook", "vmm/hook")))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from content.errors import Missing
+from documents.host_image import FirmwareEvents
 from documents.security_policy import SecurityPolicy
 from documents.waves import Wave
 from publisher.errors import RecipeWrong
@@ -136,6 +137,25 @@ def test_a_host_image_is_described_by_a_table(folder: Path) -> None:
     assert recipe.host_image.firmware == ()
 
 
+def test_a_host_image_may_name_firmware_by_its_events(folder: Path) -> None:
+    digests = f'["{"0b" * 32}", "{"0b" * 32}"]'
+    events = f'[[host_image.firmware_events]]\nname = "board 1.0"\nsha256 = {digests}\n'
+    recipe = read(folder, HOST_IMAGE + events)
+    assert isinstance(recipe, PlatformRecipe)
+    assert recipe.host_image is not None
+    assert recipe.host_image.firmware_events == (FirmwareEvents(name="board 1.0", sha256=("0b" * 32, "0b" * 32)),)
+    for wrong in (events.replace(digests, "[]"), events.replace("0b" * 32, "0b"), events.replace("name", "title")):
+        with pytest.raises(RecipeWrong):
+            read(folder, HOST_IMAGE + wrong)
+
+
+def test_a_policy_says_what_only_warns_and_for_how_long_a_verdict_counts(folder: Path) -> None:
+    recipe = read(folder, PLATFORM.replace("max_vcpus", 'warn_only = ["vmgate/hook"], verdict_seconds = 60, max_vcpus'))
+    assert isinstance(recipe, PlatformRecipe)
+    assert recipe.security_policy.warn_only == ("vmgate/hook",)
+    assert recipe.security_policy.verdict_seconds == 60
+
+
 def test_a_workload_recipe_keeps_its_order(folder: Path) -> None:
     recipe = read(folder, WORKLOAD.replace("import_days = 30", f'import_days = 30\nrefused = ["{"0a" * 32}"]'))
     assert isinstance(recipe, WorkloadRecipe)
@@ -182,6 +202,7 @@ def test_waves_are_written_for_people(folder: Path) -> None:
         (HOST_IMAGE, '"0a0a', '"a', "line 22: key 'firmware'"),
         (HOST_IMAGE, "firmware = [", "pcr0 = [", "line 22: key 'pcr0' is unknown"),
         (HOST_IMAGE, "[host_image]", "[[host_image]]", "host_image is not a table"),
+        (HOST_IMAGE, "max_memory_mib =", 'collect = ["boot_log"], max_memory_mib =', "collects no ima"),
         (WORKLOAD, "[1, 9]", "[9, 1]", "line 6: key 'accepts'"),
         (WORKLOAD, "[1, 9]", "[1, 9, 10]", "line 6: key 'accepts'"),
         (WORKLOAD, "[1, 9]", "[true, 9]", "line 6: key 'accepts'"),
