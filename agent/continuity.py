@@ -63,6 +63,7 @@ class Continuity:
 
     def __init__(self, paths: HostPaths, tpm: ClockedTpm, audit: AuditTrail, boot: str) -> None:
         self._path = paths.boot
+        self._last_path = paths.last_boot
         self._tpm = tpm
         self._audit = audit
         self._boot = boot
@@ -77,10 +78,17 @@ class Continuity:
             self.broken = why_broken(earlier, self._state, in_step=True)
         if self.broken:
             audit.append("host-resume", "refused", "host", "agent", cause=self.broken)
+
+    def note(self) -> None:
+        """Note kernel and TPM of this boot, once the log is this host's: a boot without a log is nobody's to lose.
+
+        Raises:
+            ContentError: they could not be written.
+        """
+        if self.broken:
             return
-        durable.make_directory(paths.run, 0o755)
-        durable.make_directory(paths.last_boot.parent)
-        for path in (paths.boot, paths.last_boot):
+        for path in (self._path, self._last_path):
+            durable.make_directory(path.parent, 0o755 if path == self._path else 0o700)
             durable.write_file(path, self._state.encode())
 
     def _now(self) -> BootState:

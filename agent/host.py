@@ -136,6 +136,10 @@ class Host:
         )  # fmt: skip
         self.sign_audit()
 
+    def note_boot(self) -> None:
+        """Note which boot this is, after all that must leave the state alone had its say."""
+        self._try("which boot this is was not noted", self.own.continuity.note)
+
     def take_over(self) -> bool:
         """Let libvirt know the VMs, clear up what an earlier agent left, and start what libvirt wanted to start.
 

@@ -91,6 +91,7 @@ def serve(root: Path) -> None:
         )
         host = Host(outside)
         host.start()
+        host.note_boot()
         server = Server(paths.socket, Service(host).handlers(), os.getuid())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.close())

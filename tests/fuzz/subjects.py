@@ -25,6 +25,8 @@ from documents.document import Document
 from documents.errors import DocumentError, VmgateError
 from documents.fields import NAME, Fields
 from documents.release import Release
+from documents.security_policy import SecurityPolicy
+from documents.verdict import Finding
 from documents.waves import HOSTS, read_waves
 from fuzz import certificates, evidence, metadata, packs, results
 from hypervisor.errors import ConfigurationUnreadable
@@ -35,6 +37,7 @@ from keys.roles import role
 from keys.signers import SIGNERS, declared
 from lab.documents import DOCUMENTS, releases
 from measure.errors import CertificateMalformed, IdentityRefused, LogRefused, QuoteRefused, ResultRefused, RootsUnusable
+from measure.kernel_arguments import argument_findings, words
 from updater.bundle import MAGIC, BundleReader, encode_head
 from updater.errors import BundleMalformed, PackMalformed
 from updater.repository.ceremony import read_request
@@ -149,6 +152,16 @@ def _check_virt_conf(folder: Path, untrusted: bytes) -> None:
         assert isinstance(value, int | str) or all(isinstance(item, str) for item in value)
 
 
+def _check_arguments(folder: Path, untrusted: bytes) -> None:
+    assert all(word.isprintable() and word.isascii() for word in words(untrusted))
+    policy = SecurityPolicy(
+        allow=(), max_vcpus=1, max_memory_mib=64, kernel_required=("iommu=*",), kernel_denied=("init=*",)
+    )
+    findings = list(argument_findings(untrusted, policy))
+    assert [finding.subject for finding in findings] == ["iommu=*", "init=*"]
+    assert all(Finding.read(finding.members()) == finding for finding in findings)
+
+
 FILES = {
     "metadata/timestamp.json": b"{}",
     "targets/releases/platform/current.json": b"a release",
@@ -254,6 +267,8 @@ ADDRESSES = (
 )
 WINDOWS = (b"Mon-Fri 22:00-05:00", b"Sat,Sun 00:00-24:00", b"01:30-04:00", b"Fri-Mon,Wed 23:59-00:59")
 
+COMMAND_LINES = (b'BOOT_IMAGE=/vmlinuz root=/dev/vda1 iommu=force quiet dyndbg="file a +p" -- single\n', b"\n")
+
 SUBJECTS: dict[str, Subject] = {
     **{kind.TYPE.removeprefix("vmgate."): _document(kind) for kind in DOCUMENTS},
     "result": Subject(seeds=results.claims, check=results.check_claims, errors=(ResultRefused,), form="json"),
@@ -329,6 +344,13 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "windows": Subject(
         seeds=lambda: WINDOWS, check=_check_window, errors=(), form="text", words=(b"24:00", b"Sun", b"-", b",", b" ")
+    ),
+    "kernel-arguments": Subject(
+        seeds=lambda: COMMAND_LINES,
+        check=_check_arguments,
+        errors=(),
+        form="text",
+        words=(b'"', b"--", b"=", b" ", b"init="),
     ),
     "signers": Subject(
         seeds=lambda: SIGNERS_TOML,

@@ -82,7 +82,9 @@ def paths(tmp_path: Path) -> HostPaths:
 
 def begun(paths: HostPaths, line: Line, boot: str = BOOT) -> Continuity:
     """An agent that starts."""
-    return Continuity(paths, line, AuditTrail(paths.audit, lambda: 7, boot), boot)
+    agent = Continuity(paths, line, AuditTrail(paths.audit, lambda: 7, boot), boot)
+    agent.note()
+    return agent
 
 
 def measured(paths: HostPaths, line: Line) -> MeasurementLog:
