@@ -24,6 +24,7 @@ from agent.leftovers import remove_leftovers
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
+from agent.resealing import Resealing
 from agent.restarts import Restarts
 from agent.unattended import Unattended
 from agent.updates import Updates
@@ -35,8 +36,12 @@ from documents.evidence import Evidence
 from documents.host_state import Generation
 from documents.release import Release
 from documents.verdict import Verdict
+from measure.guard import Pcrs
 from measure.log import MeasurementLog
-from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
+from measure.pcr import BOOT_PCRS, LAUNCH_PCR, SECURE_BOOT_PCR, VMM_PCR
+from measure.secure_boot import foreseen
+from updater.client.floor import load_floor
+from updater.client.transaction import Places
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +66,9 @@ class Host:
         self._contact = contact = Contact(
             paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
         )
-        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact)
+        floor = partial(load_floor, Places.below(paths.state).floor, outside.anchor)
+        resealing = Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
+        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact, resealing)
         self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
@@ -70,6 +77,14 @@ class Host:
 
     def _earlier(self) -> tuple[Release, ...]:
         return self.updates.earlier()
+
+    def _foresee(self, release: Release, now: Release | None) -> tuple[Pcrs, ...]:
+        """The values of PCR 7 with which this host may boot into a release, besides the present one."""
+        image = self.platform.image(release)
+        if image is None:
+            return ()
+        present = self.outside.tpm.read_pcrs("sha256", [SECURE_BOOT_PCR])[SECURE_BOOT_PCR]
+        return foreseen(self.before.boot(), present, image, self.platform.image(now) if now else None)
 
     def generation(self) -> Generation | None:
         """The active generation."""
@@ -91,7 +106,7 @@ class Host:
             return
         if not self.updates.pending():
             self._try("the platform was not measured", lambda: self.platform.enter(generation.platform))
-        self._try("the security epoch was not raised", lambda: self.updates.raise_epoch(generation.platform))
+        self._try("the host's keys did not follow the release", lambda: self.updates.follow(generation.platform))
         verdict = self.verdict(generation)
         outcome = "refused" if verdict is None or verdict.status == "contraindicated" else "done"
         self.outside.audit.append(

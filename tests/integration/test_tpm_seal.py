@@ -18,12 +18,13 @@ import tpm2_pytss as tss
 from documents.event import MeasuredEvent
 from documents.host_state import SealedKey
 from documents.release import Release
+from keys.tpm_policy import pcr_policy
 from lab.measuring import CHANNEL, PUBLISHER, Signer, booted, platform, switched
 from lab.tpm import SoftwareTpm
 from measure import guard, templates
 from measure.errors import NotForThisTpm, SealShut
 from measure.pcr import LAUNCH_PCR, VMM_PCR
-from measure.policy import pcr_policy, seal_policy
+from measure.policy import seal_policy
 from measure.tpm import Tpm
 
 ONE = platform(1)

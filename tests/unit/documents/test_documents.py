@@ -18,12 +18,19 @@ from documents.canonical import Json, encode
 from documents.definition import VmDefinition
 from documents.document import Document
 from documents.errors import DocumentError, DocumentNewer, DocumentTooLarge
+from documents.host_image import HostImage
+from documents.host_state import SealedKey
 from documents.local_api import Response
 from documents.release import Release
 from lab.documents import DOCUMENTS, damaged, lookup, places
 
 EACH = pytest.mark.parametrize("kind", DOCUMENTS, ids=lambda kind: kind.TYPE)
-OPTIONAL: dict[type[Document], set[str]] = {Release: {"urgent", "waves"}, VmDefinition: {"restart"}}
+OPTIONAL: dict[type[Document], set[str]] = {
+    HostImage: {"secure_boot"},
+    Release: {"urgent", "waves"},
+    SealedKey: {"ahead", "floor"},
+    VmDefinition: {"restart"},
+}
 """Members that are absent in their default: no other way to write that is read."""
 OTHER_TYPES: tuple[Json, ...] = (None, True, 7, "text", ["text"], {"member": "text"})
 
