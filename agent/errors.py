@@ -137,8 +137,8 @@ class StateCopiedBack(AgentError):
     explanation = (
         "The lowest releases that a host still runs are sealed with its key, and its TPM's counter shuts older copies "
         "of that key. The files in /var/lib/vmgate name a release below them: somebody copied back an earlier state of "
-        "the folder, or a part of it. No VM starts from it; `vmgate update apply` brings the host to the newest. With a "
-        "software TPM (level L0) whoever can copy back its state as well is not found out."
+        "the folder, or a part of it. No VM starts from it; `vmgate update apply` brings the host to the newest. On a "
+        "host with a software TPM (level L0) whoever copies back its state as well is not found out."
     )
 
 

@@ -119,7 +119,7 @@ class HostImage(Document):
         firmware: accepted values of PCR 0; empty where no publisher vouches for any firmware.
         files: what the root can execute, map or load, and its ``/etc``; sorted by path.
         secure_boot: the state of ``variables`` and ``authority`` first, then those that are announced: a host may
-            change to them while it boots this image. Absent where nothing about PCR 7 is to be predicted.
+            change from each to a later one while it boots this image. Absent where PCR 7 is not to be predicted.
     """
 
     TYPE: ClassVar[str] = "vmgate.host-image"

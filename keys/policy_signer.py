@@ -2,7 +2,7 @@
 """What signs TPM policies, over any key that ``keys.signers`` can open.
 
 A signer is given named PCR values, never a digest: it computes by itself what it signs (``keys.tpm_policy``), so that
-whoever has it make a signature knows what for, and no signature can be taken for another. This module predicts no values.
+whoever has it make a signature knows what for, and no signature can be taken for another. It predicts no values.
 """
 
 from __future__ import annotations

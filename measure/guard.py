@@ -3,8 +3,8 @@
 
 One 32-byte key is sealed by the TPM; every VM's key is wrapped by it in software, so that a new security epoch re-seals
 one thing. It may be sealed more than once, for values of PCR 7 that are to come. This module stores nothing, decides
-nothing (``measure.reseal`` does) and logs nothing; after ``shut_older`` the caller logs an event in PCR 12, which closes
-sessions that were satisfied before.
+nothing (``measure.reseal`` does) and logs nothing; after ``shut_older`` the caller logs an event in PCR 12, which
+closes sessions that were satisfied before.
 """
 
 from __future__ import annotations

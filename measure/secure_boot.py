@@ -66,7 +66,7 @@ def predict(untrusted_boot_log: bytes, present: bytes, state: SecureBootState) -
 def foreseen(
     untrusted_boot_log: bytes, present: bytes, image: HostImage, now: HostImage | None
 ) -> tuple[tuple[tuple[int, str], ...], ...]:
-    """The values of PCR 7 with which a host image may boot, as far as they are not the present one.
+    """The values of PCR 7 with which a host image may boot next. From a state that it names only later ones follow.
 
     Args:
         untrusted_boot_log: of this boot.
@@ -83,8 +83,10 @@ def foreseen(
         if now is None or (now.variables, now.authority) == (image.variables, image.authority):
             return ()
         raise _unforeseen("the host image of the release changes Secure Boot and does not say what will be measured")
-    values = dict.fromkeys(predict(untrusted_boot_log, present, state) for state in image.secure_boot)
-    return tuple(((SECURE_BOOT_PCR, value),) for value in values if value != present.hex())
+    values = [predict(untrusted_boot_log, present, state) for state in image.secure_boot]
+    if present.hex() in values:
+        values = values[values.index(present.hex()) + 1 :]
+    return tuple(((SECURE_BOOT_PCR, value),) for value in dict.fromkeys(values) if value != present.hex())
 
 
 def _variable(event: BootEvent) -> str:

@@ -23,8 +23,8 @@ from updater.errors import BelowFloor, ClockWrong
 from updater.formats import LIMITS
 
 Witness = Callable[[], Floor | None]
-"""Who vouches for a floor besides its file, which whoever can write it can copy back: tells the lowest root and releases,
-or None where nobody knows now. A host's TPM does, by the counter that shuts older copies of its key."""
+"""Who vouches for a floor besides its file, which can be copied back: tells the lowest root and releases, or None where
+nobody knows now. A host's TPM does, by the counter that shuts older copies of its key."""
 
 
 def load_floor(path: Path, anchor: TrustAnchor, witness: Witness = lambda: None) -> Floor:
