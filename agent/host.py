@@ -107,6 +107,8 @@ class Host:
         if not self.updates.pending():
             self._try("the platform was not measured", lambda: self.platform.enter(generation.platform))
         self._try("the host's keys did not follow the release", lambda: self.updates.follow(generation.platform))
+        if not self.updates.pending():
+            self._try("the host's key does not open", lambda: self.keys.open_host_key(generation.platform))
         verdict = self.verdict(generation)
         outcome = "refused" if verdict is None or verdict.status == "contraindicated" else "done"
         self.outside.audit.append(

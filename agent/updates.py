@@ -335,6 +335,8 @@ class Updates:
         self.follow(generation.platform)
 
     def _make_keys(self, platform: Release) -> None:
+        if not self._keys.ready():
+            self._outside.audit.append("host-key", "started", "host", "agent", why="there is none")
         self._keys.make_host_key(platform, self._resealing.first_floor())
         self._audit_key.make(platform)
 

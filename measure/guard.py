@@ -21,7 +21,7 @@ from documents.canonical import encode
 from documents.host_state import MAX_AHEAD, SealedAhead, SealedFloor, SealedKey, WrappedVmKey
 from documents.release import PolicyKey, SignedPolicy
 from keys.tpm_policy import measured
-from measure.errors import KeyRefused, SealEmpty, SealShut
+from measure.errors import KeyRefused, NotForThisTpm, SealEmpty, SealShut
 from measure.pcr import VMM_PCR
 from measure.policy import seal_policy, state_of
 
@@ -30,6 +30,12 @@ KEY_SIZE = 32
 
 Pcrs = tuple[tuple[int, str], ...]
 """Values (SHA-256, hexadecimal) of PCRs, in ascending order of index."""
+
+WAY_OUT = (
+    "what the VMs' own TPMs held is lost; to go on without it move host-key.json and audit-key.json out of "
+    "/var/lib/vmgate/tpm and restart the agent"
+)
+"""For a key that this TPM will never open again. Nothing is removed by itself: the TPM of before may come back."""
 
 Random = Callable[[int], bytes]
 """Gives so many unpredictable bytes, such as ``os.urandom``."""
@@ -149,7 +155,18 @@ def unseal(tpm: SealingTpm, sealed: SealedKey, policies: Iterable[SignedPolicy])
         NotForThisTpm: sealed by another TPM.
         KeyRefused: the floor beside it is not the one that was sealed with it.
     """
-    policies = tuple(policies)
+    try:
+        return _opened(tpm, sealed, tuple(policies))
+    except NotForThisTpm as error:
+        raise NotForThisTpm("the host's key was not opened", cause=error.cause, remedy=WAY_OUT) from error
+    except SealShut as error:
+        if error.term != "counter":
+            raise
+        remedy = f"put back the newest host-key.json of this host; if that is it: {WAY_OUT}"
+        raise SealShut("the host's key was not opened", cause=error.cause, remedy=remedy, term=error.term) from error
+
+
+def _opened(tpm: SealingTpm, sealed: SealedKey, policies: tuple[SignedPolicy, ...]) -> bytes:
     state = read_state(tpm, policies)
     shut = SealShut(
         "the host's key was not opened",

@@ -14,16 +14,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import tpm2_pytss as tss
 
 from agent.audit import records
+from agent.audit_key import verify_signed_head
 from agent.errors import StateCopiedBack
+from content import durable
+from documents.definition import GUARDIANS, Disk, VmDefinition
+from documents.errors import VmgateError
 from documents.host_state import Floor, Generation, SealedFloor
 from documents.release import Release
 from lab.boot_logs import MACHINE, Machine
 from lab.fuse import cuts
 from lab.measuring import Signer, platform, workload
 from lab.sealed_host import SealedHost
-from measure.errors import KeyRefused, Pcr7Unforeseen, SealEmpty, SealShut
+from measure import templates
+from measure.errors import KeyRefused, NotForThisTpm, Pcr7Unforeseen, SealEmpty, SealShut
 
 LATER = replace(
     MACHINE, variables={**MACHINE.variables, "db": b"the keys of db and the CA of 2026"}, signature=b"owner" + b"2026"
@@ -65,6 +71,20 @@ def make(tmp_path: Path) -> Iterator[Callable[..., SealedHost]]:
     yield host
     for host_ in hosts:
         host_.off()
+
+
+def definition() -> VmDefinition:
+    """A VM with a key."""
+    return VmDefinition(
+        name="desk",
+        uuid="b9ec1f26-68a9-4c3f-9a51-1a2b3c4d5e6f",
+        title="Desk",
+        machine="pc-q35-7.2",
+        vcpus=1,
+        memory_mib=256,
+        disks=(Disk(name="system", image="11" * 32, length=1, disk_class="readonly"),),
+        guardians=GUARDIANS,
+    )
 
 
 def shut(host: SealedHost, release: Release) -> str:
@@ -319,3 +339,63 @@ def test_what_was_copied_back_below_the_floor_is_found(make: Callable[..., Seale
     host.paths.sealed_key.write_bytes(replace(host.sealed(), floor=SealedFloor(root=1)).encode())
     with pytest.raises(KeyRefused, match="floor beside it"):
         host.keys.open_host_key(_raised())
+
+
+def _clear(host: SealedHost) -> None:
+    host.tpm._esys.clear(tss.ESYS_TR.LOCKOUT)
+
+
+def _lose_counter(host: SealedHost) -> None:
+    with host.tpm._persistent(templates.COUNTER_INDEX) as index:
+        host.tpm._esys.nv_undefine_space(index, auth_handle=tss.ESYS_TR.OWNER)
+
+
+@pytest.mark.parametrize(
+    ("lose", "error", "cause"),
+    [
+        (_clear, NotForThisTpm, "this TPM was cleared since"),
+        (_lose_counter, SealShut, "counter is not there"),
+    ],
+    ids=["the TPM was cleared", "the counter is gone"],
+)
+def test_a_key_that_its_tpm_lost_opens_nothing_and_is_not_destroyed_and_the_way_out_works(
+    make: Callable[..., SealedHost], lose: Callable[[SealedHost], None], error: type[VmgateError], cause: str
+) -> None:
+    host = make(PLAIN, None)
+    key = host.keys.open_host_key(PLAIN)
+    desk = definition()
+    durable.make_directory(host.paths.vm(desk.name))
+    secret = host.keys.open(desk, PLAIN)
+    wrapped = host.paths.vm(desk.name) / "key-tpm.json"
+    files = {path: path.read_bytes() for path in (host.paths.sealed_key, host.paths.audit_key, wrapped)}
+    lose(host)
+    for again in range(2):
+        with pytest.raises(error, match=cause) as said:
+            host.keys.open(desk, PLAIN)
+        line = said.value.line()
+        assert "\n" not in line
+        assert "what the VMs' own TPMs held is lost" in line
+        assert "move host-key.json and audit-key.json out of /var/lib/vmgate/tpm" in line
+        # As each start of the agent does; nothing is due, so nothing is opened.
+        host.confirm(PLAIN)
+        assert {path: path.read_bytes() for path in files} == files
+        if not again:
+            host.boot(PLAIN)
+            # From here on a counter is there again, above all that ever were.
+            cause = "cleared" if error is NotForThisTpm else "past the value"
+
+    for path in (host.paths.sealed_key, host.paths.audit_key):
+        path.unlink()
+    host.confirm(PLAIN)
+    assert host.keys.open_host_key(PLAIN) != key
+    host.trail.append("vm-start", "done", "hello", "uid 0")
+    host.audit_key.sign(PLAIN)
+    assert verify_signed_head(host.paths) == host.trail.head
+    with pytest.raises(KeyRefused):
+        host.keys.open(desk, PLAIN)
+    wrapped.unlink()
+    assert host.keys.open(desk, PLAIN) != secret
+    # Nobody brings the old key back with the old file.
+    host.paths.sealed_key.write_bytes(files[host.paths.sealed_key])
+    with pytest.raises(error):
+        host.keys.open_host_key(PLAIN)

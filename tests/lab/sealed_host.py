@@ -101,6 +101,8 @@ class SealedHost:
 
     def confirm(self, release: Release) -> None:
         """What the agent does once a release is confirmed, and at each start from then on."""
+        self.keys.make_host_key(release, self.resealing.first_floor())
+        self.audit_key.make(release)
         self.resealing.follow(release, self._note)
         self.audit_key.follow(release)
 
