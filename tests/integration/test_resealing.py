@@ -173,6 +173,50 @@ def test_a_change_can_be_announced_long_before_and_waits_beside_the_image(make: 
     assert shut(host, SAYING) == "policy"
 
 
+def test_an_epoch_that_rises_while_a_change_is_announced_takes_both_states_along(
+    make: Callable[..., SealedHost],
+) -> None:
+    """One file holds both, so that the new epoch is there for both or for none."""
+    raising = platform(3, epoch=2, epochs=(0, 1, 2), image=ANNOUNCING)
+    host = make()
+    host.images |= {2: ANNOUNCING, 3: ANNOUNCING}
+    key = host.keys.open_host_key(ONE)
+    host.boot(SAYING, MACHINE)
+    host.confirm(SAYING)
+    before = host.paths.sealed_key.read_bytes()
+    host.boot(raising, MACHINE)
+    host.confirm(raising)
+    assert (host.sealed().epoch, len(host.sealed().ahead)) == (2, 1)
+    moved = replace(LATER, sections=MACHINE.sections, application=MACHINE.application)
+    for machine in (MACHINE, moved):
+        host.boot(raising, machine)
+        assert host.keys.open_host_key(raising) == key
+    good = host.paths.sealed_key.read_bytes()
+    for release, machine in ((raising, MACHINE), (raising, moved), (SAYING, MACHINE), (SAYING, moved)):
+        host.boot(release, machine)
+        host.paths.sealed_key.write_bytes(before)
+        assert shut(host, release) == "counter"
+    host.paths.sealed_key.write_bytes(good)
+    host.boot(raising, moved)
+    host.confirm(raising)
+    assert host.keys.open_host_key(raising) == key
+
+
+def test_a_rollback_across_a_change_of_secure_boot_is_sealed_ahead_as_well(make: Callable[..., SealedHost]) -> None:
+    host = make()
+    key = host.keys.open_host_key(ONE)
+    host.resealing.seal_ahead(TWO, ONE)
+    host.boot(TWO, LATER)
+    host.confirm(TWO)
+    host.resealing.seal_ahead(ONE, TWO)
+    host.boot(ONE, MACHINE)
+    assert host.keys.open_host_key(ONE) == key
+    # And forward again.
+    host.resealing.seal_ahead(TWO, ONE)
+    host.boot(TWO, LATER)
+    assert host.keys.open_host_key(TWO) == key
+
+
 def test_what_cannot_be_foreseen_is_refused_before_anything_changes(make: Callable[..., SealedHost]) -> None:
     host = make()
     before = host.paths.sealed_key.read_bytes()

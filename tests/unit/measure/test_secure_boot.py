@@ -18,6 +18,7 @@ from measure.boot import boot_findings, explain
 from measure.bootlog import parse_boot_log
 from measure.errors import LogRefused, Pcr7Unforeseen
 from measure.secure_boot import foreseen, predict
+from publisher.secure_boot import variable_data
 
 VECTORS = Path(__file__).parents[2] / "vectors/rig"
 LATER = replace(
@@ -120,6 +121,11 @@ class TestCapturedMachine:
             value = hashlib.sha256(value + hashlib.sha256(data).digest()).digest()
         new = variable("db" if name == "authority" else name, b"what is announced")
         assert predict(self.LOG, self.PRESENT, self.state({name: digest(new)})) == value.hex() != self.PRESENT.hex()
+
+    def test_the_publisher_computes_what_ovmf_measured(self) -> None:
+        for name, data in zip(("PK", "KEK", "db", "dbx"), self.pairs()[1:5], strict=True):
+            assert variable_data(name, data[32 + 2 * len(name) :]) == data
+        assert variable_data("db", self.pairs()[5][32 + 4 :]) == self.pairs()[5]
 
     def state(self, changed: dict[str, str]) -> SecureBootState:
         names = [data[32 : 32 + 2 * struct.unpack("<Q", data[16:24])[0]].decode("utf-16-le") for data in self.pairs()]
