@@ -16,8 +16,9 @@ from agent.paths import HostPaths
 from agent.vm_keys import local_pcrs
 from content import durable
 from content.errors import ContentError
-from documents.host_state import Floor, SealedFloor, SealedKey
+from documents.host_state import Floor, SealedKey
 from documents.release import Release
+from documents.sealed import SealedFloor
 from measure import guard, reseal
 from measure.errors import LogRefused, MeasureError, Pcr7Unforeseen
 from measure.guard import Pcrs

@@ -14,8 +14,9 @@ from agent.paths import HostPaths
 from content import durable
 from content.errors import Missing
 from documents.definition import VmDefinition
-from documents.host_state import Generation, SealedFloor, SealedKey, WrappedVmKey
+from documents.host_state import Generation, SealedKey, WrappedVmKey
 from documents.release import Release
+from documents.sealed import SealedFloor
 from measure import guard
 from measure.pcr import SECURE_BOOT_PCR
 from measure.tpm import Tpm

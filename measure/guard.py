@@ -18,8 +18,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from documents.canonical import encode
-from documents.host_state import MAX_AHEAD, SealedAhead, SealedFloor, SealedKey, WrappedVmKey
+from documents.host_state import SealedKey, WrappedVmKey
 from documents.release import PolicyKey, SignedPolicy
+from documents.sealed import MAX_AHEAD, SealedAhead, SealedFloor
 from keys.tpm_policy import measured
 from measure.errors import KeyRefused, NotForThisTpm, SealEmpty, SealShut
 from measure.pcr import VMM_PCR

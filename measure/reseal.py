@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from documents.host_state import SealedFloor, SealedKey
+from documents.host_state import SealedKey
 from documents.release import PolicyKey
+from documents.sealed import SealedFloor
 from measure.guard import Pcrs, Terms
 
 

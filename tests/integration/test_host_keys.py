@@ -17,6 +17,7 @@ from content import durable
 from documents.audit import AuditBroken, AuditHead
 from documents.host_state import PurposeKey
 from documents.release import SignedPolicy
+from lab.fuse import cuts
 from lab.measuring import Signer, platform
 from lab.sealed_host import BOOT, SealedHost
 from lab.tpm import SoftwareTpm
@@ -73,6 +74,27 @@ def test_a_raised_epoch_shuts_the_old_blob_out_for_good(host: SealedHost) -> Non
     with pytest.raises(SealShut) as refusal:
         host.keys.open_host_key(ONE)
     assert refusal.value.term == "counter"
+
+
+def test_a_cut_while_the_epoch_rises_leaves_a_key_that_opens(tmp_path: Path) -> None:
+    """The power goes at each instant; what is found opens, and the epoch rises at the next start."""
+    hosts: list[SealedHost] = []
+
+    def switched() -> SealedHost:
+        hosts.append(host := SealedHost(tmp_path / str(len(hosts))))
+        host.start(ONE)
+        host.init(ONE)
+        host.switch(TWO)
+        return host
+
+    for host, _ in cuts(switched, lambda host: host.confirm(TWO)):
+        host_key = host.keys.open_host_key(TWO)
+        host.boot(TWO)
+        assert host.keys.open_host_key(TWO) == host_key
+        host.confirm(TWO)
+        assert host.keys.open_host_key(TWO) == host_key
+        assert (host.sealed().epoch, host.tpm.counter()) == (2, host.sealed().counter)
+    assert len(hosts) > 5
 
 
 class TestAnotherPolicyKey:

@@ -22,8 +22,9 @@ from agent.errors import StateCopiedBack
 from content import durable
 from documents.definition import GUARDIANS, Disk, VmDefinition
 from documents.errors import VmgateError
-from documents.host_state import Floor, Generation, SealedFloor
+from documents.host_state import Floor, Generation
 from documents.release import Release
+from documents.sealed import SealedFloor
 from lab.boot_logs import MACHINE, Machine
 from lab.fuse import cuts
 from lab.measuring import Signer, platform, workload

@@ -13,7 +13,8 @@ from unittest.mock import patch
 import pytest
 import tpm2_pytss as tss
 
-from documents.host_state import SealedFloor, SealedKey
+from documents.host_state import SealedKey
+from documents.sealed import SealedFloor
 from lab.measuring import CHANNEL, PUBLISHER, booted, platform
 from lab.tpm import SoftwareTpm
 from lab.wire import Wire, wiretapped

@@ -31,8 +31,6 @@ from documents.host_state import (
     Floor,
     Generation,
     PurposeKey,
-    SealedAhead,
-    SealedFloor,
     SealedKey,
     UpdateJournal,
     WrappedVmKey,
@@ -40,6 +38,7 @@ from documents.host_state import (
 from documents.host_status import HostStatus
 from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
+from documents.sealed import SealedAhead, SealedFloor
 from documents.security_policy import ALLOWANCES, SecurityPolicy
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.tpm_key import TpmKey
