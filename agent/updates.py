@@ -33,7 +33,7 @@ from documents.errors import Exit, VmgateError
 from documents.host_state import Floor, Generation
 from documents.release import Release
 from documents.verdict import NotTrusted, Verdict
-from measure.errors import SealShut
+from measure.errors import MeasureError, SealShut
 from measure.predict import reference_digest
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
@@ -207,9 +207,9 @@ class Updates:
             if previous:
                 back = self._generations.load(previous).platform
                 self._require_components(back)
+                # A pending one has not had its key sealed anew: what was sealed for the earlier one still is.
                 if not self.pending():
-                    # A pending one has not had its key sealed anew: what was sealed for the earlier one still is.
-                    self._prepare_boot(back, left)
+                    self._try_to_prepare_boot(back, left)
             with self._turn:
                 generation = self._update.roll_back()
                 if generation is not None and self._platform.can_change(generation.platform):
@@ -305,6 +305,13 @@ class Updates:
         """Where a release waits for a boot: seal the host's key for what Secure Boot will be then, too."""
         if old is not None and not self._in_this_boot(coming, old):
             self._resealing.seal_ahead(coming, old.platform)
+
+    def _try_to_prepare_boot(self, back: Release, left: Generation) -> None:
+        """The same for a way back, which must not depend on a key that does not open now."""
+        try:
+            self._prepare_boot(back, left)
+        except MeasureError as error:
+            log.warning("the host's key may stay shut after the boot: %s", error)
 
     def _require_components(self, release: Release) -> None:
         hook = next((value.fsverity for value in release.reference if value.component == "vmgate/hook"), "")
