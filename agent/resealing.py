@@ -113,6 +113,13 @@ class Resealing:
         durable.write_file(self._paths.sealed_key, guard.seal_ahead(self._tpm, kek, sealed, states).encode())
         self._audit.append("host-key", "done", "host", "agent", why=why, counter=str(sealed.counter))
 
+    def try_to_seal_ahead(self, back: Release, now: Release) -> None:
+        """The same before a way back, which must not depend on a key that does not open now."""
+        try:
+            self.seal_ahead(back, now)
+        except MeasureError as error:
+            log.warning("the host's key may stay shut after the next boot: %s", error)
+
     def lowest(self, release: Release) -> Floor | None:
         """The floor that the TPM vouches for; None where the key does not open now or has none."""
         try:

@@ -33,7 +33,7 @@ from documents.errors import Exit, VmgateError
 from documents.host_state import Floor, Generation
 from documents.release import Release
 from documents.verdict import NotTrusted, Verdict
-from measure.errors import MeasureError, SealShut
+from measure.errors import SealShut
 from measure.predict import reference_digest
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
@@ -208,8 +208,8 @@ class Updates:
                 back = self._generations.load(previous).platform
                 self._require_components(back)
                 # A pending one has not had its key sealed anew: what was sealed for the earlier one still is.
-                if not self.pending():
-                    self._try_to_prepare_boot(back, left)
+                if not self.pending() and not self._in_this_boot(back, left):
+                    self._resealing.try_to_seal_ahead(back, left.platform)
             with self._turn:
                 generation = self._update.roll_back()
                 if generation is not None and self._platform.can_change(generation.platform):
@@ -263,7 +263,8 @@ class Updates:
             self._update.stage()
             coming = _platform_of(candidate)
             self._require_components(coming)
-            self._prepare_boot(coming, old)
+            if old is not None and not self._in_this_boot(coming, old):
+                self._resealing.seal_ahead(coming, old.platform)
         except VmgateError:
             self._update.give_up()
             raise
@@ -300,18 +301,6 @@ class Updates:
         """
         same = old is not None and old.platform == platform
         return same or self._platform.can_change(platform)
-
-    def _prepare_boot(self, coming: Release, old: Generation | None) -> None:
-        """Where a release waits for a boot: seal the host's key for what Secure Boot will be then, too."""
-        if old is not None and not self._in_this_boot(coming, old):
-            self._resealing.seal_ahead(coming, old.platform)
-
-    def _try_to_prepare_boot(self, back: Release, left: Generation) -> None:
-        """The same for a way back, which must not depend on a key that does not open now."""
-        try:
-            self._prepare_boot(back, left)
-        except MeasureError as error:
-            log.warning("the host's key may stay shut after the boot: %s", error)
 
     def _require_components(self, release: Release) -> None:
         hook = next((value.fsverity for value in release.reference if value.component == "vmgate/hook"), "")
