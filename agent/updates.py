@@ -324,8 +324,10 @@ class Updates:
             self._keys.open_host_key(generation.platform)
             self._keys.require_not_below(generation)
         except VmgateError as error:
-            # Only what speaks against the release is remembered against it; a full disk or a mute TPM does not.
-            self._update.roll_back(remember=isinstance(error, (NotTrusted, SealShut)))
+            # Only what speaks against the release is remembered against it; a full disk, a mute TPM, and a key that
+            # somebody copied back from before the TPM's counter rose do not.
+            shut = isinstance(error, SealShut) and error.term != "counter"
+            self._update.roll_back(remember=shut or isinstance(error, NotTrusted))
             raise
         self._update.confirm()
         self.follow(generation.platform)
