@@ -9,13 +9,15 @@ told to the updater, which then does not depend on its own file alone. This modu
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from agent.audit import AuditTrail
 from agent.paths import HostPaths
 from agent.vm_keys import local_pcrs
 from content import durable
 from content.errors import ContentError
+from documents.errors import VmgateError
 from documents.host_state import Floor, SealedKey
 from documents.release import Release
 from documents.sealed import SealedFloor
@@ -80,15 +82,14 @@ class Resealing:
         step, why = reseal.due(sealed, wanted, arrived=guard.arrived(self._tpm, sealed))
         if step is reseal.Step.NONE:
             return
-        self._audit.append("host-key", "started", "host", "agent", why=why)
-        kek = guard.unseal(self._tpm, sealed, release.policies)
-        if step is reseal.Step.SHUT:
-            sealed = guard.seal(self._tpm, kek, reseal.terms(sealed, wanted, self._tpm.counter()))
-        if wanted.ahead:
-            sealed = guard.seal_ahead(self._tpm, kek, sealed, wanted.ahead)
-        durable.write_file(self._paths.sealed_key, sealed.encode())
-        self._finish(sealed, release, note)
-        self._audit.append("host-key", "done", "host", "agent", why=why, counter=str(sealed.counter))
+        with self.recorded(why):
+            kek = guard.unseal(self._tpm, sealed, release.policies)
+            if step is reseal.Step.SHUT:
+                sealed = guard.seal(self._tpm, kek, reseal.terms(sealed, wanted, self._tpm.counter()))
+            if wanted.ahead:
+                sealed = guard.seal_ahead(self._tpm, kek, sealed, wanted.ahead)
+            durable.write_file(self._paths.sealed_key, sealed.encode())
+            self._finish(sealed, release, note)
 
     def seal_ahead(self, coming: Release, now: Release) -> None:
         """Before the host waits for a boot into another release: seal the key for what that will boot with, too.
@@ -107,11 +108,9 @@ class Resealing:
         states = [pcrs for pcrs in self._foresee(coming, now) if pcrs not in known]
         if not states:
             return
-        why = f"{coming.channel} {coming.number} changes Secure Boot"
-        self._audit.append("host-key", "started", "host", "agent", why=why)
-        kek = guard.unseal(self._tpm, sealed, now.policies)
-        durable.write_file(self._paths.sealed_key, guard.seal_ahead(self._tpm, kek, sealed, states).encode())
-        self._audit.append("host-key", "done", "host", "agent", why=why, counter=str(sealed.counter))
+        with self.recorded(f"{coming.channel} {coming.number} changes Secure Boot"):
+            kek = guard.unseal(self._tpm, sealed, now.policies)
+            durable.write_file(self._paths.sealed_key, guard.seal_ahead(self._tpm, kek, sealed, states).encode())
 
     def try_to_seal_ahead(self, back: Release, now: Release) -> None:
         """The same before a way back, which must not depend on a key that does not open now."""
@@ -119,6 +118,17 @@ class Resealing:
             self.seal_ahead(back, now)
         except MeasureError as error:
             log.warning("the host's key may stay shut after the next boot: %s", error)
+
+    @contextmanager
+    def recorded(self, why: str) -> Iterator[None]:
+        """Record a change of the host's key before it is made, and how it went."""
+        self._audit.append("host-key", "started", "host", "agent", why=why)
+        try:
+            yield
+        except VmgateError as error:
+            self._audit.append("host-key", "failed", "host", "agent", why=why, code=error.code, cause=error.cause)
+            raise
+        self._audit.append("host-key", "done", "host", "agent", why=why)
 
     def lowest(self, release: Release) -> Floor | None:
         """The floor that the TPM vouches for; None where the key does not open now or has none."""

@@ -334,8 +334,8 @@ class Updates:
 
     def _make_keys(self, platform: Release) -> None:
         if not self._keys.ready():
-            self._outside.audit.append("host-key", "started", "host", "agent", why="there is none")
-        self._keys.make_host_key(platform, self._resealing.first_floor())
+            with self._resealing.recorded("there is none"):
+                self._keys.make_host_key(platform, self._resealing.first_floor())
         self._audit_key.make(platform)
 
     def _measure(self, platform: Release, old: Release | None) -> None:

@@ -56,6 +56,7 @@ def test_the_raise_was_recorded(world: World) -> None:
     told = [(r.outcome, dict(r.details).get("why", "")) for r in world.trail() if r.event == "host-key"]
     assert told == [
         ("started", "there is none"),
+        ("done", "there is none"),
         ("started", "the security epoch rose to 2"),
         ("done", "the security epoch rose to 2"),
     ]
