@@ -17,9 +17,10 @@ from content.errors import Missing
 from documents.audit import AuditBroken, AuditHead, SignedHead
 from documents.host_state import PurposeKey
 from documents.release import Release
+from keys.tpm_policy import policy_ref
 from measure.errors import QuoteRefused, SealShut
 from measure.guard import read_state, told
-from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref, signed_by, state_of
+from measure.policy import PURPOSE_EPOCH, authorize_policy, signed_by, state_of
 from measure.quote import verify_certified_key
 from measure.structures import parse_signature, refused, verify_signature
 from measure.templates import PURPOSE_ATTRIBUTES
@@ -56,10 +57,10 @@ class AuditKey:
         The signed head goes first, since the new key did not sign it; the next ``sign`` makes it anew.
         """
         if self._paths.audit_key.exists() and _read_key(self._paths).key != release.policy_keys[0]:
-            durable.remove(signed_head_path(self._paths.audit))
             self._make(release)
 
     def _make(self, release: Release) -> None:
+        durable.remove(signed_head_path(self._paths.audit))
         policy_key = release.policy_keys[0]
         policy = authorize_policy(policy_key, policy_ref(release.channel, PURPOSE_EPOCH))
         public, private = self._tpm.create_purpose_key(policy)

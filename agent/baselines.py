@@ -24,10 +24,11 @@ from documents.host_files import ABSENT
 from documents.local_listing import UNREADABLE
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
+from keys.tpm_policy import policy_ref
 from measure.baseline import CERTIFICATION, Approved, verify_baseline
 from measure.errors import BaselineRefused, SealShut
 from measure.guard import read_state, told
-from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref, signed_by, state_of
+from measure.policy import PURPOSE_EPOCH, authorize_policy, signed_by, state_of
 from measure.tpm import Tpm
 
 log = logging.getLogger(__name__)

@@ -129,6 +129,19 @@ class PauseRefused(AgentError):
     explanation = "A pause of updates ends between now and 90 days from now, and has a reason."
 
 
+class StateCopiedBack(AgentError):
+    """What is active is older than what this host has shut out for good."""
+
+    code = "AG070"
+    exit = Exit.REFUSED
+    explanation = (
+        "The lowest releases that a host still runs are sealed with its key, and its TPM's counter shuts older copies "
+        "of that key. The files in /var/lib/vmgate name a release below them: somebody copied back an earlier state of "
+        "the folder, or a part of it. No VM starts from it; `vmgate update apply` brings the host to the newest. On a "
+        "host with a software TPM (level L0) whoever copies back its state as well is not found out."
+    )
+
+
 class BreakGlassRefused(AgentError):
     """A bundle was to be imported beyond its days, without what that takes."""
 

@@ -34,6 +34,7 @@ from agent.local_measure import LocalMeasure
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
+from agent.resealing import Resealing
 from agent.restarts import Restarts
 from agent.unattended import Unattended
 from agent.updates import Updates
@@ -49,8 +50,12 @@ from documents.release import Release
 from documents.verdict import Verdict
 from measure.boot_files import IMA_PCR
 from measure.errors import PcrInUse
+from measure.guard import Pcrs
 from measure.log import MeasurementLog
-from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
+from measure.pcr import BOOT_PCRS, LAUNCH_PCR, SECURE_BOOT_PCR, VMM_PCR
+from measure.secure_boot import foreseen
+from updater.client.floor import load_floor
+from updater.client.transaction import Places
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +86,9 @@ class Host:
         self._contact = contact = Contact(
             paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
         )
-        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact)
+        floor = partial(load_floor, Places.below(paths.state).floor, outside.anchor)
+        resealing = Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
+        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact, resealing)
         self.approval = Approval(self.platform, own, self.updates.require_active, turn)
         self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
@@ -106,6 +113,14 @@ class Host:
     def _earlier(self) -> tuple[Release, ...]:
         return self.updates.earlier()
 
+    def _foresee(self, release: Release, now: Release | None) -> tuple[Pcrs, ...]:
+        """The values of PCR 7 with which this host may boot into a release, besides the present one."""
+        image = self.platform.image(release)
+        if image is None:
+            return ()
+        present = self.outside.tpm.read_pcrs("sha256", [SECURE_BOOT_PCR])[SECURE_BOOT_PCR]
+        return foreseen(self.before.boot(), present, image, self.platform.image(now) if now else None)
+
     def generation(self) -> Generation | None:
         """The active generation."""
         return self.updates.active()
@@ -126,7 +141,9 @@ class Host:
             return
         if not self.updates.pending():
             self._try("the platform was not measured", lambda: self.platform.enter(generation.platform))
-        self._try("the security epoch was not raised", lambda: self.updates.raise_epoch(generation.platform))
+        self._try("the host's keys did not follow the release", lambda: self.updates.follow(generation.platform))
+        if not self.updates.pending():
+            self._try("the host's key does not open", lambda: self.keys.open_host_key(generation.platform))
         verdict = self.verdict(generation)
         outcome = "refused" if verdict is None or verdict.status == "contraindicated" else "done"
         self.outside.audit.append(

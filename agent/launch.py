@@ -163,6 +163,7 @@ class Launcher:
         try:
             make_vm_folder(self._paths, vm.definition.name)
             secret = self._keys.open(vm.definition, generation.platform)
+            self._keys.require_not_below(generation)
         except VmgateError as error:
             shut = make_finding("vm-key", vm.definition.name, "fail", "opens", told(error))
             return replace(judgement.verdict, findings=(*judgement.verdict.findings, shut)), None, None

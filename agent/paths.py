@@ -118,6 +118,11 @@ class HostPaths:
         return self.run / "measurements"
 
     @property
+    def counter_raised(self) -> Path:
+        """There from before the TPM's counter rises until that was logged."""
+        return self.run / "counter-raised"
+
+    @property
     def running(self) -> Path:
         """What each running VM was started from."""
         return self.run / "running"

@@ -22,6 +22,7 @@ from agent.errors import NotReady, PolicyRefused, Refused
 from agent.outside import Outside
 from agent.platform import Platform
 from agent.progress import Transfer
+from agent.resealing import Resealing
 from agent.setup import renew_hook
 from agent.transport import web
 from agent.vm_keys import VmKeys
@@ -29,7 +30,7 @@ from agent.wave_place import wave_place
 from content.store import ContentStore
 from documents.canonical import Json
 from documents.errors import Exit, VmgateError
-from documents.host_state import Generation
+from documents.host_state import Floor, Generation
 from documents.release import Release
 from documents.verdict import NotTrusted, Verdict
 from measure.errors import SealShut
@@ -56,6 +57,7 @@ class Updates:
         audit_key: made with the first release.
         turn: held while generations switch, see ``agent.launch``.
         contact: told when updates were within reach.
+        resealing: keeps the host's key sealed as the releases want it.
 
     Attributes:
         transfer: how far the running update has come with fetching.
@@ -70,6 +72,7 @@ class Updates:
         audit_key: AuditKey,
         turn: AbstractContextManager[bool],
         contact: Contact,
+        resealing: Resealing,
     ) -> None:
         self._outside = outside
         self._store = store
@@ -78,10 +81,18 @@ class Updates:
         self._audit_key = audit_key
         self._turn = turn
         self._contact = contact
+        self._resealing = resealing
         self._places = Places.below(outside.paths.state)
         self._generations = Generations(self._places.generations)
-        self._update = Update(self._places, outside.anchor, store, outside.version, host=outside.settings.host)
+        self._update = Update(
+            self._places, outside.anchor, store, outside.version, host=outside.settings.host, witness=self._lowest
+        )
         self.transfer = Transfer()
+
+    def _lowest(self) -> Floor | None:
+        """The floor that the TPM vouches for, as far as it opens the host's key now."""
+        generation = self.active()
+        return self._resealing.lowest(generation.platform) if generation else None
 
     def active(self) -> Generation | None:
         """The active generation."""
@@ -133,16 +144,20 @@ class Updates:
         if generation is not None and self.pending():
             previous = self._update.journal.previous
             old = self._generations.load(previous) if previous else None
-            if self._in_this_boot(generation, old):
+            if self._in_this_boot(generation.platform, old):
                 with self._recorded("update-finish", "agent"), self._turn:
                     self._settle(generation, old)
 
-    def raise_epoch(self, platform: Release) -> None:
-        """After the confirmation, which forbids the way back: shut older security epochs out. Safe to repeat."""
-        if self.state() != "confirmed" or not self._keys.ready():
+    def follow(self, platform: Release) -> None:
+        """After the confirmation, which forbids the way back: let the host's keys follow the release. Safe to repeat.
+
+        A key that somebody removed, because this TPM opens it no more, is made anew.
+        """
+        if self.state() != "confirmed":
             return
-        if self._keys.raise_epoch(platform):
-            self._platform.note("epoch", f"epoch/{platform.epoch}", reference_digest(platform.reference))
+        self._make_keys(platform)
+        digest = reference_digest(platform.reference)
+        self._resealing.follow(platform, lambda: self._platform.note("epoch", f"epoch/{platform.epoch}", digest))
         # A policy key is replaced together with the epoch.
         self._audit_key.follow(platform)
 
@@ -190,7 +205,11 @@ class Updates:
             left = self.require_active()
             previous = self._update.journal.previous
             if previous:
-                self._require_components(self._generations.load(previous).platform)
+                back = self._generations.load(previous).platform
+                self._require_components(back)
+                # A pending one has not had its key sealed anew: what was sealed for the earlier one still is.
+                if not self.pending() and not self._in_this_boot(back, left):
+                    self._resealing.try_to_seal_ahead(back, left.platform)
             with self._turn:
                 generation = self._update.roll_back()
                 if generation is not None and self._platform.can_change(generation.platform):
@@ -242,14 +261,17 @@ class Updates:
             self.heard(candidate)
             self._update.verify()
             self._update.stage()
-            self._require_components(_platform_of(candidate))
+            coming = _platform_of(candidate)
+            self._require_components(coming)
+            if old is not None and not self._in_this_boot(coming, old):
+                self._resealing.seal_ahead(coming, old.platform)
         except VmgateError:
             self._update.give_up()
             raise
         with self._turn:
             self._update.switch()
             generation = self.require_active()
-            if self._in_this_boot(generation, old):
+            if self._in_this_boot(generation.platform, old):
                 self._settle(generation, old)
         self._update.collect()
         return self._told(generation, changed=True, candidate=candidate)
@@ -271,14 +293,14 @@ class Updates:
             # Most of a damaged one is good.
             fetch_artifacts(source, self._store, artifacts, tell, artifacts)
 
-    def _in_this_boot(self, generation: Generation, old: Generation | None) -> bool:
-        """Whether a generation can be measured now.
+    def _in_this_boot(self, platform: Release, old: Generation | None) -> bool:
+        """Whether a platform can be measured now.
 
         If nobody signed a switch to it from what this boot measured, it waits for the next boot, which measures nothing
         but it; until then it is unconfirmed and no VM starts.
         """
-        same = old is not None and old.platform == generation.platform
-        return same or self._platform.can_change(generation.platform)
+        same = old is not None and old.platform == platform
+        return same or self._platform.can_change(platform)
 
     def _require_components(self, release: Release) -> None:
         hook = next((value.fsverity for value in release.reference if value.component == "vmgate/hook"), "")
@@ -299,15 +321,23 @@ class Updates:
         try:
             self._measure(generation.platform, old.platform if old else None)
             _require_sound(self._platform.appraise(generation), STILL_RUNNING | HOSTS_OWN)
-            self._keys.make_host_key(generation.platform)
+            self._make_keys(generation.platform)
             self._keys.open_host_key(generation.platform)
-            self._audit_key.make(generation.platform)
+            self._keys.require_not_below(generation)
         except VmgateError as error:
-            # Only what speaks against the release is remembered against it; a full disk or a mute TPM does not.
-            self._update.roll_back(remember=isinstance(error, (NotTrusted, SealShut)))
+            # Only what speaks against the release is remembered against it; a full disk, a mute TPM, and a key that
+            # somebody copied back from before the TPM's counter rose do not.
+            shut = isinstance(error, SealShut) and error.term != "counter"
+            self._update.roll_back(remember=shut or isinstance(error, NotTrusted))
             raise
         self._update.confirm()
-        self.raise_epoch(generation.platform)
+        self.follow(generation.platform)
+
+    def _make_keys(self, platform: Release) -> None:
+        if not self._keys.ready():
+            with self._resealing.recorded("there is none"):
+                self._keys.make_host_key(platform, self._resealing.first_floor())
+        self._audit_key.make(platform)
 
     def _measure(self, platform: Release, old: Release | None) -> None:
         """Measure a platform that changed; one that did not was measured before."""

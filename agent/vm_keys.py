@@ -2,19 +2,21 @@
 """The keys of this host's VMs: made at a VM's first start, wrapped by the host's key, which the TPM opens or not.
 
 Only wrapped keys lie on the disk. A key that the TPM does not open is a start that does not happen. This module does
-not hand keys to libvirt (``agent.launch`` does).
+not hand keys to libvirt (``agent.launch`` does) and seals nothing anew (``agent.resealing`` does).
 """
 
 from __future__ import annotations
 
 import os
 
+from agent.errors import StateCopiedBack
 from agent.paths import HostPaths
 from content import durable
 from content.errors import Missing
 from documents.definition import VmDefinition
-from documents.host_state import SealedKey, WrappedVmKey
+from documents.host_state import Generation, SealedKey, WrappedVmKey
 from documents.release import Release
+from documents.sealed import SealedFloor
 from measure import guard
 from measure.pcr import SECURE_BOOT_PCR
 from measure.tpm import Tpm
@@ -36,14 +38,28 @@ class VmKeys:
         """Whether the host has a sealed key."""
         return self._paths.sealed_key.exists()
 
-    def make_host_key(self, release: Release) -> None:
-        """Make and seal the host's key for the policies of a platform release, unless there is one."""
+    def make_host_key(self, release: Release, floor: SealedFloor | None = None) -> None:
+        """Make and seal the host's key for the policies of a platform release, unless there is one.
+
+        Args:
+            release: the platform's.
+            floor: to be sealed with it.
+
+        Raises:
+            SealEmpty: the platform was not measured.
+        """
         if self.ready():
             return
         durable.make_directory(self._paths.sealed_key.parent)
-        _, sealed = guard.create(
-            self._tpm, release.channel, release.epoch, release.policy_keys[0], os.urandom, _local_pcrs(release)
+        terms = guard.Terms(
+            channel=release.channel,
+            epoch=release.epoch,
+            key=release.policy_keys[0],
+            counter=self._tpm.counter(),
+            local_pcrs=local_pcrs(release),
+            floor=floor,
         )
+        _, sealed = guard.create(self._tpm, terms, os.urandom)
         durable.write_file(self._paths.sealed_key, sealed.encode())
 
     def open_host_key(self, release: Release) -> bytes:
@@ -56,29 +72,21 @@ class VmKeys:
         sealed = SealedKey.parse(durable.read_file(self._paths.sealed_key, SealedKey.LIMIT))
         return guard.unseal(self._tpm, sealed, release.policies)
 
-    def raise_epoch(self, release: Release) -> bool:
-        """Seal the host's key for a confirmed release's higher security epoch, and shut older ones out for good.
+    def require_not_below(self, generation: Generation) -> None:
+        """Require that no active release is below the floor that was sealed with the key, which opens.
 
-        The new blob is durable before the counter moves, and the counter moves only if it is below, so that a cut
-        anywhere leaves a blob that opens. Returns whether the epoch rose; then the caller logs an event in PCR 12.
+        Raises:
+            StateCopiedBack: one is.
         """
         sealed = SealedKey.parse(durable.read_file(self._paths.sealed_key, SealedKey.LIMIT))
-        if release.epoch > sealed.epoch:
-            host_key = guard.unseal(self._tpm, sealed, release.policies)
-            sealed = guard.seal(
-                self._tpm,
-                host_key,
-                channel=release.channel,
-                epoch=release.epoch,
-                key=release.policy_keys[0],
-                counter=self._tpm.counter() + 1,
-                local_pcrs=_local_pcrs(release),
-            )
-            durable.write_file(self._paths.sealed_key, sealed.encode())
-        if self._tpm.counter() >= sealed.counter:
-            return False
-        guard.shut_older(self._tpm, sealed)
-        return True
+        lowest = dict(sealed.floor.releases) if sealed.floor else {}
+        for release in generation.parsed():
+            if release.number < lowest.get(release.channel, 0):
+                raise StateCopiedBack(
+                    f"{release.channel} {release.number} was refused",
+                    cause=f"this host has confirmed {lowest[release.channel]} and shut out what is older",
+                    remedy="`vmgate update apply` brings the newest; find out who copied back /var/lib/vmgate",
+                )
 
     def open(self, definition: VmDefinition, release: Release) -> str:
         """The secret of one VM, made at its first start; hexadecimal text of 32 bytes.
@@ -97,6 +105,6 @@ class VmKeys:
         return guard.unwrap(host_key, wrapped, definition.uuid).hex()
 
 
-def _local_pcrs(release: Release) -> tuple[int, ...]:
+def local_pcrs(release: Release) -> tuple[int, ...]:
     """Where a release judges Secure Boot, its keys and what they let run must stay as they are."""
     return (SECURE_BOOT_PCR,) if release.of_kind("host-image") else ()

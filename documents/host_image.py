@@ -26,6 +26,9 @@ COMMAND_LINE = re.compile(r"[ -~]+")
 VARIABLES = ("KEK", "PK", "db", "dbx")
 """The UEFI variables that say whose programs Secure Boot lets run (UEFI 2.10, section 32.6), sorted."""
 
+MAX_STATES = 4
+"""Ways in which Secure Boot may be set up: the image's own and those announced."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFile:
@@ -89,6 +92,48 @@ class FirmwareEvents:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecureBootState:
+    """One way in which Secure Boot may be set up, with what PCR 7 gets for it. Digests are SHA-256.
+
+    Attributes:
+        variables: (name, digest of the data, digest of the whole UEFI_VARIABLE_DATA) of each of ``VARIABLES``.
+        authority: digest of the EFI_SIGNATURE_DATA in db that vouches for the kernel image's signer.
+        authority_event: digest of the UEFI_VARIABLE_DATA with which firmware measures that.
+    """
+
+    variables: tuple[tuple[str, str, str], ...]
+    authority: str
+    authority_event: str
+
+    @property
+    def digests(self) -> tuple[tuple[str, str], ...]:
+        """(name, digest of the data) of each variable, as in ``HostImage.variables``."""
+        return tuple((name, digest) for name, digest, _ in self.variables)
+
+    @classmethod
+    def read(cls, untrusted: Json) -> SecureBootState:
+        """Read one state."""
+        fields = Fields(untrusted, "Secure Boot state")
+        state = cls(
+            variables=fields.take_list("variables", _read_measured, len(VARIABLES)),
+            authority=fields.take_digest("authority"),
+            authority_event=fields.take_digest("authority_event"),
+        )
+        if tuple(name for name, _, _ in state.variables) != VARIABLES:
+            raise fields.wrong("variables", "does not name KEK, PK, db and dbx, in that order")
+        fields.finish()
+        return state
+
+    def members(self) -> dict[str, Json]:
+        """The members, for encoding."""
+        return {
+            "variables": [{"name": name, "sha256": data, "event": event} for name, data, event in self.variables],
+            "authority": self.authority,
+            "authority_event": self.authority_event,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostImage(Document):
     """A unified kernel image and the root that it starts. Digests are SHA-256, 64 hexadecimal characters.
 
@@ -104,6 +149,8 @@ class HostImage(Document):
         firmware: accepted values of PCR 0; empty where no publisher vouches for any firmware.
         files: what the root can execute, map or load, and its ``/etc``; sorted by path.
         firmware_events: accepted firmware, event by event; empty (and then absent) where it is not told so.
+        secure_boot: the state of ``variables`` and ``authority`` first, then those that are announced: a host may
+            change from each to a later one while it boots this image. Absent where PCR 7 is not to be predicted.
     """
 
     TYPE: ClassVar[str] = "vmgate.host-image"
@@ -119,10 +166,12 @@ class HostImage(Document):
     firmware: tuple[str, ...]
     files: tuple[ImageFile, ...]
     firmware_events: tuple[FirmwareEvents, ...] = ()
+    secure_boot: tuple[SecureBootState, ...] = ()
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """See ``Document.read``."""
+        says_secure_boot = fields.has("secure_boot")
         image = cls(
             boot_application=fields.take_digest("boot_application"),
             sections=fields.take_list("sections", _read_section, 32),
@@ -134,7 +183,10 @@ class HostImage(Document):
             firmware=fields.take_texts("firmware", HEX_SHA256, 100, 64),
             files=fields.take_list("files", ImageFile.read, 50_000),
             firmware_events=_read_firmware_events(fields),
+            secure_boot=(fields.take_list("secure_boot", SecureBootState.read, MAX_STATES) if says_secure_boot else ()),
         )
+        if says_secure_boot and not image.secure_boot:
+            raise fields.wrong("secure_boot", "is there and empty")
         image._require_consistent(fields)
         return image
 
@@ -147,6 +199,12 @@ class HostImage(Document):
             raise fields.wrong("sections", "lacks the kernel, its command line or its initrd")
         if tuple(name for name, _ in self.variables) != VARIABLES:
             raise fields.wrong("variables", "does not name KEK, PK, db and dbx, in that order")
+        fields.require_distinct("secure_boot", self.secure_boot)
+        if self.secure_boot and (self.secure_boot[0].digests, self.secure_boot[0].authority) != (
+            self.variables,
+            self.authority,
+        ):
+            raise fields.wrong("secure_boot", "does not begin with the variables and authority of the image")
         hashes = [word for word in self.command_line.split() if word.startswith("roothash=")]
         if hashes != [f"roothash={self.root_hash}"]:
             raise fields.wrong("command_line", "does not name the root hash, once")
@@ -167,6 +225,7 @@ class HostImage(Document):
             "firmware": list(self.firmware),
             "files": [entry.members() for entry in self.files],
             **({"firmware_events": [known.members() for known in events]} if (events := self.firmware_events) else {}),
+            **({"secure_boot": [state.members() for state in self.secure_boot]} if self.secure_boot else {}),
         }
 
 
@@ -182,6 +241,13 @@ def _read_variable(untrusted: Json) -> tuple[str, str]:
     pair = (fields.take_choice("name", VARIABLES), fields.take_digest("sha256"))
     fields.finish()
     return pair
+
+
+def _read_measured(untrusted: Json) -> tuple[str, str, str]:
+    fields = Fields(untrusted, "variable")
+    measured = (fields.take_choice("name", VARIABLES), fields.take_digest("sha256"), fields.take_digest("event"))
+    fields.finish()
+    return measured
 
 
 def _read_phase(untrusted: Json, fields: Fields) -> str:

@@ -13,6 +13,7 @@ from documents.canonical import Json
 from documents.document import Document
 from documents.fields import UUID, Fields, encode_bytes
 from documents.release import COORDINATE, MAX_NUMBER, PolicyKey, Release
+from documents.sealed import MAX_AHEAD, SealedAhead, SealedFloor, read_releases, written
 
 UPDATE_STATES = ("idle", "fetched", "verified", "staged", "switched", "confirmed")
 
@@ -136,29 +137,18 @@ class Floor(Document):
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """See ``Document.read``."""
-
-        def release(untrusted: Json) -> tuple[str, int]:
-            item = Fields(untrusted, "floor")
-            pair = (item.take_name("channel"), item.take_int("number", 1, MAX_NUMBER))
-            item.finish()
-            return pair
-
-        floor = cls(
+        return cls(
             time=fields.take_int("time", 0, 2**40),
             root=fields.take_int("root", 1, MAX_NUMBER),
-            releases=fields.take_list("releases", release, 16),
+            releases=read_releases(fields),
         )
-        channels = [channel for channel, _ in floor.releases]
-        if channels != sorted(set(channels)):
-            raise fields.wrong("releases", "is not sorted by channel")
-        return floor
 
     def members(self) -> dict[str, Json]:
         """See ``Document.members``."""
         return {
             "time": self.time,
             "root": self.root,
-            "releases": [{"channel": channel, "number": number} for channel, number in self.releases],
+            "releases": written(self.releases),
         }
 
 
@@ -174,10 +164,12 @@ class SealedKey(Document):
         counter: highest value of the host's NV counter at which it opens.
         key: the policy key whose policies open it.
         local_pcrs: further PCRs whose values of then it needs, in ascending order; 7 where Secure Boot is judged.
+        ahead: the same key for other values of ``local_pcrs``; absent where there is none.
+        floor: sealed with the key by its digest; absent in what an older vmgate sealed.
     """
 
     TYPE: ClassVar[str] = "vmgate.sealed-key"
-    LIMIT: ClassVar[int] = 20_000
+    LIMIT: ClassVar[int] = 60_000
 
     public: bytes
     private: bytes
@@ -186,10 +178,13 @@ class SealedKey(Document):
     counter: int
     key: PolicyKey
     local_pcrs: tuple[int, ...]
+    ahead: tuple[SealedAhead, ...] = ()
+    floor: SealedFloor | None = None
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """See ``Document.read``."""
+        says_ahead = fields.has("ahead")
         sealed = cls(
             public=fields.take_bytes("public", 2_000),
             private=fields.take_bytes("private", 2_000),
@@ -198,9 +193,16 @@ class SealedKey(Document):
             counter=fields.take_int("counter", 0, 2**62),
             key=PolicyKey.read(fields.take("key")),
             local_pcrs=fields.take_ints("local_pcrs", 0, 23, 24),
+            ahead=fields.take_list("ahead", SealedAhead.read, MAX_AHEAD) if says_ahead else (),
+            floor=SealedFloor.read(fields.take("floor")) if fields.has("floor") else None,
         )
         if list(sealed.local_pcrs) != sorted(sealed.local_pcrs):
             raise fields.wrong("local_pcrs", "is not in ascending order")
+        if says_ahead and not sealed.ahead:
+            raise fields.wrong("ahead", "is there and empty")
+        if any(tuple(index for index, _ in item.pcrs) != sealed.local_pcrs for item in sealed.ahead):
+            raise fields.wrong("ahead", "is not about the local PCRs of the key")
+        fields.require_distinct("ahead", [item.pcrs for item in sealed.ahead])
         return sealed
 
     def members(self) -> dict[str, Json]:
@@ -213,6 +215,8 @@ class SealedKey(Document):
             "counter": self.counter,
             "key": self.key.members(),
             "local_pcrs": list(self.local_pcrs),
+            **({"ahead": [item.members() for item in self.ahead]} if self.ahead else {}),
+            **({"floor": self.floor.members()} if self.floor else {}),
         }
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What signs TPM policies, over any key that ``keys.signers`` can open.
 
-A signer signs nothing but an approved policy with its policyRef, so a signature can never be taken for another. Who
-calls it has computed the policy from named values. This module does not compute policies.
+A signer is given named PCR values, never a digest: it computes by itself what it signs (``keys.tpm_policy``), so that
+whoever has it make a signature knows what for, and no signature can be taken for another. It predicts no values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -18,11 +19,12 @@ from securesystemslib.signer import Signer
 from documents.release import PolicyKey
 from keys.roles import P256, key_names
 from keys.signers import names_here, open_key
+from keys.tpm_policy import signable
 from keys.unlock import Secret
 
 ROLE = "tpm-policy"
-DIGEST = 32
-"""Bytes of an approved policy and of a policyRef (SHA-256)."""
+COORDINATE = 32
+"""Bytes of each half of a signature on P-256."""
 
 
 class PolicySigner(Protocol):
@@ -32,18 +34,19 @@ class PolicySigner(Protocol):
         """The public half."""
         ...
 
-    def sign(self, approved: bytes, ref: bytes) -> bytes:
-        """Sign SHA-256(``approved`` || ``ref``) with ECDSA P-256.
+    def sign(self, pcrs: Mapping[int, str], channel: str, epoch: int) -> bytes:
+        """Sign the policy for PCR values, of a channel in a security epoch, with ECDSA P-256 and SHA-256.
 
         Args:
-            approved: the policy digest, 32 bytes, not all zeros.
-            ref: the policyRef, 32 bytes.
+            pcrs: predicted values by index, SHA-256 in hexadecimal: of PCR 13, or of 11 and 13.
+            channel: the platform channel.
+            epoch: the security epoch, 0 for purpose keys.
 
         Returns:
             r || s, 32 bytes each.
 
         Raises:
-            ValueError: wrong lengths, or the empty policy, which anything satisfies.
+            ValueError: see ``keys.tpm_policy.signable``.
         """
         ...
 
@@ -66,14 +69,11 @@ class KeyPolicySigner:
         numbers = key.public_numbers()
         return PolicyKey(x=f"{numbers.x:064x}", y=f"{numbers.y:064x}")
 
-    def sign(self, approved: bytes, ref: bytes) -> bytes:
+    def sign(self, pcrs: Mapping[int, str], channel: str, epoch: int) -> bytes:
         """See ``PolicySigner``."""
-        if len(approved) != DIGEST or len(ref) != DIGEST:
-            raise ValueError("an approved policy and a policyRef have 32 bytes each")
-        if not any(approved):
-            raise ValueError("the empty policy is never signed: anything satisfies it")
-        r, s = decode_dss_signature(bytes.fromhex(self._signer.sign(approved + ref).signature))
-        return r.to_bytes(DIGEST) + s.to_bytes(DIGEST)
+        signature = self._signer.sign(signable(pcrs, channel, epoch)).signature
+        r, s = decode_dss_signature(bytes.fromhex(signature))
+        return r.to_bytes(COORDINATE) + s.to_bytes(COORDINATE)
 
 
 def open_policy_signers(folder: Path, secret: Secret) -> tuple[KeyPolicySigner, ...]:

@@ -19,8 +19,9 @@ from content.fsverity import digest_bytes
 from documents.baseline import Baseline, SignedBaseline
 from documents.errors import DocumentError
 from documents.release import PolicyKey
+from keys.tpm_policy import policy_ref
 from measure.errors import BaselineRefused, QuoteRefused
-from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref
+from measure.policy import PURPOSE_EPOCH, authorize_policy
 from measure.quote import verify_certified_key
 from measure.structures import parse_signature, refused, verify_signature
 from measure.templates import PURPOSE_ATTRIBUTES

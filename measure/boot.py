@@ -155,9 +155,13 @@ def boot_findings(booted: Booted | None, image: HostImage, files: ImageFiles | N
 
 def _secure_boot(state: BootState, image: HostImage) -> Iterator[Finding]:
     yield compared("secure-boot", "SecureBoot", "on", "on" if state.secure_boot else "off")
-    for name, digest in image.variables:
-        yield compared("secure-boot-variable", name, digest, state.variables.get(name, ""))
-    yield compared("secure-boot-authority", "kernel image", image.authority, _all(state.authorities))
+    found = tuple((name, state.variables.get(name, "")) for name, _ in image.variables), _all(state.authorities)
+    # An announced state is accepted as a whole: the variables of one with the authority of another are neither.
+    states = [(image.variables, image.authority), *((item.digests, item.authority) for item in image.secure_boot)]
+    variables, authority = found if found in states else states[0]
+    for (name, digest), (_, measured) in zip(variables, found[0], strict=True):
+        yield compared("secure-boot-variable", name, digest, measured)
+    yield compared("secure-boot-authority", "kernel image", authority, found[1])
 
 
 def _application(state: BootState, image: HostImage) -> Finding:

@@ -225,3 +225,27 @@ class BootBroken(MeasureError):
         "sleep in which it lost its power, or hibernation), or another kernel was started without a reset (kexec). "
         "What was measured says nothing of what runs now. No VM starts until the host is rebooted."
     )
+
+
+class SealEmpty(MeasureError):
+    """A key was to be sealed to a PCR into which nothing was measured."""
+
+    code = "ME070"
+    exit = Exit.NOT_READY
+    explanation = (
+        "A PCR that nobody extended has the same value on every machine and after every reset, so a key that is sealed "
+        "to it is bound to nothing. vmgate seals the host's key only when its own PCR 13 and, where Secure Boot is "
+        "judged, PCR 7 hold a measurement. If PCR 7 is empty the firmware does not measure: check its TPM settings."
+    )
+
+
+class Pcr7Unforeseen(MeasureError):
+    """What a change of Secure Boot does to PCR 7 cannot be computed."""
+
+    code = "ME071"
+    exit = Exit.REFUSED
+    explanation = (
+        "A host image changes Secure Boot's variables or the key that vouches for the kernel image, and the host's key "
+        "would not open after the reboot. It is sealed ahead for the new PCR 7 only if the host image says what "
+        "firmware will measure (a release made by a newer vmgate does), and if this boot's log explains PCR 7 of now."
+    )

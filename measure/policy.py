@@ -3,7 +3,8 @@
 
 Source: TPM 2.0 Library Part 3, clause 23 (TPM2_PolicyPCR, PolicyNV, PolicyCommandCode, PolicyAuthorize); Part 1,
 clause 16 (names). H is SHA-256, integers are big-endian. ``TPM2_PolicyAuthorize`` comes first in every policy, since it
-discards what stands before it. This module signs nothing and opens nothing.
+discards what stands before it. The term that a publisher signs is in ``keys.tpm_policy``. This module signs nothing
+and opens nothing.
 """
 
 from __future__ import annotations
@@ -17,54 +18,20 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from documents.canonical import encode
 from documents.release import PolicyKey, SignedPolicy
+from keys.tpm_policy import EMPTY, pcr_policy, policy_ref
 from measure.errors import PolicyRefused
-from measure.pcr import PCRS
-from measure.templates import SHA256, counter_public, policy_key_public, public_name
-
-EMPTY = bytes(32)
-"""The policy digest of a session that has run no policy command yet."""
+from measure.templates import counter_public, policy_key_public, public_name
 
 UNSEAL = 0x0000015E
 SIGN = 0x0000015D
 CC_POLICY_NV = 0x00000149
 CC_POLICY_AUTHORIZE = 0x0000016A
 CC_POLICY_COMMAND_CODE = 0x0000016C
-CC_POLICY_PCR = 0x0000017F
 UNSIGNED_LE = 0x0009
 
 PURPOSE_EPOCH = 0
 """Stands in a policyRef for keys that cannot be re-sealed (purpose keys): no security epoch is 0."""
-
-
-def policy_ref(channel: str, epoch: int) -> bytes:
-    """What a signed policy is for: one channel in one security epoch (``PURPOSE_EPOCH`` for purpose keys)."""
-    return hashlib.sha256(encode({"type": "vmgate.policy-ref", "channel": channel, "epoch": epoch})).digest()
-
-
-def pcr_selection(indexes: Iterable[int]) -> bytes:
-    """TPML_PCR_SELECTION of PCRs in the SHA-256 bank.
-
-    Raises:
-        ValueError: none, or one that does not exist: a bug.
-    """
-    bitmap = bytearray(3)
-    for index in indexes:
-        if not 0 <= index < PCRS:
-            raise ValueError(f"there is no PCR {index}")
-        bitmap[index // 8] |= 1 << index % 8
-    if not any(bitmap):
-        raise ValueError("no PCR is selected")
-    return struct.pack(">IHB", 1, SHA256, 3) + bytes(bitmap)
-
-
-def pcr_policy(pcrs: Mapping[int, str], previous: bytes = EMPTY) -> bytes:
-    """The policy after ``TPM2_PolicyPCR``; values are SHA-256 in hexadecimal, by index."""
-    values = b"".join(bytes.fromhex(pcrs[index]) for index in sorted(pcrs))
-    if len(values) != 32 * len(pcrs):
-        raise ValueError("a value of the SHA-256 bank has 32 bytes")
-    return _extend(previous, CC_POLICY_PCR, pcr_selection(pcrs) + hashlib.sha256(values).digest())
 
 
 def authorize_policy(key: PolicyKey, ref: bytes) -> bytes:

@@ -2,12 +2,12 @@
 """What a release will measure to, and the TPM policies for that state: computed before any host has run it.
 
 Everything comes from the release's reference values and its host image. Nothing is read from a host. This module keeps
-no key; whoever calls ``sign_policies`` brings a signer that sees only digests computed here.
+no key; whoever calls ``sign_policies`` brings a signer, which computes from the values what it signs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from documents.host_image import HostImage
 from documents.release import PolicyKey, ReferenceValue, Release, SignedPolicy
 from measure.boot import pcr11
 from measure.pcr import KERNEL_IMAGE_PCR, VMM_PCR, extend, measure, reset_value
-from measure.policy import pcr_policy, policy_ref, verify_signed_policy
+from measure.policy import verify_signed_policy
 
 
 class PolicySigner(Protocol):
@@ -28,8 +28,8 @@ class PolicySigner(Protocol):
         """The public half."""
         ...
 
-    def sign(self, approved: bytes, ref: bytes) -> bytes:
-        """ECDSA P-256 over SHA-256 of approved || ref (32 bytes each); r || s, 64 bytes."""
+    def sign(self, pcrs: Mapping[int, str], channel: str, epoch: int) -> bytes:
+        """ECDSA P-256 over SHA-256 of what ``keys.tpm_policy.signable`` computes of these; r || s, 64 bytes."""
         ...
 
 
@@ -140,7 +140,7 @@ def sign_policies(
         number: of the release.
         reference: of the release.
         predecessors: releases from which a live switch is supported.
-        signer: asked only for digests computed here.
+        signer: asked only for values predicted here.
         epochs: the release's own epoch, and the one before where the release raises it.
         image: the release's host image; its PCR 11 then stands beside the VMM PCR in each policy.
 
@@ -154,7 +154,7 @@ def sign_policies(
     policies = []
     for state in predictions(channel, number, reference, predecessors, image):
         for epoch in wanted:
-            signature = signer.sign(pcr_policy(dict(state.pcrs)), policy_ref(channel, epoch))
+            signature = signer.sign(dict(state.pcrs), channel, epoch)
             policy = SignedPolicy(
                 entry=state.entry,
                 predecessor=state.predecessor,

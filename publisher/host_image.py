@@ -25,6 +25,7 @@ from documents.fields import HEX_SHA256
 from documents.host_image import IMAGE_PATH, VARIABLES, FirmwareEvents, HostImage, ImageFile
 from publisher import programs
 from publisher.firmware import SecureBootKeys, expected_variables, read_certificate
+from publisher.secure_boot import Announcement, states
 from publisher.uki import MAX_UKI, Uki, read_uki, refused
 
 ANY_PHASE: Final = ("", "sysinit", "sysinit:ready")
@@ -55,6 +56,8 @@ class ImageParts:
         keys: PK, KEK and db of the hosts' firmware, as ``firmware.enrol`` writes them.
         phases: see ``HostImage``.
         firmware, firmware_events: see ``HostImage``.
+        firmware: see ``HostImage``.
+        announced: changes of Secure Boot that its hosts may make, in order.
     """
 
     kernel: Path
@@ -65,6 +68,7 @@ class ImageParts:
     phases: tuple[str, ...] = ANY_PHASE
     firmware: tuple[str, ...] = ()
     firmware_events: tuple[FirmwareEvents, ...] = ()
+    announced: tuple[Announcement, ...] = ()
 
 
 def describe(parts: ImageParts) -> HostImage:
@@ -72,7 +76,7 @@ def describe(parts: ImageParts) -> HostImage:
 
     Raises:
         HostImageWrong: the kernel image is not usable or not signed for db, its command line does not name one root
-            hash, or a file of the root cannot be listed.
+            hash, a file of the root cannot be listed, or an announced change of Secure Boot would not let it run.
         ProgramFailed: the signature or the root image does not verify, or ``sbverify`` or ``veritysetup`` is missing.
         FirmwareWrong: a certificate is none.
         ContentError: a file cannot be read.
@@ -87,11 +91,12 @@ def describe(parts: ImageParts) -> HostImage:
         command_line=uki.command_line.decode("latin-1"),
         phases=parts.phases,
         variables=tuple((name, hashlib.sha256(variables[name]).hexdigest()) for name in VARIABLES),
-        authority=authority,
+        authority=hashlib.sha256(authority).hexdigest(),
         root_hash=root_hash,
         firmware=parts.firmware,
         files=list_files(parts.root),
         firmware_events=parts.firmware_events,
+        secure_boot=states(variables, authority, parts.announced, uki.signatures),
     )
     try:
         # A host will parse these very bytes: what it would refuse is refused here.
@@ -120,15 +125,17 @@ def list_files(root: Path) -> tuple[ImageFile, ...]:
         return tuple(pool.map(lambda path: _measure(root, path), sorted(paths)))
 
 
-def _authority(parts: ImageParts, uki: Uki) -> str:
-    """Digest of the EFI_SIGNATURE_DATA (UEFI 2.10, 32.4.1) of the certificate that the signature is by."""
+def _authority(parts: ImageParts, uki: Uki) -> bytes:
+    """The EFI_SIGNATURE_DATA (UEFI 2.10, 32.4.1) of the certificate that the signature is by."""
     certificate = read_certificate(parts.keys.database)
     # A signature brings its certificate along. This only tells who did not sign it; the program tells who did.
     if certificate not in uki.signatures:
         raise refused(parts.kernel, f"{parts.keys.database} did not sign it", "sign it with the key of db")
-    command = ["sbverify", "--cert", str(parts.keys.database.absolute()), str(parts.kernel.absolute())]
-    programs.run(command, _WHAT)
-    return hashlib.sha256(parts.keys.owner.bytes_le + certificate).hexdigest()
+    # Those that are announced vouch for the same kernel image.
+    announced = (change.authority for change in parts.announced if change.authority is not None)
+    for signer in (parts.keys.database, *announced):
+        programs.run(["sbverify", "--cert", str(signer.absolute()), str(parts.kernel.absolute())], _WHAT)
+    return parts.keys.owner.bytes_le + certificate
 
 
 def _root_hash(parts: ImageParts, uki: Uki) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from content.durable import read_file
 from documents.fields import HEX_SHA256, NAME, TEXT, UUID
-from documents.host_image import PHASES, FirmwareEvents
+from documents.host_image import MAX_STATES, PHASES, VARIABLES, FirmwareEvents
 from documents.release import AGENT_VERSION, MAX_NUMBER
 from documents.security_policy import COLLECTED, SecurityPolicy
 from documents.waves import Wave
@@ -21,6 +21,7 @@ from publisher.definitions import read_policy
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ANY_PHASE, ImageParts
 from publisher.patterns import matching
+from publisher.secure_boot import Announcement
 from publisher.tables import LIMIT, Table, read_table
 from publisher.waves import read_waves
 
@@ -207,8 +208,24 @@ def _host_image(table: Table, folder: Path) -> ImageParts:
         phases=table.take_texts("phases", PHASES, 16) if table.has("phases") else ANY_PHASE,
         firmware=table.take_texts("firmware", HEX_SHA256, 100, 64) if table.has("firmware") else (),
         firmware_events=_firmware_events(table),
+        announced=_announced(table, folder) if table.has("announced") else (),
     )
     if not parts.phases:
         raise table.wrong("phases", "is empty, so that no key would ever open")
     table.finish()
     return parts
+
+
+def _announced(table: Table, folder: Path) -> tuple[Announcement, ...]:
+    """Changes of Secure Boot that are to come; each names at least one file."""
+    found = []
+    for entry in table.tables("announced", MAX_STATES - 1):
+        change = Announcement(
+            variables={name: _path(entry, name, folder) for name in VARIABLES if entry.has(name)},
+            authority=_path(entry, "authority", folder) if entry.has("authority") else None,
+        )
+        if not change.variables and change.authority is None:
+            raise entry.wrong("db", "is missing, and so are KEK, PK, dbx and authority: nothing is announced")
+        entry.finish()
+        found.append(change)
+    return tuple(found)

@@ -17,8 +17,9 @@ import tpm2_pytss as tss
 
 from documents.host_state import SealedKey
 from documents.release import PolicyKey, SignedPolicy
+from keys.tpm_policy import policy_ref
 from measure import templates
-from measure.policy import UNSEAL, approved_policy, counter_operand, policy_ref
+from measure.policy import UNSEAL, approved_policy, counter_operand
 from measure.structures import unmarshal
 from measure.tpm.handles import Handles, again, public_area, refused, translated
 

@@ -20,9 +20,10 @@ from lab.plain_seal import open_plain, seal_plain  # isort: skip
 
 from documents.host_state import Generation, SealedKey
 from documents.release import SignedPolicy
+from keys.tpm_policy import policy_ref
 from measure import guard
 from measure.errors import SealShut
-from measure.policy import approved_policy, policy_ref
+from measure.policy import approved_policy
 from measure.tpm import Tpm
 
 SECRET = b"what plain PCR sealing protects."

@@ -20,7 +20,7 @@ from keys.unlock import Unlock
 from lab import command
 from lab.command import refused
 from lab.publishing import NOW, PASSPHRASE, platform
-from measure.policy import approved_policy, policy_ref, verify_signed_policy
+from measure.policy import verify_signed_policy
 from publisher.custody import Rotation, public_half, rotate_role
 from updater.repository.chain import load_chain
 from updater.repository.create import create
@@ -149,7 +149,7 @@ def test_a_tpm_policy_is_signed_on_the_token(token: Token, tmp_path: Path) -> No
     (tmp_path / "signers.toml").write_text('[signers]\ntpm-policy-1 = "pkcs11:token=vmgate;object=tpm-policy-1"\n')
     (signer,) = open_policy_signers(tmp_path, token.unlock())
     unsigned = SignedPolicy(entry="fresh", predecessor=0, epoch=3, pcrs=((13, "ab" * 32),), signature=bytes(64))
-    signature = signer.sign(approved_policy(unsigned), policy_ref("platform", 3))
+    signature = signer.sign(dict(unsigned.pcrs), "platform", 3)
     signed = SignedPolicy(entry="fresh", predecessor=0, epoch=3, pcrs=unsigned.pcrs, signature=signature)
     assert verify_signed_policy(signed, [signer.public()], "platform") == signer.public()
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from documents.evidence import Evidence
 from documents.release import Release
+from keys.tpm_policy import policy_ref
 from lab.measuring import CHANNEL, PUBLISHER, booted, platform, reference, switched
 from lab.tpm import SoftwareTpm
 from measure import templates
@@ -24,7 +25,7 @@ from measure.cel import encode_record, record
 from measure.errors import NotForThisTpm, QuoteRefused, SealShut, TpmFailed, TpmMissing
 from measure.pcr import VMM_PCR, digest_size, extend, reset_value
 from measure.pcr import measure as digest_of
-from measure.policy import PURPOSE_EPOCH, authorize_policy, policy_ref
+from measure.policy import PURPOSE_EPOCH, authorize_policy
 from measure.predict import vmm_pcr_fresh
 from measure.quote import verify_certified_key, verify_quote
 from measure.structures import parse_signature, verify_signature

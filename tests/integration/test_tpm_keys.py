@@ -249,10 +249,13 @@ def test_the_policy_signature_of_a_tpm_opens_a_sealed_key_in_another(
     (signer,) = open_policy_signers(tmp_path, unlock(chip))
     signed = platform(1, signer=signer)  # type: ignore[arg-type]
     with Tpm.open(other.tcti) as host:
-        kek, sealed = guard.create(host, CHANNEL, 1, signer.public(), os.urandom)
+        first, *rest = booted(signed)
+        host.extend(first[0], first[1].encode())
+        terms = guard.Terms(channel=CHANNEL, epoch=1, key=signer.public(), counter=host.counter())
+        kek, sealed = guard.create(host, terms, os.urandom)
         with pytest.raises(SealShut):
             guard.unseal(host, sealed, signed.policies)
-        for pcr, event in booted(signed):
+        for pcr, event in rest:
             host.extend(pcr, event.encode())
         assert guard.unseal(host, sealed, signed.policies) == kek
         with pytest.raises(SealShut):
@@ -329,9 +332,10 @@ def test_a_platform_release_carries_policies_that_a_tpm_signed(
     ours = open_policy_signers(publisher.keys, unlock(chip, PIN, DESK_PASSPHRASE.encode()))[0].public()
     assert release.policy_keys[0] == ours
     with Tpm.open(other.tcti) as host:
-        kek, sealed = guard.create(host, release.channel, 2, ours, os.urandom)
         for pcr, event in booted(release):
             host.extend(pcr, event.encode())
+        terms = guard.Terms(channel=release.channel, epoch=2, key=ours, counter=host.counter())
+        kek, sealed = guard.create(host, terms, os.urandom)
         assert guard.unseal(host, sealed, release.policies) == kek
 
 

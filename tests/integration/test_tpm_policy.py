@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tpm2_pytss as tss
 
+from keys.tpm_policy import pcr_policy, policy_ref
 from lab.measuring import CHANNEL, PUBLISHER, booted, platform
 from lab.tpm import SoftwareTpm
 from measure import templates
@@ -22,8 +23,6 @@ from measure.policy import (
     counter_policy,
     key_name,
     nv_name,
-    pcr_policy,
-    policy_ref,
     seal_policy,
 )
 from measure.tpm import Tpm

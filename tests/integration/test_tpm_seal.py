@@ -18,12 +18,13 @@ import tpm2_pytss as tss
 from documents.event import MeasuredEvent
 from documents.host_state import SealedKey
 from documents.release import Release
+from keys.tpm_policy import pcr_policy
 from lab.measuring import CHANNEL, PUBLISHER, Signer, booted, platform, switched
 from lab.tpm import SoftwareTpm
 from measure import guard, templates
 from measure.errors import NotForThisTpm, SealShut
 from measure.pcr import LAUNCH_PCR, VMM_PCR
-from measure.policy import pcr_policy, seal_policy
+from measure.policy import seal_policy
 from measure.tpm import Tpm
 
 ONE = platform(1)
@@ -31,6 +32,12 @@ TWO = platform(2, predecessors=(ONE,))
 THREE = platform(3, predecessors=(TWO,))
 RAISING = platform(4, predecessors=(ONE,), epoch=2, epochs=(1, 2))
 MALLORY = platform(2, predecessors=(ONE,), signer=Signer("mallory"))
+
+
+def terms(counter: int, **changes: object) -> guard.Terms:
+    """Of a key for the first epoch."""
+    base = guard.Terms(channel=CHANNEL, epoch=1, key=PUBLISHER.public(), counter=counter)
+    return replace(base, **changes)
 
 
 class Host:
@@ -61,7 +68,7 @@ class Host:
             self.measure(release)
 
     def create(self) -> tuple[bytes, SealedKey]:
-        return guard.create(self.tpm, CHANNEL, 1, PUBLISHER.public(), os.urandom)
+        return guard.create(self.tpm, terms(self.tpm.counter()), os.urandom)
 
     def opens(self, sealed: SealedKey, release: Release) -> bytes:
         # Through its document, as it comes from the disk.
@@ -161,8 +168,8 @@ def test_another_channel_or_epoch_opens_nothing(host: Host) -> None:
 
 def test_a_local_pcr_is_part_of_it_where_asked(host: Host) -> None:
     host.measure(ONE)
-    key, counter = PUBLISHER.public(), host.tpm.counter()
-    sealed = guard.seal(host.tpm, bytes(32), channel=CHANNEL, epoch=1, key=key, counter=counter, local_pcrs=[7])
+    host.tpm.extend(7, b"Secure Boot on")
+    sealed = guard.seal(host.tpm, bytes(32), terms(host.tpm.counter(), local_pcrs=(7,)))
     assert guard.unseal(host.tpm, sealed, ONE.policies) == bytes(32)
     assert host.shut(replace(sealed, local_pcrs=()), ONE) == "policy"  # left out
     host.tpm.extend(7, b"Secure Boot off")
@@ -180,7 +187,7 @@ def test_raising_the_epoch_shuts_older_releases_out_for_good(host: Host) -> None
     host.boot(RAISING)
     assert host.opens(sealed, RAISING) == kek
     # Cut here: the old one opens. New key made durable; cut here: both open.
-    renewed = guard.seal(host.tpm, kek, channel=CHANNEL, epoch=2, key=PUBLISHER.public(), counter=sealed.counter + 1)
+    renewed = guard.seal(host.tpm, kek, terms(sealed.counter + 1, epoch=2))
     assert host.opens(sealed, RAISING) == host.opens(renewed, RAISING) == kek
     # Confirmed, and repeated after a cut: raised once.
     assert guard.shut_older(host.tpm, renewed) == sealed.counter + 1

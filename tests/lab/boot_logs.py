@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from content.fsverity import digest_bytes
-from documents.host_image import VARIABLES, HostImage, ImageFile
+from documents.host_image import VARIABLES, HostImage, ImageFile, SecureBootState
 from lab import event_logs as write
 
 GLOBAL = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
@@ -140,8 +140,11 @@ class Machine:
     locality: int | None = None
     more: tuple[Event, ...] = ()
 
-    def image(self, *, accepted: bool = True) -> HostImage:
-        """The host image that says just what this machine boots; ``accepted`` vouches for its firmware too."""
+    def image(self, *, accepted: bool = True, announced: tuple[Machine, ...] = ()) -> HostImage:
+        """The host image that says just what this machine boots, and which changes of Secure Boot are announced.
+
+        ``accepted`` vouches for its firmware too.
+        """
         return HostImage(
             boot_application=self.application,
             sections=tuple((name, hashlib.sha256(content).hexdigest()) for name, content in self.sections),
@@ -155,6 +158,17 @@ class Machine:
                 ImageFile(path=path, fsverity=digest_bytes(content), sha256=hashlib.sha256(content).hexdigest())
                 for path, content in sorted(self.files.items())
             ),
+            secure_boot=tuple(dict.fromkeys(machine._state() for machine in (self, *announced))),
+        )
+
+    def _state(self) -> SecureBootState:
+        return SecureBootState(
+            variables=tuple(
+                (name, _sha256(self.variables[name]), _sha256(variable(name, self.variables[name])))
+                for name in VARIABLES
+            ),
+            authority=_sha256(self.signature),
+            authority_event=_sha256(variable("db", self.signature)),
         )
 
     def events(self) -> tuple[Event, ...]:
@@ -223,6 +237,10 @@ class Machine:
         for measured in self.events():
             values[measured.pcr] = extended(values[measured.pcr], measured.digests["sha256"])
         return values
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def extended(value: bytes, digest: bytes) -> bytes:

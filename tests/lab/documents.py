@@ -28,13 +28,14 @@ from documents.event import EVENTS, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
 from documents.host_files import HostFile, HostFiles
-from documents.host_image import VARIABLES, FirmwareEvents, HostImage, ImageFile
+from documents.host_image import VARIABLES, FirmwareEvents, HostImage, ImageFile, SecureBootState
 from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, SealedKey, UpdateJournal, WrappedVmKey
 from documents.host_status import HostStatus
 from documents.identity import Challenge, EndorsementKey, Identity
 from documents.local_api import Request, Response
 from documents.local_listing import ListedFile, LocalListing
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
+from documents.sealed import SealedAhead, SealedFloor
 from documents.security_policy import ALLOWANCES, COLLECTED, LOCAL, LONGEST, SHORTEST, SecurityPolicy
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
@@ -187,7 +188,9 @@ def host_files(draw: st.DrawFn) -> HostFiles:
 @st.composite
 def host_images(draw: st.DrawFn) -> HostImage:
     """A host image that is consistent in itself."""
-    root_hash = draw(DIGESTS)
+    root_hash, authority = draw(DIGESTS), draw(DIGESTS)
+    variables = tuple((name, draw(DIGESTS)) for name in VARIABLES)
+    states = [variables, *(tuple((n, draw(DIGESTS)) for n in VARIABLES) for _ in range(draw(st.integers(0, 2))))]
     names = [".linux", ".cmdline", ".initrd", *draw(distinct(_joined(".", LOWER + "_", 14, LOWER), 2))]
     phases = st.lists(st.sampled_from(("enter-initrd", "sysinit", "ready")), unique=True).map(":".join)
     return HostImage(
@@ -195,8 +198,8 @@ def host_images(draw: st.DrawFn) -> HostImage:
         sections=tuple((name, draw(DIGESTS)) for name in dict.fromkeys(draw(st.permutations(names)))),
         command_line=f"{draw(st.sampled_from(('', 'quiet ')))}roothash={root_hash}",
         phases=draw(distinct(phases, 3, 1)),
-        variables=tuple((name, draw(DIGESTS)) for name in VARIABLES),
-        authority=draw(DIGESTS),
+        variables=variables,
+        authority=authority,
         root_hash=root_hash,
         firmware=draw(distinct(DIGESTS, 2)),
         files=tuple(
@@ -206,6 +209,16 @@ def host_images(draw: st.DrawFn) -> HostImage:
             FirmwareEvents(name=name, sha256=(draw(DIGESTS), *draw(st.lists(DIGESTS, max_size=2)), name_digest(name)))
             for name in draw(distinct(NAMES, 2))
         ),
+        secure_boot=tuple(
+            SecureBootState(
+                variables=tuple((name, data, draw(DIGESTS)) for name, data in state),
+                authority=draw(DIGESTS) if state is not variables else authority,
+                authority_event=draw(DIGESTS),
+            )
+            for state in dict.fromkeys(states)
+        )
+        if draw(st.booleans())
+        else (),
     )
 
 
@@ -319,22 +332,33 @@ JOURNALS = st.builds(
     previous=st.integers(0, MAX_NUMBER),
     refused=distinct(DIGESTS, 2),
 )
+FLOOR_RELEASES = st.dictionaries(NAMES, NUMBERS, max_size=3).map(lambda found: tuple(sorted(found.items())))
 FLOORS = st.builds(
     Floor,
     time=TIMES,
     root=NUMBERS,
-    releases=st.dictionaries(NAMES, NUMBERS, max_size=3).map(lambda found: tuple(sorted(found.items()))),
+    releases=FLOOR_RELEASES,
 )
-SEALED_KEYS = st.builds(
-    SealedKey,
-    public=BLOBS,
-    private=BLOBS,
-    channel=NAMES,
-    epoch=NUMBERS,
-    counter=st.integers(0, 2**62),
-    key=POLICY_KEYS,
-    local_pcrs=st.sets(st.integers(0, 23), max_size=3).map(lambda found: tuple(sorted(found))),
-)
+
+
+@st.composite
+def sealed_keys(draw: st.DrawFn) -> SealedKey:
+    """A sealed key, and perhaps the same key for other values of its local PCRs."""
+    local = tuple(sorted(draw(st.sets(st.integers(0, 23), max_size=3))))
+    states = draw(st.sets(st.tuples(*(st.tuples(st.just(i), DIGESTS) for i in local)), max_size=2)) if local else ()
+    return SealedKey(
+        public=draw(BLOBS),
+        private=draw(BLOBS),
+        channel=draw(NAMES),
+        epoch=draw(NUMBERS),
+        counter=draw(st.integers(0, 2**62)),
+        key=draw(POLICY_KEYS),
+        local_pcrs=local,
+        ahead=tuple(SealedAhead(public=draw(BLOBS), private=draw(BLOBS), pcrs=pcrs) for pcrs in sorted(states)),
+        floor=draw(st.none() | st.builds(SealedFloor, root=NUMBERS, releases=FLOOR_RELEASES)),
+    )
+
+
 PURPOSE_KEYS = st.builds(
     PurposeKey,
     purpose=st.just("audit"),
@@ -463,7 +487,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Response: responses(),
     RunningVm: RUNNING_VMS,
     PurposeKey: PURPOSE_KEYS,
-    SealedKey: SEALED_KEYS,
+    SealedKey: sealed_keys(),
     SignedHead: SIGNED_HEADS,
     SeenHost: SEEN_HOSTS,
     SecurityPolicy: SECURITY_POLICIES,

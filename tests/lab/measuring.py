@@ -8,7 +8,7 @@ fit for use outside tests: keys live in memory and are made from a seed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from cryptography.hazmat.primitives import hashes
@@ -21,6 +21,7 @@ from documents.host_files import ABSENT
 from documents.host_image import HostImage
 from documents.release import Artifact, PolicyKey, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
+from keys.tpm_policy import pcr_policy, policy_ref
 from lab.boot_logs import Machine
 from measure.appraise import Claims, Reference
 from measure.boot import explain
@@ -53,7 +54,11 @@ class Signer:
         numbers = self._key.public_key().public_numbers()
         return PolicyKey(x=f"{numbers.x:064x}", y=f"{numbers.y:064x}")
 
-    def sign(self, approved: bytes, ref: bytes) -> bytes:
+    def sign(self, pcrs: Mapping[int, str], channel: str, epoch: int) -> bytes:
+        return self.sign_digests(pcr_policy(pcrs), policy_ref(channel, epoch))
+
+    def sign_digests(self, approved: bytes, ref: bytes) -> bytes:
+        """What only a stolen key does: sign what it is asked for."""
         r, s = decode_dss_signature(self._key.sign(approved + ref, ec.ECDSA(hashes.SHA256())))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 

@@ -10,7 +10,7 @@ Going back to the previous generation is not judged here: it was verified when i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,18 +22,24 @@ from keys.anchor import TrustAnchor
 from updater.errors import BelowFloor, ClockWrong
 from updater.formats import LIMITS
 
+Witness = Callable[[], Floor | None]
+"""Who vouches for a floor besides its file, which can be copied back: tells the lowest root and releases, or None where
+nobody knows now. A host's TPM does, by the counter that shuts older copies of its key."""
 
-def load_floor(path: Path, anchor: TrustAnchor) -> Floor:
-    """The floor of this host; at the anchor if there is none yet.
+
+def load_floor(path: Path, anchor: TrustAnchor, witness: Witness = lambda: None) -> Floor:
+    """The floor of this host; at the anchor if there is none yet. Never below what ``witness`` says.
 
     Raises:
         DocumentError: the file is malformed or of a newer vmgate.
         ContentError: it cannot be read.
     """
     try:
-        return Floor.parse(durable.read_file(path, Floor.LIMIT))
+        floor = Floor.parse(durable.read_file(path, Floor.LIMIT))
     except Missing:
-        return Floor(time=0, root=anchor.version, releases=())
+        floor = Floor(time=0, root=anchor.version, releases=())
+    least = witness()
+    return floor if least is None else raised(floor, root=least.root, releases=dict(least.releases))
 
 
 def save_floor(path: Path, floor: Floor) -> None:

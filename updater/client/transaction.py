@@ -25,7 +25,7 @@ from documents.release import Artifact
 from keys.anchor import TrustAnchor
 from updater.client.candidate import Candidate, Situation, choose_candidate
 from updater.client.download import Progress, fetch_artifacts
-from updater.client.floor import load_floor, raised, save_floor
+from updater.client.floor import Witness, load_floor, raised, save_floor
 from updater.client.generations import Generations
 from updater.client.metadata import ROOTS, refresh
 from updater.client.source import Source
@@ -62,14 +62,24 @@ class Update:
         store: where artifacts go.
         agent: version of this vmgate, ``major.minor.patch``.
         host: name of this host in its fleet, whose assignment it follows; empty for one that follows none.
+        witness: see ``updater.client.floor``.
     """
 
-    def __init__(self, places: Places, anchor: TrustAnchor, store: ContentStore, agent: str, host: str = "") -> None:
+    def __init__(
+        self,
+        places: Places,
+        anchor: TrustAnchor,
+        store: ContentStore,
+        agent: str,
+        host: str = "",
+        witness: Witness = lambda: None,
+    ) -> None:
         self._places = places
         self._anchor = anchor
         self._store = store
         self._agent = agent
         self._host = host
+        self._witness = witness
         self._generations = Generations(places.generations)
         self._next: Generation | None = None
 
@@ -145,20 +155,12 @@ class Update:
             DocumentError: a release or the state is malformed.
             ContentError: state could not be read or written.
         """
-        floor = load_floor(self._places.floor, self._anchor)
-        offer = refresh(
-            self._places.tuf,
-            self._anchor,
-            source,
-            channels,
-            now=now,
-            floor=floor,
-            host=self._host,
-            allow_stale=allow_stale,
-        )
+        tuf, anchor, host = self._places.tuf, self._anchor, self._host
+        least = load_floor(self._places.floor, anchor, self._witness)
+        offer = refresh(tuf, anchor, source, channels, now=now, floor=least, host=host, allow_stale=allow_stale)
         # Read again: the look-up took its time, and a floor that rose meanwhile must not sink.
-        floor = load_floor(self._places.floor, self._anchor)
-        changed = raised(floor, time=offer.time, root=offer.root)
+        floor = load_floor(self._places.floor, anchor)
+        changed = raised(floor, time=offer.time, root=offer.root, releases=dict(least.releases))
         if offer.recovered:
             changed = replace(changed, time=offer.time)
         if changed != floor:

@@ -20,6 +20,7 @@ from documents.document import Document
 from documents.errors import DocumentError, DocumentNewer, DocumentTooLarge
 from documents.evidence import Evidence
 from documents.host_image import HostImage
+from documents.host_state import SealedKey
 from documents.local_api import Response
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
@@ -29,10 +30,11 @@ from lab.documents import DOCUMENTS, damaged, lookup, places
 EACH = pytest.mark.parametrize("kind", DOCUMENTS, ids=lambda kind: kind.TYPE)
 OPTIONAL: dict[type[Document], set[str]] = {
     Evidence: {"baseline", "command_line", "identity"},
-    HostImage: {"firmware_events"},
+    HostImage: {"firmware_events", "secure_boot"},
     Release: {"urgent", "waves"},
     SecurityPolicy: {"collect", "kernel_denied", "kernel_required", "local", "verdict_seconds", "warn_only"},
     Verdict: {"expires"},
+    SealedKey: {"ahead", "floor"},
     VmDefinition: {"restart"},
 }
 """Members that are absent in their default: no other way to write that is read."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from keys.files import create_key
 from keys.policy_signer import KeyPolicySigner, open_policy_signers
 from keys.roles import P256, P384, ROLES, key_names, releases_role, role
 from keys.signers import open_role, open_signer, require_signing
+from keys.tpm_policy import measured
 
 SECRET = b"secret"
 
@@ -91,22 +93,32 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> KeyPolicySigner:
 
 
 class TestPolicySigner:
-    @given(approved=st.binary(min_size=32, max_size=32).filter(any), ref=st.binary(min_size=32, max_size=32))
-    def test_it_signs_what_its_public_half_verifies(self, signer: KeyPolicySigner, approved: bytes, ref: bytes) -> None:
-        signature = signer.sign(approved, ref)
+    @given(value=st.binary(min_size=32, max_size=32).filter(measured), epoch=st.integers(0, 2**31))
+    def test_it_signs_what_its_public_half_verifies(self, signer: KeyPolicySigner, value: bytes, epoch: int) -> None:
+        signature = signer.sign({13: value.hex()}, "platform", epoch)
         assert len(signature) == 64
+        # Computed here by itself: TPM2_PolicyPCR over PCR 13 of the SHA-256 bank.
+        selection = bytes.fromhex("0000017f" + "00000001" + "000b" + "03" + "002000")
+        approved = hashlib.sha256(bytes(32) + selection + hashlib.sha256(value).digest()).digest()
+        ref = hashlib.sha256(b'{"channel":"platform","epoch":%d,"type":"vmgate.policy-ref"}' % epoch).digest()
         _verify(signer, signature, approved + ref)
         with pytest.raises(InvalidSignature):
-            _verify(signer, signature, ref + approved + b"x")
+            _verify(signer, signature, ref + approved)
 
-    @pytest.mark.parametrize(("approved", "ref"), [(31, 32), (33, 32), (32, 31), (0, 64), (64, 0)])
-    def test_it_signs_no_other_lengths(self, signer: KeyPolicySigner, approved: int, ref: int) -> None:
-        with pytest.raises(ValueError, match="32 bytes"):
-            signer.sign(b"\1" * approved, b"\1" * ref)
+    @pytest.mark.parametrize(
+        "pcrs",
+        [{}, {11: "11" * 32}, {7: "11" * 32, 13: "11" * 32}, {13: "11" * 31}, {13: "11" * 33}, {13: "no"}],
+        ids=["none", "only 11", "7", "short", "long", "no digest"],
+    )
+    def test_it_signs_for_the_named_pcrs_only(self, signer: KeyPolicySigner, pcrs: dict[int, str]) -> None:
+        with pytest.raises(ValueError, match=r"PCR|32 bytes|hexadecimal"):
+            signer.sign(pcrs, "platform", 1)
 
-    def test_it_never_signs_the_empty_policy(self, signer: KeyPolicySigner) -> None:
+    @pytest.mark.parametrize("empty", ["00" * 32, "ff" * 32])
+    @pytest.mark.parametrize("index", [11, 13])
+    def test_it_never_signs_for_an_empty_pcr(self, signer: KeyPolicySigner, index: int, empty: str) -> None:
         with pytest.raises(ValueError, match="never signed"):
-            signer.sign(bytes(32), b"\1" * 32)
+            signer.sign({11: "11" * 32, 13: "11" * 32} | {index: empty}, "platform", 1)
 
     def test_its_key_is_on_p256(self, tmp_path: Path) -> None:
         create_key(tmp_path / "tpm-policy-1.pem", P384, SECRET)

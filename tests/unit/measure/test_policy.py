@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keys.tpm_policy import pcr_policy, policy_ref
 from lab.measuring import CHANNEL, PUBLISHER, Signer, platform
 from measure.errors import PolicyRefused
-from measure.policy import authorize_policy, pcr_policy, policy_ref, seal_policy, state_of, verify_signed_policy
+from measure.policy import authorize_policy, seal_policy, state_of, verify_signed_policy
 
 
 def test_a_policy_of_the_publisher_verifies() -> None:

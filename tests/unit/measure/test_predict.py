@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,6 @@ from lab.measuring import CHANNEL, PUBLISHER, Signer, booted, logged, platform, 
 from measure.cel import replay
 from measure.errors import PolicyRefused
 from measure.pcr import KERNEL_IMAGE_PCR, VMM_PCR
-from measure.policy import EMPTY, policy_ref
 from measure.predict import Prediction, predictions, reference_digest, sign_policies, vmm_pcr_fresh, vmm_pcr_switch
 
 
@@ -104,25 +104,25 @@ class Recording(Signer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[tuple[bytes, bytes]] = []
+        self.asked: list[tuple[Mapping[int, str], str, int]] = []
 
-    def sign(self, approved: bytes, ref: bytes) -> bytes:
-        self.asked.append((approved, ref))
-        return super().sign(approved, ref)
+    def sign(self, pcrs: Mapping[int, str], channel: str, epoch: int) -> bytes:
+        self.asked.append((pcrs, channel, epoch))
+        return super().sign(pcrs, channel, epoch)
 
 
 def test_the_signer_sees_predicted_policies_only() -> None:
     signer = Recording()
     release = platform(2, predecessors=(platform(1),), signer=signer)
     assert len(signer.asked) == len(release.policies) == 2
-    assert all(ref == policy_ref(CHANNEL, 1) and approved != EMPTY for approved, ref in signer.asked)
+    assert signer.asked == [(dict(policy.pcrs), CHANNEL, 1) for policy in release.policies]
 
 
 class Broken(Signer):
     """Signs something else than it was asked to."""
 
-    def sign(self, approved: bytes, ref: bytes) -> bytes:
-        return super().sign(approved, ref[::-1])
+    def sign(self, pcrs: Mapping[int, str], channel: str, epoch: int) -> bytes:
+        return super().sign(pcrs, channel, epoch + 1)
 
 
 def test_a_signature_that_does_not_verify_never_leaves() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import subprocess
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,17 @@ from documents.host_image import HostImage
 from measure.boot import PHASE_PATHS, pcr11
 from publisher import host_image
 from publisher.errors import FirmwareWrong, HostImageWrong, ProgramFailed
-from publisher.firmware import GLOBAL, IMAGE_SECURITY, enrol, read_variables
+from publisher.firmware import (
+    CERT_X509,
+    GLOBAL,
+    IMAGE_SECURITY,
+    enrol,
+    read_certificate,
+    read_variables,
+    signature_list,
+)
 from publisher.host_image import ImageParts, describe, list_files
+from publisher.secure_boot import Announcement, states
 from publisher.signing import ImageKey
 from publisher.uki import MEASURED
 
@@ -93,6 +103,61 @@ def test_the_variables_are_those_that_virt_fw_vars_writes(image_parts: ImagePart
     }
     # EFI_SIGNATURE_LIST: a header of 28 bytes, and in ours one EFI_SIGNATURE_DATA.
     assert image.authority == hashlib.sha256(written["db", IMAGE_SECURITY][1][28:]).hexdigest()
+
+
+def _measured_by_firmware(name: str, guid: str, data: bytes) -> str:
+    """SHA-256 of UEFI_VARIABLE_DATA, written out."""
+    text = name.encode("utf-16-le")
+    head = uuid.UUID(guid).bytes_le + len(name).to_bytes(8, "little") + len(data).to_bytes(8, "little")
+    return hashlib.sha256(head + text + data).hexdigest()
+
+
+def test_what_firmware_measures_of_secure_boot_is_told_for_now_and_for_what_is_announced(
+    image_parts: ImageParts, image_keys: dict[str, ImageKey], tmp_path: Path
+) -> None:
+    (own,) = describe(image_parts).secure_boot
+    other, current = (read_certificate(path) for path in (image_keys["other"].certificate, image_parts.keys.database))
+    owner = image_parts.keys.owner
+    microsoft = uuid.UUID("77fa9abd-0359-4d32-bd60-28f4e78f784b")
+    db = signature_list(CERT_X509, microsoft, other) + signature_list(CERT_X509, owner, current)
+    (tmp_path / "db.esl").write_bytes(db)
+    (tmp_path / "dbx.esl").write_bytes(b"the next dbx")
+    changes = (
+        Announcement(variables={"db": tmp_path / "db.esl"}),
+        Announcement(variables={"dbx": tmp_path / "dbx.esl"}),
+    )
+    first, grown, later = describe(replace(image_parts, announced=changes)).secure_boot
+    assert first == own
+    assert [grown.variables[i] == own.variables[i] for i in range(4)] == [True, True, False, True]
+    assert grown.variables[2] == ("db", hashlib.sha256(db).hexdigest(), _measured_by_firmware("db", IMAGE_SECURITY, db))
+    assert later.variables[:3] == grown.variables[:3]
+    assert later.variables[3][2] == _measured_by_firmware("dbx", IMAGE_SECURITY, b"the next dbx")
+    authority = owner.bytes_le + current
+    assert {state.authority for state in (own, grown, later)} == {hashlib.sha256(authority).hexdigest()}
+    assert later.authority_event == _measured_by_firmware("db", IMAGE_SECURITY, authority)
+    # The kernel image is not signed by the other key, so that one cannot vouch for it.
+    change = replace(changes[0], authority=image_keys["other"].certificate)
+    with pytest.raises(ProgramFailed, match="sbverify"):
+        describe(replace(image_parts, announced=(change,)))
+    (tmp_path / "db.esl").write_bytes(signature_list(CERT_X509, microsoft, other))
+    with pytest.raises(HostImageWrong, match="does not hold what vouches"):
+        describe(replace(image_parts, announced=changes[:1]))
+
+
+def test_an_announced_authority_is_found_in_the_announced_db(image_keys: dict[str, ImageKey], tmp_path: Path) -> None:
+    other = image_keys["other"].certificate
+    der, owner = read_certificate(other), uuid.uuid4()
+    variables = dict.fromkeys(("KEK", "PK", "db", "dbx"), b"data")
+    path = tmp_path / "db"
+    change = Announcement(variables={"db": path}, authority=other)
+    path.write_bytes(b"data" + signature_list(CERT_X509, owner, der))
+    with pytest.raises(HostImageWrong, match="did not sign"):
+        states(variables, b"data", (change,), b"")
+    _, then = states(variables, b"data", (change,), der)
+    assert then.authority == hashlib.sha256(owner.bytes_le + der).hexdigest()
+    path.write_bytes(b"data")
+    with pytest.raises(HostImageWrong, match="does not hold"):
+        states(variables, b"data", (change,), der)
 
 
 @pytest.mark.parametrize("more", [{}, {"splash": b"BM", "dtb": b"tree", "pcrpkey": b"key", "uname": b"6.1"}])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from documents.host_image import VARIABLES, HostImage, ImageFile
 from documents.release import PolicyKey, Release
 from documents.security_policy import SecurityPolicy
 from documents.waves import Wave
+from keys.tpm_policy import signable
 from measure.boot import pcr11
 from measure.policy import verify_signed_policy
 from publisher.errors import PlanRefused
@@ -64,8 +66,9 @@ class MemorySigner:
         numbers = self._key.public_key().public_numbers()
         return PolicyKey(x=f"{numbers.x:064x}", y=f"{numbers.y:064x}")
 
-    def sign(self, approved: bytes, ref: bytes) -> bytes:
-        r, s = decode_dss_signature(self._key.sign(approved + ref, ec.ECDSA(hashes.SHA256())))
+    def sign(self, pcrs: Mapping[int, str], channel: str, epoch: int) -> bytes:
+        message = signable(pcrs, channel, epoch)
+        r, s = decode_dss_signature(self._key.sign(message, ec.ECDSA(hashes.SHA256())))
         return r.to_bytes(32) + s.to_bytes(32)
 
 

@@ -18,6 +18,7 @@ from publisher.errors import RecipeWrong
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ImageParts
 from publisher.recipe import PlatformRecipe, Terms, WorkloadRecipe, read_recipe
+from publisher.secure_boot import Announcement
 from publisher.tables import Table
 from publisher.waves import STEP, read_waves
 
@@ -129,6 +130,15 @@ def test_a_host_image_is_described_by_a_table(folder: Path) -> None:
         phases=("", "sysinit:ready"),
         firmware=("0a" * 32,),
     )
+    more = '[[host_image.announced]]\ndb = "db-2026.esl"\nauthority = "ca-2026.crt"\n'
+    more += '[[host_image.announced]]\ndbx = "dbx.esl"\n'
+    recipe = read(folder, HOST_IMAGE + more)
+    assert isinstance(recipe, PlatformRecipe)
+    assert recipe.host_image is not None
+    assert recipe.host_image.announced == (
+        Announcement(variables={"db": folder / "db-2026.esl"}, authority=folder / "ca-2026.crt"),
+        Announcement(variables={"dbx": folder / "dbx.esl"}),
+    )
     shorter = HOST_IMAGE[: HOST_IMAGE.index("phases")]
     recipe = read(folder, shorter)
     assert isinstance(recipe, PlatformRecipe)
@@ -203,6 +213,7 @@ def test_waves_are_written_for_people(folder: Path) -> None:
         (HOST_IMAGE, "firmware = [", "pcr0 = [", "line 22: key 'pcr0' is unknown"),
         (HOST_IMAGE, "[host_image]", "[[host_image]]", "host_image is not a table"),
         (HOST_IMAGE, "max_memory_mib =", 'collect = ["boot_log"], max_memory_mib =', "collects no ima"),
+        (HOST_IMAGE, "firmware = [", "announced = [{}]\nfirmware = [", "nothing is announced"),
         (WORKLOAD, "[1, 9]", "[9, 1]", "line 6: key 'accepts'"),
         (WORKLOAD, "[1, 9]", "[1, 9, 10]", "line 6: key 'accepts'"),
         (WORKLOAD, "[1, 9]", "[true, 9]", "line 6: key 'accepts'"),

@@ -47,6 +47,23 @@ def test_nothing_ever_falls(floor: Floor, time: int, root: int, releases: dict[s
     assert Floor.parse(higher.encode()) == higher
 
 
+@pytest.fixture(scope="module")
+def anchor(tmp_path_factory: pytest.TempPathFactory) -> TrustAnchor:
+    return TrustAnchor(Publisher(tmp_path_factory.mktemp("publisher")).anchor)
+
+
+@given(floors, floors)
+def test_what_a_witness_says_is_the_least_and_its_time_does_not_count(
+    anchor: TrustAnchor, tmp_path_factory: pytest.TempPathFactory, kept: Floor, said: Floor
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "floor"
+    save_floor(path, kept)
+    found = load_floor(path, anchor, lambda: said)
+    assert found == raised(kept, root=said.root, releases=dict(said.releases))
+    assert found.time == kept.time
+    assert load_floor(path, anchor, lambda: None) == load_floor(path, anchor) == kept
+
+
 @pytest.mark.parametrize("now", [0, NOW - DAY - 1])
 def test_a_clock_before_the_floor_is_wrong(now: int) -> None:
     with pytest.raises(ClockWrong) as caught:
