@@ -27,11 +27,15 @@ from documents.fields import NAME, Fields
 from documents.release import Release
 from documents.waves import HOSTS, read_waves
 from fuzz import metadata, packs
+from hypervisor.errors import Qcow2Malformed, Qcow2Refused
+from hypervisor.qcow2 import MAX_HEADER, MAX_NAME, parse_header
+from hypervisor.qcow2_rules import MAX_VIRTUAL_SIZE, require_plain
 from keys.addresses import FileAddress, parse_address
 from keys.errors import SignersMalformed, UnknownSigner
 from keys.roles import role
 from keys.signers import SIGNERS, declared
 from lab.documents import DOCUMENTS, releases
+from lab.qcow2 import GOOD as IMAGES
 from updater.bundle import MAGIC, BundleReader, encode_head
 from updater.errors import BundleMalformed, PackMalformed
 from updater.repository.ceremony import read_request
@@ -132,6 +136,18 @@ def _check_address(folder: Path, untrusted: bytes) -> None:
         assert address.token
         assert address.label or address.identifier
         assert all(path is None or path.is_absolute() for path in (address.module, address.pin_file))
+
+
+def _check_qcow2(folder: Path, untrusted: bytes) -> None:
+    """All that is read comes from the header's own bytes, and what is let through names nothing but a backing file."""
+    header = parse_header(untrusted)
+    for name in (header.backing_file, header.backing_format, header.data_file):
+        assert not name or (name.encode() in untrusted[:MAX_HEADER] and len(name.encode()) <= MAX_NAME)
+    require_plain(header, len(untrusted), "base", "disk")
+    assert header.data_file is None
+    assert header.encryption == header.snapshots == header.bitmaps == 0
+    assert header.virtual_size <= MAX_VIRTUAL_SIZE
+    assert (header.backing_file is None) == (header.backing_format is None)
 
 
 FILES = {
@@ -264,6 +280,11 @@ SUBJECTS: dict[str, Subject] = {
     "compressed-after": Subject(seeds=packs.frames_after, check=packs.check_frame_after, errors=(PackMalformed,)),
     "delta": Subject(seeds=packs.deltas, check=packs.check_delta, errors=(PackMalformed,)),
     "delta-tables": Subject(seeds=packs.tables, check=packs.check_tables, errors=(PackMalformed,)),
+    "qcow2": Subject(
+        seeds=lambda: [image.encode().ljust(0x31000, b"\0") for image in IMAGES],
+        check=_check_qcow2,
+        errors=(Qcow2Malformed, Qcow2Refused),
+    ),
     "settings": Subject(
         seeds=lambda: SETTINGS,
         check=_check_settings,
