@@ -33,9 +33,13 @@ ALGORITHMS: Mapping[str, int] = MappingProxyType({"sha1": 0x0004, "sha256": 0x00
 """Names of PCR banks and their TPM_ALG_ID (TCG Algorithm Registry), the weakest first."""
 
 
+# Looked up and not asked for: the replay of a log wants it for each event.
+_SIZES: Mapping[str, int] = MappingProxyType({alg: hashlib.new(alg).digest_size for alg in ALGORITHMS})
+
+
 def digest_size(alg: str) -> int:
     """Bytes of one value of a bank."""
-    return hashlib.new(alg).digest_size
+    return _SIZES.get(alg) or hashlib.new(alg).digest_size
 
 
 def measure(alg: str, content: bytes) -> bytes:
