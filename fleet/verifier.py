@@ -17,6 +17,7 @@ from documents.verdict import Verdict
 from fleet.errors import VerifierUnready
 from keys.anchor import TrustAnchor
 from measure.appraise import Reference, appraise, claims_from_evidence
+from measure.known_image import KnownImage
 
 NOTHING_ALLOWED = SecurityPolicy(allow=(), max_vcpus=1, max_memory_mib=64)
 
@@ -58,6 +59,16 @@ def verify_evidence(
         LogRefused: the logs do not explain the quote.
         DocumentError: malformed evidence or release.
     """
+    return verify_prepared(untrusted_evidence, prepare(expected), ak=ak, nonce=nonce, time=time, chip=chip)
+
+
+def prepare(expected: Expected) -> Reference:
+    """Parse and index what hosts are compared with: once for a release, not once for each host.
+
+    Raises:
+        VerifierUnready: not exactly one platform release.
+        DocumentError: a malformed release, policy or host image.
+    """
     parsed = [Release.parse(release) for release in expected.releases]
     platforms = [release for release in parsed if release.authority == "platform"]
     if len(platforms) != 1:
@@ -68,14 +79,28 @@ def verify_evidence(
         )
     workloads = sorted((r for r in parsed if r.authority == "workload"), key=lambda release: release.number)
     newest = {release.channel: release for release in workloads}
-    reference = Reference(
+    image = HostImage.parse(expected.image) if expected.image is not None else None
+    return Reference(
         identity=_identity(expected.anchor, platforms[0]),
         platform=platforms[0],
         workloads=tuple(newest.values()),
         earlier=tuple(release for release in workloads if release not in newest.values()),
         policy=SecurityPolicy.parse(expected.policy) if expected.policy is not None else NOTHING_ALLOWED,
-        image=HostImage.parse(expected.image) if expected.image is not None else None,
+        image=image,
+        known=KnownImage(image) if image is not None else None,
     )
+
+
+def verify_prepared(
+    untrusted_evidence: bytes, reference: Reference, *, ak: bytes, nonce: bytes, time: int, chip: bool = False
+) -> Verdict:
+    """Judge evidence by what ``prepare`` made; the rest is as in ``verify_evidence``.
+
+    Raises:
+        QuoteRefused: the quote does not prove anything.
+        LogRefused: the logs do not explain the quote.
+        DocumentError: malformed evidence.
+    """
     claims = claims_from_evidence(Evidence.parse(untrusted_evidence), ak, nonce, chip=chip)
     return appraise(claims, reference, time)
 

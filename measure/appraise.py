@@ -24,6 +24,7 @@ the TPM is a chip, which the quote does not prove.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -31,13 +32,14 @@ from types import MappingProxyType
 from content.fsverity import digest_bytes
 from documents.event import MeasuredEvent
 from documents.evidence import Evidence
-from documents.host_image import HostImage
+from documents.host_image import HostImage, ImageFile
 from documents.release import ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
 from measure.boot import Booted, boot_findings, explain
 from measure.cel import CelRecord, parse_log, replay
 from measure.errors import LogRefused, PolicyRefused
+from measure.known_image import KnownImage
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.policy import verify_signed_policy
 from measure.predict import reference_digest
@@ -92,6 +94,7 @@ class Reference:
         policy: the platform release's security policy.
         earlier: workload releases that were active before in this boot and whose VMs may still run.
         image: the platform release's host image; None where it has none.
+        known: of the same image, for who judges many hosts with it; None computes it for each verdict.
     """
 
     identity: str
@@ -100,6 +103,11 @@ class Reference:
     policy: SecurityPolicy
     earlier: tuple[Release, ...] = ()
     image: HostImage | None = None
+    known: KnownImage | None = None
+
+    def __post_init__(self) -> None:
+        if self.known is not None and self.known.image is not self.image:
+            raise ValueError("what is known is of another host image")
 
 
 def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> Claims:
@@ -149,7 +157,8 @@ def appraise(claims: Claims, reference: Reference, time: int, subject: str = "pl
         time: seconds since 1970 UTC, for the verdict.
         subject: whom the verdict is about.
     """
-    before = tuple(boot_findings(claims.boot, reference.image)) if reference.image else ()
+    files = reference.known.files if reference.known else None
+    before = tuple(boot_findings(claims.boot, reference.image, files)) if reference.image else ()
     level = _level(claims, before)
     found = (_allowed(level, reference.policy), *_findings(claims, reference), *before)
     return Verdict(subject=subject, level=level, time=time, findings=found)
@@ -196,9 +205,8 @@ def _reference(reference: Reference) -> Iterator[Finding]:
     yield _compare("reference", POLICY, artifact.fsverity if artifact else "", digest_bytes(reference.policy.encode()))
     wanted, given = platform.artifact(IMAGE), reference.image
     if wanted or given:
-        yield _compare(
-            "reference", IMAGE, wanted.fsverity if wanted else "", digest_bytes(given.encode()) if given else ""
-        )
+        digest = reference.known.fsverity if reference.known else digest_bytes(given.encode()) if given else ""
+        yield _compare("reference", IMAGE, wanted.fsverity if wanted else "", digest)
     # Earlier releases only explain VMs that still run; what they accepted no longer matters.
     for release in reference.workloads:
         low, high = release.accepts
@@ -331,9 +339,14 @@ def local_reference(image: HostImage | None) -> dict[str, str]:
     """Digests of host-local things that the image's publisher vouches for, by the subject of their events."""
     if image is None:
         return {}
-    files = {entry.path: entry.fsverity for entry in image.files}
-    named = {subject: files[path] for subject, path in LOCAL_FILES.items() if path in files}
+    named = {subject: entry.fsverity for subject, path in LOCAL_FILES.items() if (entry := _file(image, path))}
     return {COMMAND_LINE: digest_bytes(image.command_line.encode() + b"\n"), **named}
+
+
+def _file(image: HostImage, path: str) -> ImageFile | None:
+    """Some ten thousand, sorted by path: looked for and not indexed, since a verifier does this for each verdict."""
+    at = bisect_left(image.files, path, key=lambda entry: entry.path)
+    return image.files[at] if at < len(image.files) and image.files[at].path == path else None
 
 
 def _definitions(name: str, releases: Iterable[Release]) -> set[str]:
