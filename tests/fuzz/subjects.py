@@ -7,7 +7,7 @@ Seeds come from our own encoders, and are the same at every run with the same pa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,20 @@ from keys.addresses import FileAddress, parse_address
 from keys.errors import SignersMalformed, UnknownSigner
 from keys.roles import role
 from keys.signers import SIGNERS, declared
+from lab.corims import NOW, SMALL, CorimKey, cbor
 from lab.documents import DOCUMENTS, releases
 from lab.qcow2 import GOOD as IMAGES
+from measure.corim import MEDIA_TYPE, encode_corim
+from measure.corim_reader import read_corim_of_verified_target, read_signed_corim
+from measure.errors import CorimRefused, CorimUntrusted
 from updater.bundle import MAGIC, BundleReader, encode_head
 from updater.errors import BundleMalformed, PackMalformed
 from updater.repository.ceremony import read_request
 from updater.repository.errors import RequestMalformed
 
 MIB = 1024 * 1024
+CORIM_KEY = CorimKey()
+HEADER = cbor({1: -7, 3: MEDIA_TYPE, 4: b"a hint", 8: cbor({0: {0: "A publisher of some name"}})})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +154,20 @@ def _check_qcow2(folder: Path, untrusted: bytes) -> None:
     assert header.encryption == header.snapshots == header.bitmaps == 0
     assert header.virtual_size <= MAX_VIRTUAL_SIZE
     assert (header.backing_file is None) == (header.backing_format is None)
+
+
+def _check_corim(folder: Path, untrusted: bytes) -> None:
+    """What is let through was encoded in the one way, in sets that are whole; what is passed over changes no value."""
+    sets = read_corim_of_verified_target(untrusted, NOW)
+    assert read_corim_of_verified_target(encode_corim(sets), NOW) == sets
+    assert all(entry.components for entry in sets)
+    assert len({(entry.channel, entry.number) for entry in sets}) == len(sets)
+
+
+def _check_corim_header(folder: Path, untrusted: bytes) -> None:
+    """A header of a signature that is right: whoever signs can say what it will."""
+    signed = CORIM_KEY.signed(untrusted, encode_corim([SMALL]))
+    assert read_signed_corim(signed, CORIM_KEY.public, NOW) == (SMALL,)
 
 
 FILES = {
@@ -284,6 +304,16 @@ SUBJECTS: dict[str, Subject] = {
         seeds=lambda: [image.encode().ljust(0x31000, b"\0") for image in IMAGES],
         check=_check_qcow2,
         errors=(Qcow2Malformed, Qcow2Refused),
+    ),
+    "corim": Subject(
+        seeds=lambda: [encode_corim([SMALL]), encode_corim([SMALL, replace(SMALL, number=8)])],
+        check=_check_corim,
+        errors=(CorimRefused,),
+    ),
+    "corim-header": Subject(
+        seeds=lambda: [HEADER, cbor({1: -7, 3: MEDIA_TYPE, 8: cbor({0: {0: "tests"}})})],
+        check=_check_corim_header,
+        errors=(CorimRefused, CorimUntrusted),
     ),
     "settings": Subject(
         seeds=lambda: SETTINGS,

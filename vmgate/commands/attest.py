@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from documents.errors import Exit
+from vmgate.commands.attest_reference import corim, reference
 from vmgate.commands.host import ask, root_option
 from vmgate.errors import UsageError
 from vmgate.output import output_option, show
@@ -24,6 +25,10 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.group("attest")
 def command() -> None:
     """Evidence and its verification."""
+
+
+command.add_command(reference)
+command.add_command(corim)
 
 
 def _nonce(text: str) -> bytes:
