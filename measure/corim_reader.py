@@ -20,7 +20,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from io import BytesIO
 from typing import Any, Final, TypeVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -36,6 +35,7 @@ from keys.errors import KeyFileMalformed
 from measure import corim
 from measure.corim import Environment, Registers, refused
 from measure.errors import CorimUntrusted
+from measure.formats.plain_cbor import flaw
 from measure.pcr import PCRS
 
 T = TypeVar("T")
@@ -50,6 +50,8 @@ MAX_KEY: Final = 300
 _BOOT_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}(/[A-Za-z0-9._-]{1,64})?")
 _REGISTERS: Final = re.compile(r"(fresh|switch|firmware)/(0|[1-9][0-9]{0,14})/([1-9][0-9]{0,5})")
 _DIGEST: Final = 32
+_TIME: Final = 1
+_TAGS: Final = frozenset({corim.TAG_CORIM, corim.TAG_COMID, corim.TAG_SIGN1, corim.TAG_URI, _TIME})
 _SIGNER, _SIGNATURE_VALIDITY = 0, 1
 _NOT_BEFORE, _NOT_AFTER = 0, 1
 
@@ -130,15 +132,17 @@ def _open(untrusted: object) -> Any:
 
     if not isinstance(untrusted, bytes) or len(untrusted) > LIMIT:
         raise refused(f"a part of it is no byte string, or has more than {LIMIT} bytes")
-    source = BytesIO(untrusted)
+    wrong = flaw(untrusted, _TAGS)
+    if wrong:
+        raise refused(wrong)
     try:
-        value: object = cbor2.load(source)
+        value: object = cbor2.loads(untrusted)
         again = cbor2.dumps(value, canonical=True, datetime_as_timestamp=True, timezone=UTC)
-    # The decoder calls what a tag asks for (a date, a regular expression, a fraction), which fails in its own ways.
+    # A time out of bounds, a text that is no UTF-8, a key that cannot be one: the decoder fails in its own ways.
     except (cbor2.CBORError, ValueError, TypeError, ArithmeticError, RecursionError, LookupError, MemoryError) as error:
         raise refused("it is not CBOR") from error
     if again != untrusted:
-        raise refused("it is not in the deterministic encoding, or something follows its end")
+        raise refused("it is not in the deterministic encoding")
     return value
 
 

@@ -113,6 +113,14 @@ def other(at: int, measurement: dict[int, Any]) -> bytes:
     return corim(comid([*MEASUREMENTS[:at], measurement, *MEASUREMENTS[at + 1 :]]))
 
 
+def shared(levels: int) -> bytes:
+    """A list of a list twice, of a list twice and so on, in a few bytes for each: nobody could write it out."""
+    value = tag(28, cbor([0]))
+    for number in range(levels):
+        value = tag(28, cbor([memoryview(value), memoryview(tag(29, cbor(number + 1)))]))
+    return tag(501, value)
+
+
 NO_TRIPLES = memoryview(tag(506, cbor(cbor({1: {0: "x"}, 4: {0: []}}))))
 REFUSED: dict[str, bytes] = {
     "empty": b"",
@@ -185,6 +193,11 @@ REFUSED: dict[str, bytes] = {
     "members in another order": tag(501, cbor({1: [comid()], 0: "x", 3: memoryview(tag(32, cbor(PROFILE)))})),
     "a long integer": corim().replace(tag(32, b""), b"\xd9\0\x20"),
     "an indefinite list": corim().replace(cbor(1) + head(4, 1), cbor(1) + b"\x9f", 1) + b"\xff",
+    "shared values": tag(501, tag(28, cbor([memoryview(tag(29, cbor(0))), memoryview(tag(29, cbor(0)))]))),
+    "values shared more and more": shared(30),
+    "kept strings": tag(256, cbor(["a" * 20, memoryview(tag(25, cbor(0)))])),
+    "a pattern": tag(501, tag(35, cbor("(a+)+$"))),
+    "a float": tag(501, b"\xfb" + bytes(8)),
     "signed, and read as what is not": sign_corim(corim(), KEY.private, "tests"),
 }  # fmt: skip
 
