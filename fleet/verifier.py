@@ -101,7 +101,8 @@ def verify_prepared(
         LogRefused: the logs do not explain the quote.
         DocumentError: malformed evidence.
     """
-    claims = claims_from_evidence(Evidence.parse(untrusted_evidence), ak, nonce, chip=chip)
+    entries = reference.known.entries if reference.known else None
+    claims = claims_from_evidence(Evidence.parse(untrusted_evidence), ak, nonce, chip=chip, known=entries)
     return appraise(claims, reference, time)
 
 

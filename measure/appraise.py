@@ -39,6 +39,7 @@ from documents.verdict import Finding, Verdict
 from measure.boot import Booted, boot_findings, explain
 from measure.cel import CelRecord, parse_log, replay
 from measure.errors import LogRefused, PolicyRefused
+from measure.known_entries import KnownEntries
 from measure.known_image import KnownImage
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.policy import verify_signed_policy
@@ -110,7 +111,9 @@ class Reference:
             raise ValueError("what is known is of another host image")
 
 
-def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> Claims:
+def claims_from_evidence(
+    evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False, known: KnownEntries | None = None
+) -> Claims:
     """Verify evidence and return what it proves.
 
     Args:
@@ -118,6 +121,7 @@ def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: b
         ak: TPMT_PUBLIC of the attestation key that the host is known by.
         nonce: what the host was asked with.
         chip: what is known about the host from elsewhere. A quote does not tell a chip from a program.
+        known: entries of the IMA list that need no parsing, for who judges many hosts.
 
     Raises:
         QuoteRefused: see ``measure.quote``; or another key, or PCR 12 or 13 is not covered, or the logs do not add up.
@@ -142,6 +146,7 @@ def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: b
             evidence.boot_log,
             evidence.ima,
             lambda before: covered and quote.fits({**values, "sha256": {**before, **own}}),
+            known,
         )
     else:
         quote.verify_values(values)

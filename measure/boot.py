@@ -9,7 +9,6 @@ kernel's list names (``measure.boot_files``). This module does no I/O, and does 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,7 +21,8 @@ from measure.boot_events import BootState, decode
 from measure.boot_files import IMA_PCR, NOTHING, ImageFiles, compared, found_out
 from measure.errors import LogRefused
 from measure.formats.cursor import refused
-from measure.ima import ImaEntry, parse_ima
+from measure.ima import ImaEntry
+from measure.known_entries import KnownEntries
 from measure.pcr import BOOT_PCRS, KERNEL_IMAGE_PCR, extend, measure, reset_value
 
 IMA_LAG: Final = 2_000
@@ -67,7 +67,12 @@ class Booted:
     ima: tuple[ImaEntry, ...]
 
 
-def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[Mapping[int, bytes]], bool]) -> Booted:
+def explain(
+    untrusted_boot_log: bytes,
+    untrusted_ima: bytes,
+    matches: Callable[[Mapping[int, bytes]], bool],
+    known: KnownEntries | None = None,
+) -> Booted:
     """Find the values of PCR 0 to 11 that are both what the logs add up to and what the TPM has.
 
     PCR 0 to 9 are what the boot log says. The IMA list can be ahead of the TPM's values, so PCR 10 is tried with up to
@@ -77,6 +82,7 @@ def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[
         untrusted_boot_log: of the firmware; never empty.
         untrusted_ima: the kernel's list, in either form; empty where it has none.
         matches: tells whether PCR 0 to 11 have these values, by index; asked at most ``IMA_LAG`` times for each phase.
+        known: entries of the IMA list that need no parsing, for who judges many hosts.
 
     Raises:
         LogRefused: a log is malformed, or no values match; or see ``decode``.
@@ -88,11 +94,10 @@ def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[
     if IMA_PCR in replayed:
         # Whoever writes the list could hide its first entries there.
         raise refused("boot log", f"it extends PCR {IMA_PCR}, which is the kernel's")
-    entries = parse_ima(untrusted_ima).entries if untrusted_ima else ()
+    entries, lists = (known or KnownEntries()).read(untrusted_ima)
     if any(entry.pcr != IMA_PCR for entry in entries):
         raise refused("IMA list", f"an entry is of another PCR than {IMA_PCR}")
     base = {index: replayed.get(index, reset_value("sha256", index)) for index in BOOT_PCRS}
-    lists = _fold(entries)
     phases = [(path, _enter(base[KERNEL_IMAGE_PCR], path)) for path in PHASE_PATHS]
     for count in range(len(entries), max(len(entries) - IMA_LAG, -1), -1):
         for path, value in phases:
@@ -175,17 +180,6 @@ def _firmware(found: str, accepted: tuple[str, ...]) -> Finding:
         found=found,
         authority="none",
     )
-
-
-def _fold(entries: tuple[ImaEntry, ...]) -> list[bytes]:
-    """PCR 10 after no entry, after one, and so on. A violation extends ones, as in ``measure.ima.replay``."""
-    value, ones = reset_value("sha256", IMA_PCR), b"\xff" * 32
-    values = [value]
-    for entry in entries:
-        digest = ones if entry.violation else hashlib.sha256(entry.data).digest()
-        value = hashlib.sha256(value + digest).digest()
-        values.append(value)
-    return values
 
 
 def _enter(value: bytes, phase: str) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from content.fsverity import digest_bytes
 from documents.host_image import HostImage
 from measure.boot_files import ImageFiles
+from measure.known_entries import KnownEntries
 
 
 class KnownImage:
@@ -22,9 +23,11 @@ class KnownImage:
         image: as given.
         fsverity: digest of its canonical bytes, by which a release names it.
         files: to compare IMA lists with.
+        entries: to read IMA lists by.
     """
 
     def __init__(self, image: HostImage) -> None:
         self.image = image
         self.fsverity = digest_bytes(image.encode())
         self.files = ImageFiles(image)
+        self.entries = KnownEntries(image.files)
