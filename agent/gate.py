@@ -125,7 +125,9 @@ class Gate:
         try:
             require_raw_file(self._store.path(disk.image), f"disk {disk.name}")
         except ImageNotRaw as error:
-            return make_finding("disk-format", f"disk {disk.name}", "fail", "raw", error.found)
+            # Whoever looks into it wants to know which file of the host was aimed at.
+            found = ", naming ".join((error.found, *error.names))
+            return make_finding("disk-format", f"disk {disk.name}", "fail", "raw", found)
         return make_finding("disk-format", f"disk {disk.name}", "pass", "raw", "raw")
 
     def _verify(self, check: str, subject: str, fsverity: str, length: int) -> Finding:

@@ -117,6 +117,7 @@ class ImageNotRaw(HypervisorError):
 
     Attributes:
         found: QEMU's name of the format.
+        names: the files that its header names, as far as that can be told.
     """
 
     code = "HY021"
@@ -127,9 +128,10 @@ class ImageNotRaw(HypervisorError):
         "image if you made it. If a guest wrote it, treat it as an attack and do not open it with any tool."
     )
 
-    def __init__(self, what: str, *, cause: str, remedy: str, found: str) -> None:
+    def __init__(self, what: str, *, cause: str, remedy: str, found: str, names: tuple[str, ...] = ()) -> None:
         super().__init__(what, cause=cause, remedy=remedy)
         self.found = found
+        self.names = names
 
 
 class Qcow2Malformed(HypervisorError):

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hypervisor.errors import ImageUnreadable
-from hypervisor.image_formats import PROBED, require_raw
+from hypervisor.image_formats import require_raw
+from hypervisor.qcow2 import MAX_HEADER
 
 
 class ImageFile:
@@ -81,7 +82,7 @@ def require_raw_file(path: Path, what: str) -> None:
         ImageUnreadable: nobody can tell.
     """
     with open_image(path) as image:
-        require_raw(image.head(PROBED), what)
+        require_raw(image.head(MAX_HEADER), what)
 
 
 def _unreadable(path: Path, cause: str) -> ImageUnreadable:

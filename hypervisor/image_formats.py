@@ -8,7 +8,8 @@ files, or which is no disk as it stands. This module reads no more than what it 
 
 from __future__ import annotations
 
-from hypervisor.errors import ImageNotRaw
+from hypervisor.errors import ImageNotRaw, Qcow2Malformed
+from hypervisor.qcow2 import parse_header
 
 PROBED = 512
 """Bytes that are enough to tell."""
@@ -50,17 +51,30 @@ def require_raw(untrusted_head: bytes, what: str) -> None:
     """Refuse an image that is declared raw and begins like something else.
 
     Args:
-        untrusted_head: its first bytes: ``PROBED`` of them, or all where it has fewer.
+        untrusted_head: its first bytes: ``qcow2.MAX_HEADER`` of them, or all where it has fewer.
         what: the image, for the error.
 
     Raises:
         ImageNotRaw: it does.
     """
     found = probe(untrusted_head)
-    if found != "raw":
-        raise ImageNotRaw(
-            f"{what} was not taken as a raw image",
-            cause=f"it begins like {found}, and a program that guesses would follow what its header names",
-            remedy=f"if you made it, `qemu-img convert -f {found} -O raw` it; if a guest wrote it, do not open it",
-            found=found,
-        )
+    if found == "raw":
+        return
+    names = _names(untrusted_head) if found == "qcow2" else ()
+    aims = f"names {' and '.join(map(repr, names))}"[:300] if names else "may name other files"
+    raise ImageNotRaw(
+        f"{what} was not taken as a raw image",
+        cause=f"it begins like {found}, whose header {aims}, and a program that guesses would follow that",
+        remedy=f"if you made it, `qemu-img convert -f {found} -O raw` it; if a guest wrote it, do not open it",
+        found=found,
+        names=names,
+    )
+
+
+def _names(untrusted_head: bytes) -> tuple[str, ...]:
+    """The files that a qcow2 header names; none where it is not in its form, as no program would follow it then."""
+    try:
+        header = parse_header(untrusted_head)
+    except Qcow2Malformed:
+        return ()
+    return tuple(name for name in (header.backing_file, header.data_file) if name)

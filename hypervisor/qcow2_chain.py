@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hypervisor.errors import ChainRefused
-from hypervisor.image_formats import PROBED, require_raw
+from hypervisor.image_formats import require_raw
 from hypervisor.qcow2 import MAX_HEADER, Qcow2Header, parse_header
 from hypervisor.qcow2_rules import FORMATS, Kind, require_plain
 
@@ -108,7 +108,7 @@ def _read(layer: Layer, image: OpenImage, below: Layer | None, what: str) -> Qco
         # (2)
         if below is not None:
             raise _refused(what, f"{layer.name} is raw, and {below.name} is declared below it")
-        require_raw(image.head(PROBED), named)
+        require_raw(image.head(MAX_HEADER), named)
         return None
     # (3)
     header = parse_header(image.head(MAX_HEADER))

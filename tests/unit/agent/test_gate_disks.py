@@ -31,7 +31,7 @@ def test_a_signed_image_that_begins_like_qcow2_is_refused_and_the_way_out_is_tol
     store = ContentStore(tmp_path)
     finding = gate(store)._check_format(disk(store, Written(name=b"/etc/shadow", extensions=(RAW,)).encode()))
     assert (finding.check, finding.subject, finding.outcome) == ("disk-format", "disk system", "fail")
-    assert (finding.expected, finding.found) == ("raw", "qcow2")
+    assert (finding.expected, finding.found) == ("raw", "qcow2, naming /etc/shadow")
     assert "another format" in way_out(Verdict(subject="demo", level="L0", time=0, findings=(finding,)))
 
 

@@ -112,6 +112,22 @@ def test_an_image_that_begins_like_another_format_is_not_raw(offset: int, magic:
     assert "image base" in caught.value.line()
 
 
+def test_what_its_header_aims_at_is_told() -> None:
+    both = replace(GOOD, name=b"/etc/shadow", incompatible=4, extensions=(RAW, DATA_FILE))
+    with pytest.raises(ImageNotRaw) as caught:
+        require_raw(both.encode(), "image base")
+    assert caught.value.names == ("/etc/shadow", "/etc/shadow")
+    assert "/etc/shadow" in caught.value.line()
+    for head in (GOOD.encode(), both.encode()[:90], replace(both, version=1).encode()):
+        with pytest.raises(ImageNotRaw) as caught:
+            require_raw(head, "image base")
+        assert caught.value.names == ()
+    long = replace(GOOD, name=b"/" + b"a" * 1000, extensions=(RAW,))
+    with pytest.raises(ImageNotRaw) as caught:
+        require_raw(long.encode(), "image base")
+    assert len(caught.value.line()) < 900
+
+
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_descriptor_of_vmware_is_known_by_its_comments_or_its_version(version: int) -> None:
     for head in (b"# Disk DescriptorFile\n", b"# a comment\n\n  # another\n"):
