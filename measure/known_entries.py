@@ -19,7 +19,7 @@ from typing import Final
 from documents.host_image import ImageFile
 from measure.boot_files import IMA_PCR
 from measure.errors import LogRefused
-from measure.ima import ImaEntry, parse_ima
+from measure.ima import BOUNDS, ImaEntry, parse_ima
 from measure.pcr import reset_value
 
 TEMPLATES: Final = ((b"ima-ng", 0), (b"ima-sig", 1))
@@ -68,6 +68,8 @@ class KnownEntries:
         Entries end where their own lengths say, so a list that is made of whole entries can be read in no other way.
         """
         read_length, find, end = _LENGTH.unpack_from, self._known.get, len(untrusted)
+        if end > BOUNDS.octets:
+            return None
         taken: list[tuple[ImaEntry, bytes]] = []
         parsed = at = 0
         try:
@@ -83,6 +85,8 @@ class KnownEntries:
                         return None
                 taken.append(found)
                 at = stop
+            if len(taken) > BOUNDS.events:
+                return None
         except struct.error:
             return None
         return taken

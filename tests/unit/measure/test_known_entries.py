@@ -15,6 +15,7 @@ from lab import event_logs as write
 from lab.boot_logs import extended, ima_file
 from measure import ima
 from measure.errors import LogRefused
+from measure.formats.cursor import Bounds
 from measure.known_entries import MOST_PARSED, KnownEntries
 from measure.pcr import ALGORITHMS
 
@@ -121,6 +122,16 @@ def test_a_list_of_very_many_unknown_entries() -> None:
     for count in (MOST_PARSED - 1, MOST_PARSED, MOST_PARSED + 5):
         data = b"".join([AGGREGATE, *more[:count], entry(FILES[0])])
         assert outcome(KNOWN, data) == plain(data)
+
+
+@pytest.mark.parametrize("bounds", [Bounds(octets=1_000, events=1_000), Bounds(octets=100_000, events=3)])
+def test_the_parsers_bounds_stand(monkeypatch: pytest.MonkeyPatch, bounds: Bounds) -> None:
+    data = b"".join(map(entry, FILES))
+    assert not isinstance(outcome(KNOWN, data), str)
+    for module in ("ima", "known_entries"):
+        monkeypatch.setattr(f"measure.{module}.BOUNDS", bounds)
+    assert isinstance(plain(data), str)
+    assert outcome(KNOWN, data) == plain(data)
 
 
 def test_most_entries_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
