@@ -90,7 +90,7 @@ def explain(
     log = bootlog.parse_boot_log(untrusted_boot_log)
     if "sha256" not in log.banks:
         raise refused("boot log", "it has no SHA-256 bank")
-    replayed = bootlog.replay(log)["sha256"]
+    replayed = bootlog.replay(log, ("sha256",))["sha256"]
     if IMA_PCR in replayed:
         # Whoever writes the list could hide its first entries there.
         raise refused("boot log", f"it extends PCR {IMA_PCR}, which is the kernel's")

@@ -11,7 +11,7 @@ shown or judged. This module does not do that, does not decode event data, and d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -105,14 +105,15 @@ def parse_boot_log(untrusted: bytes) -> BootLog:
     )
 
 
-def replay(log: BootLog) -> dict[str, dict[int, bytes]]:
+def replay(log: BootLog, algs: Collection[str] = tuple(ALGORITHMS)) -> dict[str, dict[int, bytes]]:
     """The PCR values after all events, by bank and index: the PCRs that were extended, and PCR 0 if its start is told.
 
-    PCRs start at zero. That holds for 17 to 22 too, as the dynamic launch that precedes their first extend clears them.
+    Only the banks of ``algs`` that the log has. PCRs start at zero. That holds for 17 to 22 too, as the dynamic launch
+    that precedes their first extend clears them.
     """
     pcrs: dict[str, dict[int, bytes]] = {}
     for alg in log.banks:
-        if alg not in ALGORITHMS:
+        if alg not in ALGORITHMS or alg not in algs:
             continue
         hashed = getattr(hashlib, alg)  # looked up once, not for each event: a verifier does this for a whole fleet
         zero = bytes(digest_size(alg))
