@@ -13,9 +13,10 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
  7. The domain that libvirt is about to start is the one that the definition renders to, and it passes the linter, alone
     and together with the other VMs of the active releases.
  8. Each disk image is, now, what the definition names, all of it.
+ 9. Each disk image that is attached as raw does not begin like a format whose header names other files.
 
 What is left to the caller: that the VM's key opens (``agent.launch``), and that nobody with root's power exchanges a
-file between check 8 and QEMU's opening it. This module extends nothing and starts nothing.
+file between checks 8 and 9 and QEMU's opening it. This module extends nothing and starts nothing.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ from agent.plan import Plan, VmPlan
 from agent.platform import Platform
 from content.errors import ContentError, DigestMismatch
 from content.store import ContentStore
+from documents.definition import Disk
 from documents.errors import VmgateError
 from documents.host_state import Generation
 from documents.security_policy import SecurityPolicy
 from documents.verdict import VERDICT_SECONDS, Finding, Verdict
 from hypervisor.compare import differences
+from hypervisor.errors import ImageNotRaw
 from hypervisor.host_lint import lint_host
+from hypervisor.image_file import require_raw_file
 from hypervisor.lint import lint
 
 EMULATION_RULE = "HV001"
@@ -126,8 +130,21 @@ class Gate:
         others = (other for other in self._plan.all(generation) if other.definition.name != name)
         findings.extend(_check_others(name, untrusted_xml, {other.definition.name: other.xml for other in others}))
         # (8)
-        findings.extend(self._verify("image", f"disk {d.name}", d.image, d.length) for d in vm.definition.disks)
+        images = [self._verify("image", f"disk {d.name}", d.image, d.length) for d in vm.definition.disks]
+        findings.extend(images)
+        # (9)
+        verified = (d for d, image in zip(vm.definition.disks, images, strict=True) if image.outcome == "pass")
+        findings.extend(self._check_format(disk) for disk in verified)
         return vm
+
+    def _check_format(self, disk: Disk) -> Finding:
+        try:
+            require_raw_file(self._store.path(disk.image), f"disk {disk.name}")
+        except ImageNotRaw as error:
+            # Whoever looks into it wants to know which file of the host was aimed at.
+            found = ", naming ".join((error.found, *error.names))
+            return make_finding("disk-format", f"disk {disk.name}", "fail", "raw", found)
+        return make_finding("disk-format", f"disk {disk.name}", "pass", "raw", "raw")
 
     def _verify(self, check: str, subject: str, fsverity: str, length: int) -> Finding:
         expected = f"sha256:{fsverity}"

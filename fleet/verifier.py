@@ -24,6 +24,7 @@ from fleet.nonces import Spends
 from keys.anchor import TrustAnchor
 from measure.appraise import IMAGE, LIBVIRT_FILES, POLICY, Reference
 from measure.ear import ear_claims, sign_ear
+from measure.known_image import KnownImage
 from measure.trust_vector import VERIFIER
 from measure.valid_releases import Terms
 from measure.verifying import Judged, Known, judge
@@ -87,13 +88,14 @@ class Expected:
         given = [policy for policy in (self.policy, *self.policies) if policy is not None]
         policies = {digest_bytes(policy): SecurityPolicy.parse(policy) for policy in given}
         shown = [image for image in (self.image, *self.images) if image is not None]
-        images = {digest_bytes(image): HostImage.parse(image) for image in shown}
+        images = {digest_bytes(image): KnownImage(HostImage.parse(image)) for image in shown}
         told = [listing for listing in (self.packages, *self.listings) if listing is not None]
         listings = {digest_bytes(listing): HostFiles.parse(listing) for listing in told}
         newest = {release.channel: release for release in workloads}
         gone = tuple(digest for release in newest.values() for digest in release.refused)
         references: list[Reference] = []
         for platform in platforms:
+            known = _of(platform.artifact(IMAGE), images, len(platforms))
             active = newest if platform.number == max(numbers) else _accepting(workloads, platform)
             references.append(
                 Reference(
@@ -102,7 +104,8 @@ class Expected:
                     workloads=tuple(active.values()),
                     earlier=tuple(r for r in workloads if r.number < active[r.channel].number),
                     policy=_of(platform.artifact(POLICY), policies, len(platforms)) or NOTHING_ALLOWED,
-                    image=_of(platform.artifact(IMAGE), images, len(platforms)),
+                    image=known.image if known else None,
+                    known=known,
                     packages=_of(platform.artifact(LIBVIRT_FILES), listings, len(platforms)),
                     refused=gone,
                 )
@@ -144,10 +147,39 @@ def verify_evidence(
         LogRefused: the logs do not explain the quote.
         DocumentError: malformed evidence or release.
     """
-    known = Known(ak=ak, nonce=nonce, chip=chip)
-    judged = judge(
-        untrusted_evidence, expected.references(), known, time, terms=expected.terms, expires=expected.expires
+    references = expected.references()
+    return verify_prepared(
+        untrusted_evidence,
+        references,
+        ak=ak,
+        nonce=nonce,
+        time=time,
+        chip=chip,
+        terms=expected.terms,
+        expires=expected.expires,
     )
+
+
+def verify_prepared(
+    untrusted_evidence: bytes,
+    references: tuple[Reference, ...],
+    *,
+    ak: bytes,
+    nonce: bytes,
+    time: int,
+    chip: bool = False,
+    terms: Terms = ANY_TIME,
+    expires: int | None = None,
+) -> Verdict:
+    """The same with what ``Expected.references`` gave: made once for a release, and not once for each host.
+
+    Raises:
+        QuoteRefused: the quote does not prove anything.
+        LogRefused: the logs do not explain the quote.
+        DocumentError: malformed evidence.
+    """
+    known = Known(ak=ak, nonce=nonce, chip=chip)
+    judged = judge(untrusted_evidence, references, known, time, terms=terms, expires=expires)
     if judged.refusal is not None:
         raise judged.refusal
     return judged.verdict

@@ -110,3 +110,77 @@ class ConfigurationUnreadable(HypervisorError):
         "qemu.conf, libvirtd.conf or virtqemud.conf is not what libvirt's own reader would take, or says the same "
         "thing twice. What isolates VMs could not be checked, so it counts as not isolated."
     )
+
+
+class ImageUnreadable(HypervisorError):
+    """A disk image is not a regular file, or cannot be read."""
+
+    code = "HY020"
+    exit = Exit.REFUSED
+    explanation = (
+        "The beginning of a disk image could not be read, so nobody knows what it names. It was not used. "
+        "The message has the system's own reason; links and devices are not followed."
+    )
+
+
+class ImageNotRaw(HypervisorError):
+    """An image that is declared raw begins like another format.
+
+    Attributes:
+        found: QEMU's name of the format.
+        names: the files that its header names, as far as that can be told.
+    """
+
+    code = "HY021"
+    exit = Exit.REFUSED
+    explanation = (
+        "A raw image begins with the header of another format. A program that guesses the format would open what the "
+        "header names, which may be any file of the host: that is how a guest reads what is not its own. Convert the "
+        "image if you made it. If a guest wrote it, treat it as an attack and do not open it with any tool."
+    )
+
+    def __init__(self, what: str, *, cause: str, remedy: str, found: str, names: tuple[str, ...] = ()) -> None:
+        super().__init__(what, cause=cause, remedy=remedy)
+        self.found = found
+        self.names = names
+
+
+class Qcow2Malformed(HypervisorError):
+    """Bytes that should be a qcow2 header are none."""
+
+    code = "HY022"
+    exit = Exit.REFUSED
+    explanation = (
+        "The header of a qcow2 image is damaged, too long, or not of version 2 or 3. Nothing that it names was opened."
+    )
+
+
+class Qcow2Refused(HypervisorError):
+    """A qcow2 image has something that vmgate does not take.
+
+    Attributes:
+        feature: what, in a word, such as ``external-data-file``.
+    """
+
+    code = "HY023"
+    exit = Exit.REFUSED
+    explanation = (
+        "A qcow2 image is well-formed and has a feature that vmgate does not take: an external data file, encryption, "
+        "snapshots or bitmaps inside, a mark that it is damaged, a backing file without a format, a feature that this "
+        "version does not know, or impossible sizes. The message names it. Nothing that the image names was opened."
+    )
+
+    def __init__(self, what: str, *, cause: str, remedy: str, feature: str) -> None:
+        super().__init__(what, cause=cause, remedy=remedy)
+        self.feature = feature
+
+
+class ChainRefused(HypervisorError):
+    """A disk's images do not stand on each other as declared."""
+
+    code = "HY024"
+    exit = Exit.REFUSED
+    explanation = (
+        "A disk is an image over a backing file, over another. Each must name exactly the one that the VM's definition "
+        "puts below it, with its format, and the last must name none. One does not; none of what it names was opened."
+    )

@@ -44,6 +44,8 @@ from measure.cel import CelRecord, parse_log, replay
 from measure.errors import LogRefused, PolicyRefused
 from measure.findings import NOTHING, compare, enforced, finding
 from measure.kernel_arguments import argument_findings
+from measure.known_entries import KnownEntries
+from measure.known_image import KnownImage
 from measure.launches import launch_findings
 from measure.local import COMMAND_LINE, Words, local_findings, local_reference
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
@@ -95,6 +97,7 @@ class Reference:
         image: the platform release's host image; None where it has none.
         packages: the platform release's list of files of libvirt's packages; None where it has none.
         refused: digests that must not run any more besides those that these releases name, such as a newer one's.
+        known: of the same image, for who judges many hosts with it; None computes it for each verdict.
     """
 
     identity: str
@@ -105,6 +108,11 @@ class Reference:
     image: HostImage | None = None
     packages: HostFiles | None = None
     refused: tuple[str, ...] = ()
+    known: KnownImage | None = None
+
+    def __post_init__(self) -> None:
+        if self.known is not None and self.known.image is not self.image:
+            raise ValueError("what is known is of another host image")
 
 
 def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> Claims:
@@ -112,7 +120,9 @@ def claims_from_evidence(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: b
     return prove(evidence, ak, nonce, chip=chip)[0]
 
 
-def prove(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) -> tuple[Claims, Quote]:
+def prove(
+    evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False, known: KnownEntries | None = None
+) -> tuple[Claims, Quote]:
     """Verify evidence and return what it proves, and the quote that proves it.
 
     Args:
@@ -120,6 +130,7 @@ def prove(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) ->
         ak: TPMT_PUBLIC of the attestation key that the host is known by.
         nonce: what the host was asked with.
         chip: what is known about the host from elsewhere. A quote does not tell a chip from a program.
+        known: entries of the IMA list that need no parsing, for who judges many hosts.
 
     Raises:
         QuoteRefused: see ``measure.quote``; or another key, or PCR 12 or 13 is not covered, or the logs do not add up.
@@ -147,6 +158,7 @@ def prove(evidence: Evidence, ak: bytes, nonce: bytes, *, chip: bool = False) ->
             evidence.boot_log,
             evidence.ima,
             lambda before: covered and quote.fits({**values, "sha256": {**before, **own}}),
+            known,
         )
         shown = {pcr: value for pcr, value in boot.pcrs.items() if quote.selects("sha256", pcr)}
         boot = replace(boot, pcrs=MappingProxyType(shown))
@@ -173,7 +185,8 @@ def appraise(claims: Claims, reference: Reference, time: int, subject: str = "pl
         time: seconds since 1970 UTC, for the verdict.
         subject: whom the verdict is about.
     """
-    before = tuple(boot_findings(claims.boot, reference.image)) if reference.image else ()
+    files = reference.known.files if reference.known else None
+    before = tuple(boot_findings(claims.boot, reference.image, files)) if reference.image else ()
     level = _level(claims, before)
     found = (_allowed(level, reference.policy), *_findings(claims, reference), *before)
     expires = time + reference.policy.verdict_seconds
@@ -221,9 +234,8 @@ def _reference(reference: Reference) -> Iterator[Finding]:
     yield compare("reference", POLICY, artifact.fsverity if artifact else "", digest_bytes(reference.policy.encode()))
     wanted, given = platform.artifact(IMAGE), reference.image
     if wanted or given:
-        yield compare(
-            "reference", IMAGE, wanted.fsverity if wanted else "", digest_bytes(given.encode()) if given else ""
-        )
+        digest = reference.known.fsverity if reference.known else digest_bytes(given.encode()) if given else ""
+        yield compare("reference", IMAGE, wanted.fsverity if wanted else "", digest)
     listed, packages = platform.artifact(LIBVIRT_FILES), reference.packages
     if listed or packages:
         yield compare(

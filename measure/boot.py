@@ -24,7 +24,8 @@ from measure.boot_files import IMA_PCR, NOTHING, ImageFiles, compared, found_out
 from measure.errors import LogRefused
 from measure.firmware import firmware_events, firmware_finding
 from measure.formats.cursor import refused
-from measure.ima import ImaEntry, parse_ima, values_after_each
+from measure.ima import ImaEntry
+from measure.known_entries import KnownEntries
 from measure.pcr import BOOT_PCRS, KERNEL_IMAGE_PCR, extend, measure, reset_value
 from measure.quirks import MANIFEST, QUIRKS
 
@@ -72,7 +73,12 @@ class Booted:
     firmware: tuple[str, ...] = ()
 
 
-def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[Mapping[int, bytes]], bool]) -> Booted:
+def explain(
+    untrusted_boot_log: bytes,
+    untrusted_ima: bytes,
+    matches: Callable[[Mapping[int, bytes]], bool],
+    known: KnownEntries | None = None,
+) -> Booted:
     """Find the values of PCR 0 to 11 that are both what the logs add up to and what the TPM has.
 
     PCR 0 to 9 are what the boot log says. The IMA list can be ahead of the TPM's values, so PCR 10 is tried with up to
@@ -82,6 +88,7 @@ def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[
         untrusted_boot_log: of the firmware; never empty.
         untrusted_ima: the kernel's list, in either form; empty where it has none.
         matches: tells whether PCR 0 to 11 have these values, by index; asked at most ``IMA_LAG`` times for each phase.
+        known: entries of the IMA list that need no parsing, for who judges many hosts.
 
     Raises:
         LogRefused: a log is malformed, or no values match; or see ``decode``.
@@ -89,16 +96,14 @@ def explain(untrusted_boot_log: bytes, untrusted_ima: bytes, matches: Callable[[
     log = bootlog.parse_boot_log(untrusted_boot_log)
     if "sha256" not in log.banks:
         raise refused("boot log", "it has no SHA-256 bank")
-    replayed = bootlog.replay(log)["sha256"]
+    replayed = bootlog.replay(log, ("sha256",))["sha256"]
     if IMA_PCR in replayed:
         # Whoever writes the list could hide its first entries there.
         raise refused("boot log", f"it extends PCR {IMA_PCR}, which is the kernel's")
-    ima = parse_ima(untrusted_ima) if untrusted_ima else None
-    entries = ima.entries if ima else ()
+    entries, lists = (known or KnownEntries()).read(untrusted_ima)
     if any(entry.pcr != IMA_PCR for entry in entries):
         raise refused("IMA list", f"an entry is of another PCR than {IMA_PCR}")
     base = {index: replayed.get(index, reset_value("sha256", index)) for index in BOOT_PCRS}
-    lists = values_after_each(ima, "sha256") if ima else [reset_value("sha256", IMA_PCR)]
     phases = [(path, _enter(base[KERNEL_IMAGE_PCR], path)) for path in PHASE_PATHS]
     for count in range(len(entries), max(len(entries) - IMA_LAG, -1), -1):
         for path, value in phases:

@@ -25,6 +25,9 @@ AGENT_PROGRAM: Final = "/usr/lib/vmgate/bin/vmgate"
 LIBVIRT_PROGRAMS: Final = ("/usr/sbin/libvirtd", "/usr/sbin/virtqemud")
 """What starts VMs, as one daemon or as QEMU's own."""
 
+_PLACED: Final = frozenset({AGENT_PROGRAM, *LIBVIRT_PROGRAMS})
+"""Programs whose places in a list matter."""
+
 MOST_FAILURES: Final = 100
 NOTHING: Final = "nothing"
 
@@ -49,7 +52,7 @@ class ImageFiles:
     def __init__(self, image: HostImage) -> None:
         self._sha256 = {entry.path: entry.sha256 for entry in image.files}
         self._verity = {entry.path: entry.fsverity for entry in image.files}
-        self._good: dict[tuple[str, bytes], str] = {}
+        self._good: dict[ImaEntry, str] = {}
 
     def findings(self, entries: tuple[ImaEntry, ...], pcrs: Mapping[int, bytes]) -> Iterator[Finding]:
         """Compare a list that PCR 10 covers.
@@ -65,6 +68,13 @@ class ImageFiles:
         good = failures = 0
         # The first entry is no file: the check above is all there is to it.
         for number, entry in enumerate(entries[1:], 1):
+            # No violation is among them: its digest is another.
+            path = self._good.get(entry)
+            if path is not None:
+                good += 1
+                if path in _PLACED:
+                    places.setdefault(path, number)
+                continue
             failure = self._failure(number, entry, places)
             if failure is None:
                 good += 1
@@ -85,7 +95,7 @@ class ImageFiles:
         libvirt's programs are noted as they are: one that was changed did start.
         """
         violation = entry.violation
-        known = None if violation else self._good.get((entry.template, entry.data))
+        known = None if violation else self._good.get(entry)
         if known is None:
             try:
                 if entry.template == _BUFFER:
@@ -104,7 +114,7 @@ class ImageFiles:
             known = file.name
             # A host can make up entries of a good file that differ in its signature, but not fill the memory.
             if len(self._good) < _KEPT * len(self._sha256):
-                self._good[entry.template, entry.data] = known
+                self._good[entry] = known
         places.setdefault(known, number)
         return None
 

@@ -129,14 +129,15 @@ def parse_boot_log(untrusted: bytes, accepted: Collection[str] = QUIRKS.keys()) 
     return replace(log, quirks=tuple(name for name in QUIRKS if name in found))
 
 
-def replay(log: BootLog) -> dict[str, dict[int, bytes]]:
+def replay(log: BootLog, algs: Collection[str] = tuple(ALGORITHMS)) -> dict[str, dict[int, bytes]]:
     """The PCR values after all events, by bank and index: the PCRs that were extended, and PCR 0 if its start is told.
 
-    PCRs start at zero. That holds for 17 to 22 too, as the dynamic launch that precedes their first extend clears them.
+    Only the banks of ``algs`` that the log has. PCRs start at zero. That holds for 17 to 22 too, as the dynamic launch
+    that precedes their first extend clears them.
     """
     pcrs: dict[str, dict[int, bytes]] = {}
     for alg in log.banks:
-        if alg not in ALGORITHMS:
+        if alg not in ALGORITHMS or alg not in algs:
             continue
         hashed = getattr(hashlib, alg)  # looked up once, not for each event: a verifier does this for a whole fleet
         zero = bytes(digest_size(alg))

@@ -119,7 +119,8 @@ def _read_record(untrusted_line: bytes) -> CelRecord:
     content = fields.take("content")
     if not isinstance(content, dict):
         raise fields.wrong("content", "is not an object")
-    event = MeasuredEvent.parse(encode(content))
+    measured = encode(content)
+    event = MeasuredEvent.parse(measured)
     pairs = fields.take_list("digests", _read_digest, len(ALGORITHMS))
     entry = CelRecord(
         number=fields.take_int("recnum", 0, LOG_LIMIT),
@@ -131,7 +132,7 @@ def _read_record(untrusted_line: bytes) -> CelRecord:
     algs = [alg for alg, _ in pairs]
     if not algs or algs != sorted(set(algs)):
         raise fields.wrong("digests", "is empty or not sorted")
-    if any(digest != measure(alg, event.encode()) for alg, digest in pairs):
+    if any(digest != measure(alg, measured) for alg, digest in pairs):
         raise fields.wrong("digests", "is not the hash of the content")
     return entry
 

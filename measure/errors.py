@@ -249,3 +249,25 @@ class Pcr7Unforeseen(MeasureError):
         "would not open after the reboot. It is sealed ahead for the new PCR 7 only if the host image says what "
         "firmware will measure (a release made by a newer vmgate does), and if this boot's log explains PCR 7 of now."
     )
+
+
+class CorimRefused(MeasureError):
+    """A CoRIM is not in the form that vmgate reads or writes."""
+
+    code = "ME090"
+    exit = Exit.REFUSED
+    explanation = (
+        "A CoRIM (reference values in CBOR) is malformed, of another profile, not in its one encoding, not valid at "
+        "this time, or lacks what is asked of it. None of its values was used."
+    )
+
+
+class CorimUntrusted(MeasureError):
+    """A CoRIM is not signed by whom the caller trusts."""
+
+    code = "ME091"
+    exit = Exit.REFUSED
+    explanation = (
+        "Reference values count only from whom you trust: a CoRIM must be signed by the key that you name. This one is "
+        "not signed, or by another key. None of its values was used."
+    )

@@ -8,7 +8,8 @@ This module does not talk to a TPM.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 VMM_PCR = 13
@@ -33,14 +34,20 @@ ALGORITHMS: Mapping[str, int] = MappingProxyType({"sha1": 0x0004, "sha256": 0x00
 """Names of PCR banks and their TPM_ALG_ID (TCG Algorithm Registry), the weakest first."""
 
 
+# Looked up and not made by name: the replay of a log wants it for each event.
+_HASHES: Mapping[str, Callable[..., hashlib._Hash]] = MappingProxyType(
+    {alg: getattr(hashlib, alg) for alg in ALGORITHMS}
+)
+
+
 def digest_size(alg: str) -> int:
     """Bytes of one value of a bank."""
-    return hashlib.new(alg).digest_size
+    return _hash(alg)().digest_size
 
 
 def measure(alg: str, content: bytes) -> bytes:
     """The digest that a bank is extended with for an event of this content."""
-    return hashlib.new(alg, content).digest()
+    return _hash(alg)(content).digest()
 
 
 def extend(alg: str, old: bytes, digest: bytes) -> bytes:
@@ -52,9 +59,13 @@ def extend(alg: str, old: bytes, digest: bytes) -> bytes:
     size = digest_size(alg)
     if len(old) != size or len(digest) != size:
         raise ValueError(f"a value of the {alg} bank has {size} bytes")
-    return hashlib.new(alg, old + digest).digest()
+    return _hash(alg)(old + digest).digest()
 
 
 def reset_value(alg: str, index: int) -> bytes:
     """The value of a PCR after a start of the TPM: zeros, and ones for the dynamic PCRs 17 to 22."""
     return (b"\xff" if 17 <= index <= 22 else b"\0") * digest_size(alg)
+
+
+def _hash(alg: str) -> Callable[..., hashlib._Hash]:
+    return _HASHES.get(alg) or partial(hashlib.new, alg)

@@ -55,7 +55,9 @@ _BY_CLAIM: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     FILE_SYSTEM: ("ima-buffer", "ima-file", "ima-list", "ima-violation"),
     HARDWARE: ("firmware",),
-    SOURCED_DATA: ("definition", "generation", "image", "refused-digest", "release-accepts", "repository-identity"),
+    SOURCED_DATA: (
+        "definition", "disk-format", "generation", "image", "refused-digest", "release-accepts", "repository-identity",
+    ),
     STORAGE: ("vm-key",),
 }  # fmt: skip
 

@@ -103,7 +103,9 @@ def judge(
     except DocumentError as error:
         return _stopped("evidence-form", "a document of evidence", error, time)
     try:
-        claims, quote = prove(evidence, known.ak, known.nonce, chip=known.chip)
+        # Entries of any image that was given are known alike: what they say is judged later, by each image.
+        entries = next((reference.known.entries for reference in references if reference.known), None)
+        claims, quote = prove(evidence, known.ak, known.nonce, chip=known.chip, known=entries)
     except QuoteRefused as error:
         if evidence.ak != known.ak:
             return _stopped("attestation-key", "the key that the host is known by", error, time)

@@ -15,6 +15,7 @@ from content import durable
 from content.fsverity import Measured, digest_file
 from content.store import ContentStore
 from documents.release import Release
+from hypervisor.image_file import require_raw_file
 from keys.policy_signer import open_policy_signers
 from keys.unlock import Secret
 from publisher import build, packages
@@ -51,6 +52,7 @@ def release(
     Raises:
         PublisherError: the release cannot be made.
         RecipeWrong: the recipe or a file in TOML that it names has a mistake.
+        HypervisorError: an image does not begin like a raw one.
         UpdaterError: the repository is damaged or does not take it.
         KeysError: a key does not open.
         ContentError: a file cannot be read or written.
@@ -184,6 +186,9 @@ def _workload(recipe: WorkloadRecipe, shelf: Shelf, table: _Table) -> Release:
         name: table.add_file(image) if isinstance(image, Path) else shelf.measured(image)
         for name, image in recipe.images
     }
+    for name, image in recipe.images:
+        # Hosts attach it as raw. What a repository holds by digest came from somewhere as well.
+        require_raw_file(image.resolve() if isinstance(image, Path) else shelf.blobs.path(image), f"image {name}")
     definitions = tuple(read_definition(durable.read_file(path, LIMIT), path, images) for path in recipe.definitions)
     for definition in definitions:
         table.add_bytes(definition.encode())

@@ -7,7 +7,7 @@ Seeds come from our own encoders, and are the same at every run with the same pa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,29 @@ from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
 from documents.waves import HOSTS, read_waves
 from fuzz import certificates, evidence, metadata, packs, results
-from hypervisor.errors import ConfigurationUnreadable
+from hypervisor.errors import ConfigurationUnreadable, Qcow2Malformed, Qcow2Refused
+from hypervisor.qcow2 import MAX_HEADER, MAX_NAME, parse_header
+from hypervisor.qcow2_rules import MAX_VIRTUAL_SIZE, require_plain
 from hypervisor.virt_conf import parse_configuration
 from keys.addresses import FileAddress, parse_address
 from keys.errors import SignersMalformed, UnknownSigner
 from keys.roles import role
 from keys.signers import SIGNERS, declared
+from lab.corims import NOW, SMALL, CorimKey, cbor
 from lab.documents import DOCUMENTS, releases
-from measure.errors import CertificateMalformed, IdentityRefused, LogRefused, QuoteRefused, ResultRefused, RootsUnusable
+from lab.qcow2 import GOOD as IMAGES
+from measure.corim import MEDIA_TYPE, encode_corim
+from measure.corim_reader import read_corim_of_verified_target, read_signed_corim
+from measure.errors import (
+    CertificateMalformed,
+    CorimRefused,
+    CorimUntrusted,
+    IdentityRefused,
+    LogRefused,
+    QuoteRefused,
+    ResultRefused,
+    RootsUnusable,
+)
 from measure.kernel_arguments import argument_findings, words
 from updater.bundle import MAGIC, BundleReader, encode_head
 from updater.errors import BundleMalformed, PackMalformed
@@ -44,6 +59,8 @@ from updater.repository.ceremony import read_request
 from updater.repository.errors import RequestMalformed
 
 MIB = 1024 * 1024
+CORIM_KEY = CorimKey()
+HEADER = cbor({1: -7, 3: MEDIA_TYPE, 4: b"a hint", 8: cbor({0: {0: "A publisher of some name"}})})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +177,32 @@ def _check_arguments(folder: Path, untrusted: bytes) -> None:
     findings = list(argument_findings(untrusted, policy))
     assert [finding.subject for finding in findings] == ["iommu=*", "init=*"]
     assert all(Finding.read(finding.members()) == finding for finding in findings)
+
+
+def _check_qcow2(folder: Path, untrusted: bytes) -> None:
+    """All that is read comes from the header's own bytes, and what is let through names nothing but a backing file."""
+    header = parse_header(untrusted)
+    for name in (header.backing_file, header.backing_format, header.data_file):
+        assert not name or (name.encode() in untrusted[:MAX_HEADER] and len(name.encode()) <= MAX_NAME)
+    require_plain(header, len(untrusted), "base", "disk")
+    assert header.data_file is None
+    assert header.encryption == header.snapshots == header.bitmaps == 0
+    assert header.virtual_size <= MAX_VIRTUAL_SIZE
+    assert (header.backing_file is None) == (header.backing_format is None)
+
+
+def _check_corim(folder: Path, untrusted: bytes) -> None:
+    """What is let through was encoded in the one way, in sets that are whole; what is passed over changes no value."""
+    sets = read_corim_of_verified_target(untrusted, NOW)
+    assert read_corim_of_verified_target(encode_corim(sets), NOW) == sets
+    assert all(entry.components for entry in sets)
+    assert len({(entry.channel, entry.number) for entry in sets}) == len(sets)
+
+
+def _check_corim_header(folder: Path, untrusted: bytes) -> None:
+    """A header of a signature that is right: whoever signs can say what it will."""
+    signed = CORIM_KEY.signed(untrusted, encode_corim([SMALL]))
+    assert read_signed_corim(signed, CORIM_KEY.public, NOW) == (SMALL,)
 
 
 FILES = {
@@ -335,6 +378,21 @@ SUBJECTS: dict[str, Subject] = {
         words=(b"#", b" ", b"\n", b"0" * 64),
     ),
     "ek-public": Subject(seeds=certificates.publics, check=certificates.check_public, errors=(IdentityRefused,)),
+    "qcow2": Subject(
+        seeds=lambda: [image.encode().ljust(0x31000, b"\0") for image in IMAGES],
+        check=_check_qcow2,
+        errors=(Qcow2Malformed, Qcow2Refused),
+    ),
+    "corim": Subject(
+        seeds=lambda: [encode_corim([SMALL]), encode_corim([SMALL, replace(SMALL, number=8)])],
+        check=_check_corim,
+        errors=(CorimRefused,),
+    ),
+    "corim-header": Subject(
+        seeds=lambda: [HEADER, cbor({1: -7, 3: MEDIA_TYPE, 8: cbor({0: {0: "tests"}})})],
+        check=_check_corim_header,
+        errors=(CorimRefused, CorimUntrusted),
+    ),
     "settings": Subject(
         seeds=lambda: SETTINGS,
         check=_check_settings,

@@ -14,6 +14,7 @@ import click
 
 from documents.errors import Exit
 from vmgate.commands import attest_identity
+from vmgate.commands.attest_reference import corim, reference
 from vmgate.commands.host import ask, root_option
 from vmgate.errors import UsageError
 from vmgate.output import output_option, show, table
@@ -37,6 +38,8 @@ def command() -> None:
 
 command.add_command(attest_identity.identity)
 command.add_command(attest_identity.challenge)
+command.add_command(reference)
+command.add_command(corim)
 
 
 def _nonce(text: str) -> bytes:

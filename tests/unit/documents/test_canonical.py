@@ -137,3 +137,14 @@ def test_arbitrary_bytes(untrusted: bytes) -> None:
     except DocumentError:
         return
     assert encode(value) == untrusted
+
+
+@given(VALUES)
+def test_the_standard_librarys_encoder_writes_the_same(value: Json) -> None:
+    theirs = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    assert encode(value) == theirs.encode()
+
+
+@pytest.mark.parametrize("untrusted", [b'{"a":"\x7f","b":""}', b'{"":{},"a":[[],{}]}', '{"a":"\u2028"}'.encode()])
+def test_what_needs_no_escape_is_read_as_it_stands(untrusted: bytes) -> None:
+    assert encode(decode(untrusted, LIMIT)) == untrusted

@@ -195,6 +195,16 @@ def test_base64(data: bytes) -> None:
         Fields({"data": encode_bytes(data + b"x")}, "test").take_bytes("data", len(data))
 
 
+@given(st.text("ABCQabcz019+/=-_ \n\xe9", max_size=16))
+def test_no_other_text_is_taken_for_base64(text: str) -> None:
+    """One text for one content: what is taken is what would be written."""
+    try:
+        data = Fields({"data": text}, "test").take_bytes("data", 100)
+    except DocumentError:
+        return
+    assert encode_bytes(data) == text
+
+
 @given(what=st.text(max_size=40), cause=st.text(max_size=40))
 def test_an_error_is_one_printable_line(what: str, cause: str) -> None:
     error = VmgateError(what, cause=cause, remedy="a\r\nb\x1b[2J\u202e\udc80")

@@ -54,6 +54,13 @@ def test_a_crypto_agile_log_replays_to_what_a_tpm_computes() -> None:
         }
 
 
+def test_only_the_banks_that_are_asked_for_are_replayed() -> None:
+    log = parse_boot_log(write.header(TWO) + write.measured(1, write.SEPARATOR, bytes(4), TWO))
+    assert replay(log, ("sha256",)) == {"sha256": replay(log)["sha256"]}
+    assert replay(log, ("sha384",)) == {}
+    assert replay(log, ()) == {}
+
+
 def test_a_sha1_log_has_one_bank() -> None:
     digests = [hashlib.sha1(bytes([n])).digest() for n in range(3)]
     log = parse_boot_log(b"".join(write.sha1_event(4, write.SEPARATOR, d, b"data") for d in digests))

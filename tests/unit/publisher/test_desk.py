@@ -19,8 +19,10 @@ from documents.host_files import HostFiles
 from documents.host_image import HostImage
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
+from hypervisor.errors import ImageNotRaw
 from keys.errors import PassphraseWrong
 from keys.policy_signer import open_policy_signers
+from lab.qcow2 import RAW, Written
 from measure.local import local_reference
 from measure.policy import signed_by, verify_signed_policy
 from publisher.custody import new_key
@@ -277,6 +279,22 @@ def test_a_recipe_may_name_an_image_that_was_added_before(desk: Desk) -> None:
         with pytest.raises(error):
             desk.release("workload.toml")
         (desk.folder / "workload.toml").write_text(recipe)
+
+
+def test_an_image_that_is_no_raw_one_publishes_nothing(desk: Desk) -> None:
+    """Nor one that was put into the repository before, and is named by its digest."""
+    desk.release("platform.toml")
+    disk = desk.folder / "disk.img"
+    disk.write_bytes(Written(name=b"/etc/shadow", extensions=(RAW,)).encode().ljust(4096, b"\0"))
+    added = add_file(desk.repository, disk)
+    before = desk.tree()
+    for named in ("disk.img", f"sha256:{added.fsverity}"):
+        desk.change("workload.toml", "disk.img", named)
+        with pytest.raises(ImageNotRaw) as caught:
+            desk.release("workload.toml")
+        assert caught.value.found == "qcow2"
+        assert "image demo" in caught.value.line()
+        assert desk.tree() == before
 
 
 def test_a_channels_key_may_lie_elsewhere(desk: Desk) -> None:
