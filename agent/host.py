@@ -16,6 +16,7 @@ from agent.audit_key import AuditKey
 from agent.boot_logs import BootLogs
 from agent.components import Components
 from agent.contact import Contact
+from agent.deferred import Deferred
 from agent.desktop import announce
 from agent.gate import Gate
 from agent.hooks import Hooks
@@ -39,6 +40,9 @@ from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 
 log = logging.getLogger(__name__)
+
+SIGNING_SECONDS = 30.0
+"""From a start's first record until the head of the audit trail is signed for it and for all that came meanwhile."""
 
 
 class Host:
@@ -67,6 +71,7 @@ class Host:
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
         self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
+        self.signing = Deferred(self.sign_audit, SIGNING_SECONDS)
 
     def _earlier(self) -> tuple[Release, ...]:
         return self.updates.earlier()
@@ -92,6 +97,9 @@ class Host:
         if not self.updates.pending():
             self._try("the platform was not measured", lambda: self.platform.enter(generation.platform))
         self._try("the security epoch was not raised", lambda: self.updates.raise_epoch(generation.platform))
+        if self.keys.ready() and not self.updates.pending():
+            # Once now, so that no start waits for it.
+            self._try("the host's key was not opened", lambda: self.keys.open_host_key(generation.platform))
         verdict = self.verdict(generation)
         outcome = "refused" if verdict is None or verdict.status == "contraindicated" else "done"
         self.outside.audit.append(

@@ -142,7 +142,8 @@ class Updates:
         if self.state() != "confirmed" or not self._keys.ready():
             return
         if self._keys.raise_epoch(platform):
-            self._platform.note("epoch", f"epoch/{platform.epoch}", reference_digest(platform.reference))
+            digest = reference_digest(platform.reference)
+            self._platform.note("epoch", f"epoch/{platform.epoch}", digest, platform.origin)
         # A policy key is replaced together with the epoch.
         self._audit_key.follow(platform)
 

@@ -15,7 +15,7 @@ from content.fsverity import Measured, digest_bytes
 from documents.definition import VmDefinition
 from documents.errors import DocumentError
 from documents.host_image import HostImage
-from documents.release import Artifact, PolicyKey, ReferenceValue, Release
+from documents.release import Artifact, Origin, PolicyKey, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from measure.policy import PURPOSE_EPOCH
 from measure.predict import PolicySigner, sign_policies
@@ -87,10 +87,8 @@ def plan_platform(
         raise ValueError("these are not the components of a platform release")
     _require_growth("platform", terms, number, predecessors)
     artifacts = tuple(_artifact(name, kind, components[name]) for name, kind in COMPONENTS)
-    reference = (
-        ReferenceValue(component=REPOSITORY, fsverity=repository_identity),
-        *(ReferenceValue(component=artifact.name, fsverity=artifact.fsverity) for artifact in artifacts),
-    )
+    found = {REPOSITORY: repository_identity, **{artifact.name: artifact.fsverity for artifact in artifacts}}
+    reference = _reference(found, Origin.of(terms.channel, number), predecessors)
     booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
     draft = Release(
         channel=terms.channel,
@@ -109,6 +107,16 @@ def plan_platform(
         urgent=terms.urgent,
     )
     return checked(with_policies(draft, (signer, *older), predecessors, image))
+
+
+def _reference(found: Mapping[str, str], new: Origin, predecessors: Sequence[Release]) -> tuple[ReferenceValue, ...]:
+    """The reference values; what the newest release had keeps its origin, so that it measures as it did there."""
+    newest = max(predecessors, key=lambda old: old.number, default=None)
+    kept = {(value.component, value.fsverity): value.origin for value in newest.reference} if newest else {}
+    return tuple(
+        ReferenceValue(component=name, fsverity=digest, origin=kept.get((name, digest)) or new)
+        for name, digest in found.items()
+    )
 
 
 def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessors: Sequence[Release]) -> Release:

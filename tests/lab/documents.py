@@ -21,15 +21,34 @@ from documents.canonical import Json
 from documents.definition import GUARDIANS, RESTARTS, Disk, VmDefinition
 from documents.document import Document
 from documents.errors import Exit
-from documents.event import EVENTS, MeasuredEvent
+from documents.event import EVENTS, FROM_A_RELEASE, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
 from documents.host_files import HostFile, HostFiles
 from documents.host_image import VARIABLES, HostImage, ImageFile
-from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, SealedKey, UpdateJournal, WrappedVmKey
+from documents.host_state import (
+    UPDATE_STATES,
+    Floor,
+    Generation,
+    PurposeKey,
+    SealedKey,
+    UpdateJournal,
+    VmTpm,
+    WrappedVmKey,
+)
 from documents.host_status import HostStatus
 from documents.local_api import Request, Response
-from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
+from documents.release import (
+    KINDS,
+    MAX_LENGTH,
+    MAX_NUMBER,
+    Artifact,
+    Origin,
+    PolicyKey,
+    ReferenceValue,
+    Release,
+    SignedPolicy,
+)
 from documents.security_policy import ALLOWANCES, SecurityPolicy
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.tpm_key import TpmKey
@@ -72,7 +91,8 @@ def distinct(items: st.SearchStrategy[T], most: int, least: int = 0) -> st.Searc
 
 
 ARTIFACTS = st.builds(Artifact, name=SLASHED_NAMES, kind=st.sampled_from(KINDS), fsverity=DIGESTS, length=LENGTHS)
-REFERENCE_VALUES = st.builds(ReferenceValue, component=SLASHED_NAMES, fsverity=DIGESTS)
+ORIGINS = st.builds(Origin.of, NAMES, st.integers(1, MAX_NUMBER))
+REFERENCE_VALUES = st.builds(ReferenceValue, component=SLASHED_NAMES, fsverity=DIGESTS, origin=st.none() | ORIGINS)
 POLICY_KEYS = st.builds(PolicyKey, x=DIGESTS, y=DIGESTS)
 
 
@@ -218,7 +238,23 @@ SECURITY_POLICIES = st.builds(
     max_vcpus=st.integers(1, 255),
     max_memory_mib=st.integers(64, 2**22),
 )
-EVENT_DOCUMENTS = st.builds(MeasuredEvent, event=st.sampled_from(EVENTS), subject=SLASHED_NAMES, fsverity=DIGESTS)
+
+
+@st.composite
+def event_documents(draw: st.DrawFn) -> MeasuredEvent:
+    """An event with what its kind must have, and nothing that it must not."""
+    event = draw(st.sampled_from(EVENTS))
+    may = st.none() if event == "host" else ORIGINS if event in FROM_A_RELEASE else st.none() | ORIGINS
+    return MeasuredEvent(
+        event=event,
+        subject=draw(SLASHED_NAMES),
+        fsverity=draw(DIGESTS),
+        origin=draw(may),
+        vtpm=draw(DIGESTS) if event == "vm-start" else "",
+    )
+
+
+EVENT_DOCUMENTS = event_documents()
 EVIDENCE = st.builds(Evidence, attest=BLOBS, signature=BLOBS, ak=BLOBS, boot_log=BLOBS, ima=BLOBS, cel=BLOBS)
 FINDINGS = st.builds(
     Finding,
@@ -393,6 +429,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Verdict: VERDICTS,
     VmDefinition: DEFINITIONS,
     WavePlace: WAVE_PLACES,
+    VmTpm: st.builds(VmTpm, uuid=UUIDS, endorsement=DIGESTS),
     WrappedVmKey: WRAPPED_KEYS,
 }
 """A strategy for each type of document."""
