@@ -40,6 +40,7 @@ def test_a_good_vm_starts_and_the_start_is_measured_and_recorded(world: World) -
         "verdict": "warning",
         "level": "L0",
         "definition": world.stored("definition").name,
+        "vtpm": started[1]["vtpm"],
         "release": "workload/1",
     }
     assert finished == ("done", {})
