@@ -247,6 +247,7 @@ def _components(events: list[MeasuredEvent], reference: Reference) -> Iterator[F
     expected = reference.platform.reference
     for value in expected:
         yield compare("component-digest", value.component, value.fsverity, _one(found.get(value.component)))
+    for value in expected:
         yield from _origin("component-origin", value.component, value.origin, origins.get(value.component, []))
     known = {value.component for value in expected}
     for subject in found.keys() - known:

@@ -144,27 +144,33 @@ def test_the_note_of_another_vm_is_refused(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["another key", "cut off", "empty", "garbage", "a link", "a FIFO", "another's", "huge"]
+    "damage", ["another key", "cut off", "empty", "garbage", "a link", "a FIFO", "a second name", "huge"]
 )
 def test_a_state_that_does_not_open_is_refused(bench: Bench, damage: str) -> None:
     bench.settle()
     whole = bench.file.read_bytes()
-    if damage in ("a link", "a FIFO", "another's"):
+    elsewhere = bench.vm / "elsewhere"
+    elsewhere.write_bytes(whole)
+    if damage in ("a link", "a FIFO", "a second name"):
         bench.file.unlink()
     if damage == "a link":
-        elsewhere = bench.vm / "elsewhere"
-        elsewhere.write_bytes(whole)
         bench.file.symlink_to(elsewhere)
     elif damage == "a FIFO":
         os.mkfifo(bench.file)
-    elif damage == "another's":
-        bench.file.write_bytes(whole)
+    elif damage == "a second name":
+        bench.file.hardlink_to(elsewhere)
     else:
         new = {"cut off": whole[:-1], "empty": b"", "garbage": os.urandom(len(whole)), "huge": bytes(1_000_001)}
         bench.file.write_bytes(new.get(damage, whole))
     with pytest.raises(GuestTpmFailed):
         bench.settle(OTHER_SECRET if damage == "another key" else SECRET)
     assert sorted(path.name for path in bench.state.parent.iterdir()) == ["tpm2"]
+
+
+def test_a_state_that_root_put_back_opens(bench: Bench) -> None:
+    first = bench.settle()
+    shutil.chown(bench.file, "root", "root")
+    assert bench.settle() == first
 
 
 def test_a_cut_while_it_is_made_leaves_no_half_of_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
