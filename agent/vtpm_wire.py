@@ -12,6 +12,7 @@ import hashlib
 import struct
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.errors import GuestTpmFailed
@@ -89,7 +90,7 @@ def endorsement(untrusted_certificate: bytes) -> str:
     """
     try:
         key = x509.load_der_x509_certificate(untrusted_certificate).public_key()
-    except (ValueError, TypeError, x509.InvalidVersion) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise _failed("the certificate of its endorsement key is malformed") from error
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, Root
 
 from agent import settings as host_settings
-from agent.errors import SettingsWrong
+from agent.errors import GuestTpmFailed, SettingsWrong
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import decode, encode
@@ -26,12 +26,13 @@ from documents.errors import DocumentError, VmgateError
 from documents.fields import NAME, Fields
 from documents.release import Release
 from documents.waves import HOSTS, read_waves
-from fuzz import metadata, packs
+from fuzz import measured, metadata, packs
 from keys.addresses import FileAddress, parse_address
 from keys.errors import SignersMalformed, UnknownSigner
 from keys.roles import role
 from keys.signers import SIGNERS, declared
 from lab.documents import DOCUMENTS, releases
+from measure.errors import LogRefused
 from updater.bundle import MAGIC, BundleReader, encode_head
 from updater.errors import BundleMalformed, PackMalformed
 from updater.repository.ceremony import read_request
@@ -264,6 +265,17 @@ SUBJECTS: dict[str, Subject] = {
     "compressed-after": Subject(seeds=packs.frames_after, check=packs.check_frame_after, errors=(PackMalformed,)),
     "delta": Subject(seeds=packs.deltas, check=packs.check_delta, errors=(PackMalformed,)),
     "delta-tables": Subject(seeds=packs.tables, check=packs.check_tables, errors=(PackMalformed,)),
+    "cel-cbor": Subject(
+        seeds=measured.logs,
+        check=measured.check_log,
+        errors=(LogRefused,),
+        words=(b"\x9f", b"\xff", b"\xd9\xd9\xf7", b"\xc2\x41\x00", b"\xd8\x1e\x82\x01\x00", b"\xf9\x7e\x00"),
+    ),
+    "vtpm-size": Subject(seeds=measured.sizes, check=measured.check_size, errors=(GuestTpmFailed,)),
+    "vtpm-piece": Subject(seeds=measured.pieces, check=measured.check_piece, errors=(GuestTpmFailed,)),
+    "vtpm-certificate": Subject(
+        seeds=measured.certificates, check=measured.check_certificate, errors=(GuestTpmFailed,)
+    ),
     "settings": Subject(
         seeds=lambda: SETTINGS,
         check=_check_settings,
