@@ -40,6 +40,13 @@ REPOSITORY = "repository"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Versioned(Measured):
+    """A component's content that has a version of its own, such as a package's; empty where it has none."""
+
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadInputs:
     """What a workload release is made of.
 
@@ -70,7 +77,7 @@ def plan_platform(
 
     Args:
         terms: from the recipe.
-        components: content of each of ``COMPONENTS``, by name.
+        components: content of each of ``COMPONENTS``, by name; where it has a version of its own, a ``Versioned``.
         number: of the release.
         predecessors: the releases from which a live switch is supported.
         repository_identity: fs-verity digest of the repository's first root metadata.
@@ -88,7 +95,10 @@ def plan_platform(
     _require_growth("platform", terms, number, predecessors)
     artifacts = tuple(_artifact(name, kind, components[name]) for name, kind in COMPONENTS)
     found = {REPOSITORY: repository_identity, **{artifact.name: artifact.fsverity for artifact in artifacts}}
-    reference = _reference(found, Origin.of(terms.channel, number), predecessors)
+    new = Origin.of(terms.channel, number)
+    own = {name: part.version for name, part in components.items() if isinstance(part, Versioned) and part.version}
+    origins = {name: replace(new, version=own.get(name, new.version)) for name in found}
+    reference = _reference(found, origins, predecessors)
     booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
     draft = Release(
         channel=terms.channel,
@@ -109,12 +119,14 @@ def plan_platform(
     return checked(with_policies(draft, (signer, *older), predecessors, image))
 
 
-def _reference(found: Mapping[str, str], new: Origin, predecessors: Sequence[Release]) -> tuple[ReferenceValue, ...]:
+def _reference(
+    found: Mapping[str, str], new: Mapping[str, Origin], predecessors: Sequence[Release]
+) -> tuple[ReferenceValue, ...]:
     """The reference values; what the newest release had keeps its origin, so that it measures as it did there."""
     newest = max(predecessors, key=lambda old: old.number, default=None)
     kept = {(value.component, value.fsverity): value.origin for value in newest.reference} if newest else {}
     return tuple(
-        ReferenceValue(component=name, fsverity=digest, origin=kept.get((name, digest)) or new)
+        ReferenceValue(component=name, fsverity=digest, origin=kept.get((name, digest)) or new[name])
         for name, digest in found.items()
     )
 

@@ -23,7 +23,7 @@ from documents.waves import Wave
 from measure.boot import pcr11
 from measure.policy import verify_signed_policy
 from publisher.errors import PlanRefused
-from publisher.plan import COMPONENTS, WorkloadInputs, plan_platform, plan_workload
+from publisher.plan import COMPONENTS, Versioned, WorkloadInputs, plan_platform, plan_workload
 from publisher.recipe import Terms
 
 TERMS = Terms(channel="platform", epoch=1, minimum_agent="0.1.0", import_days=30, refused=())
@@ -123,6 +123,19 @@ def test_what_did_not_change_keeps_its_origin_and_so_measures_as_before() -> Non
     back = plan_platform(TERMS, components("of 1"), 4, [third, same, first], IDENTITY, SIGNER)
     assert back.reference[-2].origin == Origin.of("platform", 4)
     assert Release.parse(back.encode()) == back
+
+
+def test_a_component_goes_by_its_own_version_where_it_has_one() -> None:
+    parts = components("of 1")
+    build = parts["vmgate/build"]
+    parts["vmgate/build"] = Versioned(fsverity=build.fsverity, length=build.length, version="0.1.0")
+    first = plan_platform(TERMS, parts, 3, [], IDENTITY, SIGNER)
+    told = {value.component: value.origin for value in first.reference}
+    assert told["vmgate/build"] == Origin(target="releases/platform/3.json", version="0.1.0")
+    assert told["vmgate/hook"] == Origin(target="releases/platform/3.json", version="3")
+    # The same bytes under another version are what they were.
+    parts["vmgate/build"] = replace(parts["vmgate/build"], version="0.2.0")  # type: ignore[call-arg]
+    assert plan_platform(TERMS, parts, 4, [first], IDENTITY, SIGNER).reference == first.reference
 
 
 def test_a_release_after_one_that_told_no_origins_tells_them() -> None:
