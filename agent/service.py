@@ -150,12 +150,14 @@ class Service:
         name, _ = call.take("name"), call.take("xml")
         call.finish()
         tell(name, call.actor)
+        self._host.signing.soon()
         return {"allowed": name}
 
     def _not_ours(self, call: Call) -> dict[str, Json]:
         """What would bring a VM to life without its start: there is no signed form of it yet."""
         name = call.take("name")
         self._host.outside.audit.append("vm-start", "refused", name, call.actor, check="way-in")
+        self._host.signing.soon()
         raise PolicyRefused(
             f"{name} was not started",
             cause="it was to be restored, migrated or attached to, which nobody signed",

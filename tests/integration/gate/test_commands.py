@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from agent.audit_key import verify_signed_head
 from agent.paths import HostPaths
+from lab.publisher import VMGATE
 from lab.world import VM_NAME, World
 
 START = ["PCR_Read", "PCR_Extend", "PCR_Extend"]
@@ -73,3 +77,21 @@ def test_the_head_of_the_trail_is_signed_once_for_several_starts(world: World) -
     assert signed is not None
     assert signed.sequence == world.trail()[-1].sequence
     world.host.start_agent()
+
+
+def test_the_log_of_this_boot_is_given_in_both_forms_and_leads_to_the_registers(world: World) -> None:
+    start(world)
+    found = {}
+    for form in ("cel", "cbor"):
+        command = [VMGATE, "measure", "log", "-o", form]
+        environment = os.environ | {"VMGATE_ROOT": str(world.root)}
+        done = subprocess.run(command, env=environment, capture_output=True, check=True)
+        path = world.folder / f"log.{form}"
+        path.write_bytes(done.stdout)
+        found[form] = json.loads(world.run("measure", "replay", path, "-o", "json"))
+        path.unlink()
+    assert found["cel"].pop("format") == "cel-json"
+    assert found["cbor"].pop("format") == "cel-cbor"
+    assert found["cel"] == found["cbor"]
+    for shown in world.ask("measure/show")["pcrs"]:
+        assert found["cbor"]["pcrs"][shown["bank"]][str(shown["pcr"])] == shown["value"]

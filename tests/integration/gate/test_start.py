@@ -11,12 +11,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import agent as agent_package
 from documents.host_state import VmTpm
+from documents.unattended import RunningVm
 from lab.publisher import VM_UUID
 from lab.refusal import newest, refused_by_agent, refused_by_libvirt, unchanged
 from lab.world import VM_NAME, World, laid_over
@@ -234,3 +236,25 @@ def test_a_vm_whose_tpm_is_not_its_own_does_not_start(world: World, attack: str)
             shutil.chown(path, "tss", "tss")
         shutil.rmtree(kept)
     world.run("vm", "start", VM_NAME)
+
+
+def test_what_runs_is_told_by_the_log_and_by_nothing_else(world: World) -> None:
+    """The note of what a VM runs informs people; it can neither make a VM run nor say that it runs something else."""
+
+    def told() -> object:
+        return world.ask("vm/list")["vms"][0]["running"]
+
+    note = world.root / "run/vmgate/running" / VM_NAME
+    world.run("vm", "start", VM_NAME)
+    good = note.read_bytes()
+    assert told() is not None
+    world.host.kill_agent()
+    world.host.start_agent()
+    assert told() is not None, "another agent reads the same log"
+    note.write_bytes(replace(RunningVm.parse(good), number=7).encode())
+    assert told() is None
+    note.write_bytes(good)
+    world.kill_vm()
+    note.write_bytes(good)
+    assert told() is None
+    note.unlink()
