@@ -108,6 +108,8 @@ class GuestTpms:
                 ],
                 key,
             )
+        # Whose it is already; and its bytes are durable before anything says that they are the VM's.
+        give(fresh / STATE_FILE, ACCOUNT)
         durable.sync_directory(fresh)
         durable.remove_tree(state)
         durable.rename(fresh, state)
@@ -162,8 +164,11 @@ def _pipe(secret: str) -> Iterator[int]:
     """A descriptor that gives a key once; it is in no file and on no command line."""
     reader, writer = os.pipe()
     try:
-        os.write(writer, secret.encode())
-        os.close(writer)
+        try:
+            # Far less than a pipe holds, so that nobody need read it for this to return.
+            os.write(writer, secret.encode())
+        finally:
+            os.close(writer)
         yield reader
     finally:
         os.close(reader)
