@@ -23,6 +23,7 @@ class Deferred:
         self._work = work
         self._seconds = seconds
         self._lock = threading.Lock()
+        self._working = threading.Lock()
         self._timer: threading.Timer | None = None
 
     def soon(self) -> None:
@@ -36,7 +37,7 @@ class Deferred:
     def now(self) -> None:
         """Do it now, and not again for what was asked so far."""
         self.cancel()
-        self._work()
+        self._do()
 
     def cancel(self) -> None:
         """Do not do it for what was asked so far."""
@@ -51,4 +52,9 @@ class Deferred:
             if self._timer is not threading.current_thread():
                 return
             self._timer = None
-        self._work()
+        self._do()
+
+    def _do(self) -> None:
+        # One after the other: the later one has seen more.
+        with self._working:
+            self._work()
