@@ -6,9 +6,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
-
-import pytest
 
 from agent.audit_key import verify_signed_head
 from agent.paths import HostPaths
@@ -17,12 +14,6 @@ from lab.world import VM_NAME, World
 
 START = ["PCR_Read", "PCR_Extend", "PCR_Extend"]
 """The registers are read; then the start, and that the VM's key is gone, are measured."""
-
-
-@pytest.fixture(autouse=True)
-def agent_as_it_was(world: World) -> Iterator[None]:
-    yield
-    world.kill_vm()
 
 
 def restarted(world: World) -> None:
