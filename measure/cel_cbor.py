@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """vmgate's own measurement log in CBOR: the same records as in JSON (``measure.cel``), for programs and short wires.
 
-Source: TCG Canonical Event Log Format 1.0, clause 5.2, and RFC 8949, clause 4.2.1 (one encoding for one value). A log
-is an array of maps {0: recnum, 1: pcr, 3: [{0: hashAlg, 1: digest}, ...], 9: content_type, 10: content}; hashAlg is the
-TPM's number. The content is the event's canonical bytes, whose hashes the digests are. Only that is read, and only in
-its one encoding. This module does no I/O.
+Source: TCG Canonical Event Log Format 1.1, clauses 4.2.2 and 5.2, and RFC 8949, clause 4.2.1 (one encoding for one
+value). A log is an array of maps {0: recnum, 1: pcr, 3: [{0: hashAlg, 1: digest}, ...], 9: content_type, 10: content};
+hashAlg is the TPM's number. ``recnum`` counts the records of each PCR from 0, as the specification has it, where the
+log in JSON counts all; the order of the array is that of the log. The content is the event's canonical bytes, whose
+hashes the digests are. Only that is read, and only in its one encoding. This module does no I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -41,7 +43,11 @@ def is_cbor(untrusted_log: bytes) -> bool:
 
 def encode_log(records: Iterable[CelRecord]) -> bytes:
     """The whole log."""
-    encoded = [_encode(_item(entry)) for entry in records]
+    counted = Counter[int]()
+    encoded = []
+    for entry in records:
+        encoded.append(_encode(_item(entry, counted[entry.pcr])))
+        counted[entry.pcr] += 1
     return _array(len(encoded)) + b"".join(encoded)
 
 
@@ -55,20 +61,22 @@ def parse_log(untrusted_log: bytes) -> tuple[CelRecord, ...]:
         raise _refused(f"it has more than {LOG_LIMIT} bytes")
     count, at = _read_array(untrusted_log)
     records: list[CelRecord] = []
+    counted = Counter[int]()
     for number in range(count):
         # No record is larger, so that nothing larger is decoded.
         untrusted_rest = untrusted_log[at : at + RECORD_LIMIT]
         try:
-            entry = _read_record(_decode(untrusted_rest))
+            entry = _read_record(_decode(untrusted_rest), number, counted)
         except (DocumentError, _Malformed) as error:
             cause = error.cause if isinstance(error, DocumentError) else str(error)
             raise _refused(f"record {number}: {cause}") from error
         require_sequence(records, entry)
-        encoded = _encode(_item(entry))
+        encoded = _encode(_item(entry, counted[entry.pcr]))
         if not untrusted_rest.startswith(encoded):
             # A longer integer, another order of members, a tag that means nothing.
             raise _refused(f"record {number}: it is not in the deterministic encoding")
         records.append(entry)
+        counted[entry.pcr] += 1
         at += len(encoded)
     if at != len(untrusted_log):
         raise _refused("something follows its last record")
@@ -79,9 +87,9 @@ class _Malformed(Exception):
     """A record is not in its form; says which part."""
 
 
-def _item(entry: CelRecord) -> dict[int, Any]:
+def _item(entry: CelRecord, recnum: int) -> dict[int, Any]:
     return {
-        RECNUM: entry.number,
+        RECNUM: recnum,
         PCR: entry.pcr,
         DIGESTS: [{HASH_ALG: ALGORITHMS[alg], DIGEST: entry.digests[alg]} for alg in sorted(entry.digests)],
         TYPE: CONTENT_TYPE,
@@ -131,13 +139,13 @@ def _decode(untrusted: bytes) -> object:
     return value
 
 
-def _read_record(untrusted: object) -> CelRecord:
+def _read_record(untrusted: object, number: int, counted: Mapping[int, int]) -> CelRecord:
     members = _members(untrusted, (RECNUM, PCR, DIGESTS, TYPE, CONTENT), "the record")
-    number, pcr, content = members[RECNUM], members[PCR], members[CONTENT]
-    if type(number) is not int or not 0 <= number <= _MAX_RECORDS:
-        raise _Malformed("its number is none")
+    recnum, pcr, content = members[RECNUM], members[PCR], members[CONTENT]
     if type(pcr) is not int or pcr not in LOGGED:
         raise _Malformed(f"its PCR is none of {', '.join(map(str, LOGGED))}")
+    if type(recnum) is not int or recnum != counted[pcr]:
+        raise _Malformed("its number is not the next of its PCR")
     if type(members[TYPE]) is not int or members[TYPE] != CONTENT_TYPE:
         raise _Malformed("its content is not vmgate's")
     if not isinstance(content, bytes):
