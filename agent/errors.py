@@ -177,6 +177,30 @@ class KexecOpen(AgentError):
     )
 
 
+class GuestTpmChanged(AgentError):
+    """A VM would have started with another TPM than it had."""
+
+    code = "AG040"
+    exit = Exit.REFUSED
+    explanation = (
+        "A VM's TPM is known by its endorsement key from the first start on. Its state, in /var/lib/libvirt/swtpm, is "
+        "gone or another's, and the VM was not started: what the guest sealed would not open, and whoever knows the "
+        "old key would be misled. Put the state back. If it is lost, remove vtpm.json from the VM's folder: the VM "
+        "then gets a new TPM, and the host's evidence says so."
+    )
+
+
+class GuestTpmFailed(AgentError):
+    """A VM's TPM could not be made or identified."""
+
+    code = "AG041"
+    explanation = (
+        "Before a start vmgate makes a VM's TPM where there is none (swtpm_setup), and reads the certificate of its "
+        "endorsement key from a copy of its state (swtpm), both as the account tss. Look whether the packages swtpm "
+        "and swtpm-tools are installed, /etc/swtpm_setup.conf names a local CA, and the state opens with the VM's key."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

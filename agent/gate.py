@@ -15,14 +15,15 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
  8. Each disk image is, now, what the definition names, all of it.
  9. Each disk image that is attached as raw does not begin like a format whose header names other files.
 
-What is left to the caller: that the VM's key opens (``agent.launch``), and that nobody with root's power exchanges a
-file between checks 8 and 9 and QEMU's opening it. This module extends nothing and starts nothing.
+What is left to the caller: that the VM's key opens and that its TPM is the known one (``agent.launch``), and that
+nobody with root's power exchanges a file between checks 8 and 9 and QEMU's opening it. This module extends nothing and
+starts nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.plan import Plan, VmPlan
 from agent.platform import Platform
@@ -50,10 +51,17 @@ class Judgement:
     Attributes:
         verdict: all findings.
         plan: what would be started; None when it is not known or not trusted.
+        pcrs: the TPM's registers (SHA-256 bank) as they were read for check 3; what is not there was not read.
     """
 
     verdict: Verdict
     plan: VmPlan | None
+    pcrs: Mapping[int, bytes]
+
+    def with_finding(self, finding: Finding) -> Judgement:
+        """The same with one finding more, which may turn a yes into a no and never a no into a yes."""
+        verdict = replace(self.verdict, findings=(*self.verdict.findings, finding))
+        return replace(self, verdict=verdict, plan=None if verdict.status == "contraindicated" else self.plan)
 
 
 class Gate:
@@ -75,9 +83,10 @@ class Gate:
     def judge(self, name: str, untrusted_xml: bytes, generation: Generation | None) -> Judgement:
         """Make every check for one start; never raises for what it finds."""
         findings: list[Finding] = []
+        pcrs: dict[int, bytes] = {}
         vm: VmPlan | None = None
         try:
-            vm = self._check(name, untrusted_xml, generation, findings)
+            vm = self._check(name, untrusted_xml, generation, findings, pcrs)
         except VmgateError as error:
             # A check that could not be made is a check that failed.
             findings.append(make_finding("could-not-check", name, "fail", "a whole check", told(error)))
@@ -86,7 +95,7 @@ class Gate:
         now = max(0, self._clock())
         seconds = self._verdict_seconds(generation)
         verdict = Verdict(subject=name, level=level, time=now, findings=tuple(findings), expires=now + seconds)
-        return Judgement(verdict=verdict, plan=None if verdict.status == "contraindicated" else vm)
+        return Judgement(verdict=verdict, plan=None if verdict.status == "contraindicated" else vm, pcrs=pcrs)
 
     def _verdict_seconds(self, generation: Generation | None) -> int:
         """For how long a verdict counts; one that could not be made whole counts as long as any other."""
@@ -96,8 +105,14 @@ class Gate:
             return VERDICT_SECONDS
 
     def _check(
-        self, name: str, untrusted_xml: bytes, generation: Generation | None, findings: list[Finding]
+        self,
+        name: str,
+        untrusted_xml: bytes,
+        generation: Generation | None,
+        findings: list[Finding],
+        pcrs: dict[int, bytes],
     ) -> VmPlan | None:
+        """Make the checks; what was found and read is added to ``findings`` and ``pcrs`` as far as they came."""
         # (1)
         if generation is None:
             findings.append(make_finding("generation", name, "fail", "an active release", "none", "none"))
@@ -107,7 +122,9 @@ class Gate:
         findings.extend(self._platform.recheck_local(generation))
         findings.extend(self._platform.recheck_boot())
         # (3)
-        findings.extend(self._platform.appraise(generation).findings)
+        look = self._platform.look(generation)
+        pcrs.update(look.pcrs)
+        findings.extend(look.verdict.findings)
         # (4)
         artifacts = self._plan.artifacts(generation, name)
         if not artifacts:

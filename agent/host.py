@@ -22,6 +22,7 @@ from agent.collection import told
 from agent.components import Components
 from agent.contact import Contact
 from agent.continuity import Continuity
+from agent.deferred import Deferred
 from agent.desktop import announce
 from agent.gate import Gate
 from agent.hooks import Hooks
@@ -58,6 +59,9 @@ from updater.client.floor import load_floor
 from updater.client.transaction import Places
 
 log = logging.getLogger(__name__)
+
+SIGNING_SECONDS = 30.0
+"""From a start's first record until the head of the audit trail is signed for it and for all that came meanwhile."""
 
 
 class Host:
@@ -96,6 +100,7 @@ class Host:
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
         self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
+        self.signing = Deferred(self.sign_audit, SIGNING_SECONDS)
 
     def _open_log(self) -> MeasurementLog:
         """The log of this boot.
@@ -142,8 +147,9 @@ class Host:
         if not self.updates.pending():
             self._try("the platform was not measured", lambda: self.platform.enter(generation.platform))
         self._try("the host's keys did not follow the release", lambda: self.updates.follow(generation.platform))
-        if not self.updates.pending():
-            self._try("the host's key does not open", lambda: self.keys.open_host_key(generation.platform))
+        if self.keys.ready() and not self.updates.pending():
+            # Once now, so that no start waits for it.
+            self._try("the host's key was not opened", lambda: self.keys.open_host_key(generation.platform))
         verdict = self.verdict(generation)
         outcome = "refused" if verdict is None or verdict.status == "contraindicated" else "done"
         self.outside.audit.append(

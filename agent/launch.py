@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import NotReady, Refused
@@ -23,16 +23,33 @@ from agent.platform import Platform
 from agent.running import Running, installed
 from agent.vm_keys import VmKeys
 from agent.vm_secrets import VmSecrets
+from agent.vtpm import GuestTpms
 from content import durable
 from content.errors import Missing
 from content.store import ContentStore
 from documents.errors import VmgateError
 from documents.fields import NAME
 from documents.host_state import Generation
+from documents.release import Origin
+from documents.unattended import RunningVm
 from documents.verdict import NotTrusted, Verdict
+from measure.launches import Launch, running
 
 OFF = ("off", "undefined", "crashed")
 """States of a domain that no longer runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class VmKeyring:
+    """What a VM that may start gets, and what is told of it.
+
+    Attributes:
+        secret: the VM's key.
+        endorsement: digest of its TPM's endorsement key (``VmTpm``).
+    """
+
+    secret: str
+    endorsement: str
 
 
 class Launcher:
@@ -64,6 +81,7 @@ class Launcher:
         self._audit = outside.audit
         self._generation = generation
         self._turn = turn
+        self._guest_tpms = GuestTpms()
         self._secrets = VmSecrets(outside.hypervisor, turn, self._note_drop)
         self.running = Running(outside.paths.running)
         """What each VM that runs was started from."""
@@ -92,13 +110,14 @@ class Launcher:
             for vm in vms:
                 self._secrets.forget(vm)
                 name = vm.definition.name
-                if self._running_definition(name) is not None and self._hypervisor.state(name) in OFF:
+                if name in self.running_now() and self._hypervisor.state(name) in OFF:
                     self.stopped(name, "agent")
 
     def close(self) -> None:
         """Leave no secret behind."""
         with self._turn:
             self._secrets.drop_all()
+            self._keys.forget()
 
     def prepare(self, name: str, untrusted_xml: bytes, actor: str) -> None:
         """Let libvirt go on with a start, or refuse it. One start at a time.
@@ -130,45 +149,50 @@ class Launcher:
     def _prepare(self, name: str, untrusted_xml: bytes, actor: str) -> None:
         # Read once: an update may switch meanwhile, and judgement and key must be of one generation.
         generation = self._generation()
-        verdict, vm, secret = self._with_key(self._gate.judge(name, untrusted_xml, generation), generation)
-        if vm is None or secret is None:
+        judgement, keys = self._with_keys(self._gate.judge(name, untrusted_xml, generation), generation)
+        verdict, vm = judgement.verdict, judgement.plan
+        if vm is None or keys is None:
             self._refuse(name, verdict, actor)
             return
         self._keep(verdict)
         self._audit.append(
             "vm-start", "started", name, actor, verdict=verdict.status, level=verdict.level,
-            definition=vm.artifact.fsverity, release=f"{vm.release.channel}/{vm.release.number}",
+            definition=vm.artifact.fsverity, release=f"{vm.release.channel}/{vm.release.number}", vtpm=keys.endorsement,
         )  # fmt: skip
         try:
             self._platform.hold_boot()
             self._platform.measure_host()
-            self._platform.note("vm-start", name, vm.artifact.fsverity)
+            origin = vm.release.origin
+            self._platform.note("vm-start", name, vm.artifact.fsverity, origin, vtpm=keys.endorsement)
             # Fresh variables at every start: what the guest wrote into them is never believed.
             template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)
             durable.write_file(vm.placement.firmware_vars, template)
             self.running.note(installed(vm))
-            self._secrets.give(vm, secret.encode())
+            self._secrets.give(vm, keys.secret.encode())
         except VmgateError as error:
             self._audit.append("vm-start", "failed", name, actor, code=error.code, cause=error.cause)
             raise
         self.refused.discard(name)
 
-    def _with_key(
-        self, judgement: Judgement, generation: Generation | None
-    ) -> tuple[Verdict, VmPlan | None, str | None]:
-        """Open the VM's key; one that stays shut turns the verdict into a no."""
+    def _with_keys(self, judgement: Judgement, generation: Generation | None) -> tuple[Judgement, VmKeyring | None]:
+        """Open the VM's key and identify its TPM; what cannot be done turns the verdict into a no."""
         vm = judgement.plan
         if vm is None or generation is None:
-            return judgement.verdict, None, None
+            return judgement, None
+        name, check = vm.definition.name, "vm-key"
         try:
-            make_vm_folder(self._paths, vm.definition.name)
-            secret = self._keys.open(vm.definition, generation.platform)
+            folder = make_vm_folder(self._paths, name)
+            secret = self._keys.open(vm.definition, generation.platform, judgement.pcrs)
             self._keys.require_not_below(generation)
+            opened = make_finding(check, name, "pass", "opens", "opened by the TPM")
+            check = "vm-tpm"
+            endorsement = self._guest_tpms.settle(vm.definition, folder, secret)
         except VmgateError as error:
-            shut = make_finding("vm-key", vm.definition.name, "fail", "opens", told(error))
-            return replace(judgement.verdict, findings=(*judgement.verdict.findings, shut)), None, None
-        opened = make_finding("vm-key", vm.definition.name, "pass", "opens", "opened by the TPM")
-        return replace(judgement.verdict, findings=(*judgement.verdict.findings, opened)), vm, secret
+            expected = "opens" if check == "vm-key" else "this VM's own TPM"
+            return judgement.with_finding(make_finding(check, name, "fail", expected, told(error))), None
+        identified = make_finding(check, name, "pass", "this VM's own TPM", f"endorsement key {endorsement}")
+        keys = VmKeyring(secret=secret, endorsement=endorsement)
+        return judgement.with_finding(opened).with_finding(identified), keys
 
     def _refuse(self, name: str, verdict: Verdict, actor: str) -> None:
         self.refused.add(name)
@@ -190,7 +214,7 @@ class Launcher:
         durable.write_file(make_vm_folder(self._paths, verdict.subject) / "verdict.json", verdict.encode())
 
     def _note_drop(self, vm: VmPlan) -> None:
-        self._platform.note("key-drop", vm.definition.name, vm.artifact.fsverity)
+        self._platform.note("key-drop", vm.definition.name, vm.artifact.fsverity, vm.release.origin)
 
     def started(self, name: str, actor: str) -> None:
         """QEMU runs: its secret goes."""
@@ -206,20 +230,26 @@ class Launcher:
         """The VM is off, or its start failed after the gate's yes."""
         with self._turn:
             self._secrets.drop(name)
-            digest = self._running_definition(name)
-            if digest is not None:
+            launch = self.running_now().get(name)
+            if launch is not None:
                 self.running.forget(name)
                 self._audit.append("vm-stop", "done", name, actor)
-                self._platform.note("vm-stop", name, digest)
+                self._platform.note("vm-stop", name, launch.event.fsverity, launch.event.origin)
 
-    def _running_definition(self, name: str) -> str | None:
-        """The definition of a VM that was let start in this boot and has not stopped since."""
-        events = [
-            record.content
-            for record in self._platform.records()
-            if record.content.event in ("vm-start", "vm-stop") and record.content.subject == name
-        ]
-        return events[-1].fsverity if events and events[-1].event == "vm-start" else None
+    def running_now(self) -> dict[str, Launch]:
+        """The VMs that were let start in this boot and have not stopped since, by name: what evidence says as well."""
+        return running(self._platform.records())
+
+    def running_as(self, name: str) -> RunningVm | None:
+        """What a VM that runs was started from; None where the log says that it does not run, or not from that."""
+        launch, noted = self.running_now().get(name), self.running.of(name)
+        if launch is None or noted is None:
+            return None
+        same = (noted.definition, Origin.of(noted.channel, noted.number)) == (
+            launch.event.fsverity,
+            launch.event.origin,
+        )
+        return noted if same else None
 
     def last_verdict(self, name: str) -> Verdict | None:
         """The verdict of the last start of a VM that was tried."""

@@ -8,11 +8,13 @@ is found by looking again (``recheck``), which extends nothing. This module does
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from agent.boot_logs import BootLogs
 from agent.components import Component, Components
 from agent.host_own import HostOwn
 from agent.outside import Outside
+from agent.registers import Registers
 from content import durable
 from content.fsverity import digest_bytes
 from content.locks import BOOT_ID
@@ -22,7 +24,7 @@ from documents.event import MeasuredEvent
 from documents.host_files import ABSENT, HostFiles
 from documents.host_image import HostImage
 from documents.host_state import Generation
-from documents.release import Release
+from documents.release import Origin, Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
 from measure.appraise import LIBVIRT_FILES, Claims, Reference, appraise, words_for
@@ -34,6 +36,19 @@ from measure.local import BASELINE, BOOT, Words, judge_local, local_reference
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, switch_event, vmm_pcr_switch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look at the TPM showed.
+
+    Attributes:
+        verdict: on the platform.
+        pcrs: the registers (SHA-256 bank) that it rests on.
+    """
+
+    verdict: Verdict
+    pcrs: Mapping[int, bytes]
 
 
 class Platform:
@@ -71,6 +86,7 @@ class Platform:
         self._baselines = own.baselines
         self._continuity = own.continuity
         self._kexec = own.kexec
+        self._registers = Registers(outside.tpm)
         self._image: tuple[str, HostImage] | None = None
 
     @property
@@ -123,8 +139,14 @@ class Platform:
         done = 0
         for entry in self._vmm_events():
             done = 0 if entry.event == "vmm-switch" else done + 1
+        origins = {value.component: value.origin for value in release.reference}
         for component in self._components.find(release)[done:]:
-            event = MeasuredEvent(event="component", subject=component.name, fsverity=component.fsverity)
+            event = MeasuredEvent(
+                event="component",
+                subject=component.name,
+                fsverity=component.fsverity,
+                origin=origins[component.name],
+            )
             self._log.extend(VMM_PCR, event)
 
     def measure_host(self) -> None:
@@ -137,9 +159,10 @@ class Platform:
             if logged.get(subject) != digest:
                 self.note("host", subject, digest)
 
-    def note(self, event: str, subject: str, fsverity: str) -> None:
-        """Extend one event into the launch PCR."""
-        self._log.extend(LAUNCH_PCR, MeasuredEvent(event=event, subject=subject, fsverity=fsverity))
+    def note(self, event: str, subject: str, fsverity: str, origin: Origin | None = None, *, vtpm: str = "") -> None:
+        """Extend one event into the launch PCR; see ``MeasuredEvent``."""
+        content = MeasuredEvent(event=event, subject=subject, fsverity=fsverity, origin=origin, vtpm=vtpm)
+        self._log.extend(LAUNCH_PCR, content)
 
     def records(self) -> tuple[CelRecord, ...]:
         """The measurement log of this boot."""
@@ -177,12 +200,16 @@ class Platform:
         return self._image[1]
 
     def appraise(self, generation: Generation) -> Verdict:
-        """Judge this boot's measurements by the active releases."""
+        """Judge this boot's measurements by the active releases, after a whole reading of the TPM's registers."""
+        return self.look(generation, anew=True).verdict
+
+    def look(self, generation: Generation, *, anew: bool = False) -> Look:
+        """The same with what it rests on; for a VM's start, one command of the TPM (``Registers``)."""
         platform = generation.platform
         image = self.image(platform)
         # Under the lock that extends hold: values and log must be of one moment.
         with self._tpm.lock:
-            pcrs = self._tpm.read_pcrs("sha256", (*BOOT_PCRS, LAUNCH_PCR, VMM_PCR) if image else (LAUNCH_PCR, VMM_PCR))
+            pcrs = self._registers.read(boot=image is not None, anew=anew)
             records = self._log.records()
         claims = Claims(
             chip=not self._tpm.software(),
@@ -192,7 +219,7 @@ class Platform:
             approved=self._baselines.approved(),
             command_line=self._local.command_line(),
         )
-        return appraise(claims, self._reference(generation), self._clock())
+        return Look(verdict=appraise(claims, self._reference(generation), self._clock()), pcrs=pcrs)
 
     def _reference(self, generation: Generation) -> Reference:
         platform = generation.platform

@@ -2,7 +2,8 @@
 """What each running VM was started from, so that it can be told from what is installed until it is restarted.
 
 It is written where the gate has said yes and goes with the VM. It informs people and the restarts after an update; no
-trust decision reads it: what the TPM was told is in the measurement log.
+trust decision reads it, and whether a VM runs at all is not its matter: that follows from what the TPM was told
+(``measure.launches``).
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Service:
         with self._lock:
             result = change()
             self._host.define_vms()
-            self._host.sign_audit()
+            self._host.signing.now()
             return result
 
     def _check(self, call: Call) -> dict[str, Json]:
@@ -149,19 +149,22 @@ class Service:
         try:
             self._host.launcher.prepare(name, untrusted_xml.encode(), call.actor)
         finally:
-            self._host.sign_audit()
+            # libvirt waits for the answer: the records are durable, and their signature follows.
+            self._host.signing.soon()
         return {"allowed": name}
 
     def _told(self, tell: Callable[[str, str], None], call: Call) -> dict[str, Json]:
         name, _ = call.take("name"), call.take("xml")
         call.finish()
         tell(name, call.actor)
+        self._host.signing.soon()
         return {"allowed": name}
 
     def _not_ours(self, call: Call) -> dict[str, Json]:
         """What would bring a VM to life without its start: there is no signed form of it yet."""
         name = call.take("name")
         self._host.outside.audit.append("vm-start", "refused", name, call.actor, check="way-in")
+        self._host.signing.soon()
         raise PolicyRefused(
             f"{name} was not started",
             cause="it was to be restored, migrated or attached to, which nobody signed",
@@ -231,10 +234,13 @@ class Service:
                 "event": record.content.event,
                 "subject": record.content.subject,
                 "fsverity": record.content.fsverity,
+                "target": record.content.origin.target if record.content.origin else "",
+                "version": record.content.origin.version if record.content.origin else "",
+                "vtpm": record.content.vtpm,
             }
             for record in self._host.platform.records()
         ]
-        return {"records": records}
+        return {"records": records, "cel": self._host.log.encode().decode()}
 
     def _attest_self(self) -> dict[str, Json]:
         generation = self._host.updates.require_active()

@@ -157,7 +157,10 @@ class Updates:
             return
         self._make_keys(platform)
         digest = reference_digest(platform.reference)
-        self._resealing.follow(platform, lambda: self._platform.note("epoch", f"epoch/{platform.epoch}", digest))
+        # What is kept in memory was opened in the epoch that may end here.
+        self._keys.forget()
+        subject, origin = f"epoch/{platform.epoch}", platform.origin
+        self._resealing.follow(platform, lambda: self._platform.note("epoch", subject, digest, origin))
         # A policy key is replaced together with the epoch.
         self._audit_key.follow(platform)
 

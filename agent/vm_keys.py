@@ -8,8 +8,10 @@ not hand keys to libvirt (``agent.launch`` does) and seals nothing anew (``agent
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from agent.errors import StateCopiedBack
+from agent.key_memory import KeyMemory, KeyTerms
 from agent.paths import HostPaths
 from content import durable
 from content.errors import Missing
@@ -33,6 +35,7 @@ class VmKeys:
     def __init__(self, paths: HostPaths, tpm: Tpm) -> None:
         self._paths = paths
         self._tpm = tpm
+        self._memory = KeyMemory()
 
     def ready(self) -> bool:
         """Whether the host has a sealed key."""
@@ -69,8 +72,28 @@ class VmKeys:
             Missing: the host has none yet.
             SealShut: this is not a state that the release signed.
         """
-        sealed = SealedKey.parse(durable.read_file(self._paths.sealed_key, SealedKey.LIMIT))
-        return guard.unseal(self._tpm, sealed, release.policies)
+        stored = durable.read_file(self._paths.sealed_key, SealedKey.LIMIT)
+        sealed = SealedKey.parse(stored)
+        with self._tpm.lock:
+            self._memory.forget()
+            state = self._tpm.read_pcrs("sha256", _asked(sealed, release))
+            host_key = guard.unseal(self._tpm, sealed, release.policies)
+            self._memory.keep(host_key, _terms(stored, release, state))
+        return host_key
+
+    def forget(self) -> None:
+        """Keep the host's key in memory no longer."""
+        with self._tpm.lock:
+            self._memory.forget()
+
+    def _host_key(self, release: Release, state: Mapping[int, bytes]) -> bytes:
+        """The host's key, from memory if the TPM opened it on the terms of this moment."""
+        stored = durable.read_file(self._paths.sealed_key, SealedKey.LIMIT)
+        asked = _asked(SealedKey.parse(stored), release)
+        with self._tpm.lock:
+            known = {index: state[index] for index in asked if index in state}
+            kept = self._memory.recall(_terms(stored, release, known)) if len(known) == len(asked) else None
+        return kept or self.open_host_key(release)
 
     def require_not_below(self, generation: Generation) -> None:
         """Require that no active release is below the floor that was sealed with the key, which opens.
@@ -88,14 +111,19 @@ class VmKeys:
                     remedy="`vmgate update apply` brings the newest; find out who copied back /var/lib/vmgate",
                 )
 
-    def open(self, definition: VmDefinition, release: Release) -> str:
+    def open(self, definition: VmDefinition, release: Release, state: Mapping[int, bytes]) -> str:
         """The secret of one VM, made at its first start; hexadecimal text of 32 bytes.
+
+        Args:
+            definition: of the VM.
+            release: the active platform release.
+            state: registers of the SHA-256 bank, as the TPM gave them for this start.
 
         Raises:
             SealShut: the TPM did not open the host's key.
             KeyRefused: the wrapped key is not this VM's or not of this host.
         """
-        host_key = self.open_host_key(release)
+        host_key = self._host_key(release, state)
         path = self._paths.vm(definition.name) / "key-tpm.json"
         try:
             wrapped = WrappedVmKey.parse(durable.read_file(path, WrappedVmKey.LIMIT))
@@ -108,3 +136,12 @@ class VmKeys:
 def local_pcrs(release: Release) -> tuple[int, ...]:
     """Where a release judges Secure Boot, its keys and what they let run must stay as they are."""
     return (SECURE_BOOT_PCR,) if release.of_kind("host-image") else ()
+
+
+def _asked(sealed: SealedKey, release: Release) -> list[int]:
+    """The registers that the release's policies and the sealed key are about."""
+    return sorted({index for policy in release.policies for index, _ in policy.pcrs} | set(sealed.local_pcrs))
+
+
+def _terms(stored: bytes, release: Release, state: Mapping[int, bytes]) -> KeyTerms:
+    return KeyTerms(sealed=stored, policies=release.policies, pcrs=tuple(sorted(state.items())))

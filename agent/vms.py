@@ -138,7 +138,7 @@ class Vms:
         return Versions(
             name=name,
             state=state,
-            running=None if state in OFF else self._launcher.running.of(name),
+            running=None if state in OFF else self._launcher.running_as(name),
             installed=installed(vm),
         )
 
@@ -259,6 +259,7 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"disk-format"}), "its image begins like another format than raw: a corrected release of the workload"),
     (frozenset({"refused-digest"}), "its publisher took it back: a corrected release of the workload"),
     (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),
+    (frozenset({"vm-tpm"}), "the VM's own TPM is not the one that it had: `vmgate explain AG040`"),
     (frozenset({"vm-key"}), "the TPM did not open the VM's key: reboot, or `vmgate update rollback`"),
     (
         frozenset({"policy", "local-policy", "accelerator", "assurance-level"}),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The primitive effects on a disk, one system call each. A test that replaces all of them owns everything vmgate does.
 
-Only ``content.durable``, ``content.locks`` and ``content.assembly`` call them; they raise ``OSError``. Nothing here is
-durable by itself.
+Only ``content.durable``, ``content.locks``, ``content.owner`` and ``content.assembly`` call them; they raise
+``OSError``. Nothing here is durable by itself.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ def truncate(descriptor: int, size: int) -> None:
 def chmod(descriptor: int, mode: int) -> None:
     """Set the mode of an open file or directory."""
     os.fchmod(descriptor, mode)
+
+
+def chown(descriptor: int, user: int, group: int) -> None:
+    """Set the owner of an open file or directory."""
+    os.fchown(descriptor, user, group)
 
 
 def fsync(descriptor: int) -> None:

@@ -13,8 +13,12 @@ from typing import ClassVar, Self
 from documents.canonical import Json
 from documents.document import Document
 from documents.fields import SLASHED, Fields
+from documents.release import Origin
 
 EVENTS = ("component", "epoch", "host", "key-drop", "vm-start", "vm-stop", "vmm-switch")
+FROM_A_RELEASE = frozenset({"epoch", "key-drop", "vm-start", "vm-stop"})
+"""Events that always name the release behind them. Of a ``component`` and a ``vmm-switch`` it is named if the release
+names it; what is of the host itself (``host``) came with no release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,9 @@ class MeasuredEvent(Document):
             ``vmm-switch`` (another platform release within a boot).
         subject: the component, the host-local thing, the VM's name, or the release switched to.
         fsverity: digest of the subject: of the component, of the VM's definition, of the release's references.
+        origin: the release that the subject came with; in the document the members ``target`` and ``origin_version``.
+        vtpm: SHA-256 of the public endorsement key (SubjectPublicKeyInfo, DER) of the TPM that a started VM has; only
+            and always in ``vm-start``.
     """
 
     TYPE: ClassVar[str] = "vmgate.event"
@@ -35,16 +42,35 @@ class MeasuredEvent(Document):
     event: str
     subject: str
     fsverity: str
+    origin: Origin | None = None
+    vtpm: str = ""
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """See ``Document.read``."""
-        return cls(
+        event = cls(
             event=fields.take_choice("event", EVENTS),
             subject=fields.take_text("subject", SLASHED, 120),
             fsverity=fields.take_digest("fsverity"),
+            origin=Origin.take(fields, "origin_version"),
+            vtpm=fields.take_digest("vtpm") if fields.has("vtpm") else "",
         )
+        event._require_consistent(fields)
+        return event
+
+    def _require_consistent(self, fields: Fields) -> None:
+        if self.event == "host" and self.origin:
+            raise fields.wrong("target", "has no meaning for what is of the host itself")
+        if self.event in FROM_A_RELEASE and not self.origin:
+            raise fields.wrong("target", "is missing")
+        if (self.event == "vm-start") != bool(self.vtpm):
+            raise fields.wrong("vtpm", "is there for another event, or missing for a VM's start")
 
     def members(self) -> dict[str, Json]:
         """See ``Document.members``."""
-        return {"event": self.event, "subject": self.subject, "fsverity": self.fsverity}
+        members: dict[str, Json] = {"event": self.event, "subject": self.subject, "fsverity": self.fsverity}
+        if self.origin:
+            members |= {"target": self.origin.target, "origin_version": self.origin.version}
+        if self.vtpm:
+            members["vtpm"] = self.vtpm
+        return members

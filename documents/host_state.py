@@ -263,6 +263,31 @@ class WrappedVmKey(Document):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VmTpm(Document):
+    """Which TPM belongs to a VM.
+
+    Attributes:
+        uuid: the VM.
+        endorsement: SHA-256 of the SubjectPublicKeyInfo (RFC 5280, DER) in the certificate of its endorsement key.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.vm-tpm"
+    LIMIT: ClassVar[int] = 1_000
+
+    uuid: str
+    endorsement: str
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+        return cls(uuid=fields.take_text("uuid", UUID, 36), endorsement=fields.take_digest("endorsement"))
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {"uuid": self.uuid, "endorsement": self.endorsement}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PurposeKey(Document):
     """A signing key of the host's TPM for one purpose, usable only in states that the publisher signed.
 

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 
 from documents.canonical import Json
 from documents.document import Document
-from documents.fields import SLASHED, Fields, encode_bytes
+from documents.fields import NAME, SLASHED, Fields, encode_bytes
 from documents.waves import Wave, read_waves
 
 MAX_NUMBER = 2**31
@@ -34,6 +34,13 @@ KINDS = (
 """What an artifact can be. ``host-files`` and ``vmgate-build`` are lists of files that a package put on the host."""
 
 AGENT_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
+TARGET = re.compile(rf"releases/{NAME.pattern}/[1-9][0-9]{{0,9}}\.json")
+"""The TUF target that a release is."""
+
+TARGET_LENGTH = 88
+ORIGIN_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~_-]{0,79}")
+"""A version as whoever brought a thing calls it."""
+
 COORDINATE = re.compile(r"[0-9a-f]{64}")
 
 
@@ -72,28 +79,65 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where something came from.
+
+    Attributes:
+        target: the TUF target of the release that brought it, such as ``releases/platform/3.json``.
+        version: what its publisher calls it; the release's number, where it has no other.
+    """
+
+    target: str
+    version: str
+
+    @classmethod
+    def of(cls, channel: str, number: int) -> Origin:
+        """What came with a release."""
+        return cls(target=f"releases/{channel}/{number}.json", version=str(number))
+
+    @classmethod
+    def take(cls, fields: Fields, version: str = "version") -> Origin | None:
+        """Take it from an object that may have both of its members, and never one alone."""
+        if not (fields.has("target") or fields.has(version)):
+            return None
+        return cls(
+            target=fields.take_text("target", TARGET, TARGET_LENGTH),
+            version=fields.take_text(version, ORIGIN_VERSION, 80),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceValue:
     """One event that a host in this release's state extends into its VMM PCR.
 
     Attributes:
         component: the artifact's name, or ``repository``.
         fsverity: the digest that the component must have.
+        origin: the release that brought these very bytes, which may be an earlier one: what did not change measures
+            as before. None, and then absent, in releases that were made before events told it.
     """
 
     component: str
     fsverity: str
+    origin: Origin | None = None
 
     @classmethod
     def read(cls, untrusted: Json) -> ReferenceValue:
         """Read one reference value."""
         fields = Fields(untrusted, "reference value")
-        value = cls(component=fields.take_text("component", SLASHED, 120), fsverity=fields.take_digest("fsverity"))
+        value = cls(
+            component=fields.take_text("component", SLASHED, 120),
+            fsverity=fields.take_digest("fsverity"),
+            origin=Origin.take(fields),
+        )
         fields.finish()
         return value
 
     def members(self) -> dict[str, Json]:
         """The members, for encoding."""
-        return {"component": self.component, "fsverity": self.fsverity}
+        origin = self.origin
+        told: dict[str, Json] = {"target": origin.target, "version": origin.version} if origin else {}
+        return {"component": self.component, "fsverity": self.fsverity, **told}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +321,11 @@ class Release(Document):
             **({"waves": [wave.members() for wave in self.waves]} if self.waves else {}),
             **({"urgent": True} if self.urgent else {}),
         }
+
+    @property
+    def origin(self) -> Origin:
+        """What this release is to the things that came with it."""
+        return Origin.of(self.channel, self.number)
 
     def artifact(self, name: str) -> Artifact | None:
         """The artifact of that name, if the release has it."""

@@ -9,12 +9,14 @@ All checks, by the numbers that the code carries. Each gives a finding; a check 
   2. reference: one platform release with reference values, its own security policy and, where it names one, its own
      host image; workload releases that accept it;
   3. log: there is one, and PCR 12 and 13 are what it replays to;
-  4. switches within the boot: the last one names this release, and PCR 13 is a value that its publisher signed;
+  4. switches within the boot: the last one names this release and what it is, and PCR 13 is a value that its publisher
+     signed;
   5. repository: the host's trust anchor is the expected one;
-  6. components: each of the release's, in its order, with its digest; none missing, none besides, none refused.
-     Another digest of a component that the security policy names as ``warn_only`` is a warning, never a pass;
+  6. components: each of the release's, in its order, with its digest and the release that it came with; none missing,
+     none besides, none refused. Another digest of a component that the security policy names as ``warn_only`` is a
+     warning, never a pass;
   7. events: none that has no business in its PCR;
-  8. VMs that were started: each by a definition of an accepted workload release, none refused;
+  8. VMs that were started: each by a definition of an accepted workload release, which it names; none refused;
   9. host-local things: those that the publisher names as it names them; the others as the approved baseline names them.
      Without either, the policy says whether that is a warning. The kernel command line as the policy asks for it;
  10. what ran before vmgate, where the release has a host image (``measure.boot``).
@@ -34,7 +36,7 @@ from documents.event import MeasuredEvent
 from documents.evidence import Evidence
 from documents.host_files import HostFiles
 from documents.host_image import HostImage
-from documents.release import ReferenceValue, Release
+from documents.release import Origin, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding, Verdict
 from measure.baseline import Approved, verify_baseline
@@ -50,7 +52,7 @@ from measure.launches import launch_findings
 from measure.local import COMMAND_LINE, Words, local_findings, local_reference
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
 from measure.policy import verify_signed_policy
-from measure.predict import reference_digest
+from measure.predict import reference_digest, switch_event
 from measure.quote import Quote, verify_quote
 from measure.structures import refused
 
@@ -270,6 +272,8 @@ def _switch(switch: MeasuredEvent, claims: Claims, platform: Release) -> Iterato
     label = f"{platform.channel}/{platform.number}"
     yield finding("vmm-switch", label, label, switch.subject, good=switch.subject == label)
     yield compare("vmm-switch", f"{label}/reference", reference_digest(platform.reference), switch.fsverity)
+    wanted = switch_event(platform.channel, platform.number, platform.reference)
+    yield from _origin("vmm-switch", f"{label}/origin", wanted.origin, [switch.origin])
     found = claims.pcrs.get(VMM_PCR, b"").hex()
     state = {**(claims.boot.pcrs if claims.boot else {}), **claims.pcrs}
     good = False
@@ -287,8 +291,10 @@ def _switch(switch: MeasuredEvent, claims: Claims, platform: Release) -> Iterato
 def _components(events: list[MeasuredEvent], reference: Reference) -> Iterator[Finding]:
     """Checks 5 and 6, over the events after the last switch."""
     found: dict[str, list[str]] = {}
+    origins: dict[str, list[Origin | None]] = {}
     for event in events:
         found.setdefault(event.subject, []).append(event.fsverity)
+        origins.setdefault(event.subject, []).append(event.origin)
     yield compare(  # 5.
         "repository-identity", REPOSITORY, reference.identity, _one(found.get(REPOSITORY)), authority="local"
     )
@@ -297,6 +303,8 @@ def _components(events: list[MeasuredEvent], reference: Reference) -> Iterator[F
     for value in expected:
         judged = compare("component-digest", value.component, value.fsverity, _one(found.get(value.component)))
         yield enforced(judged, value.component, reference.policy.warn_only)
+    for value in expected:
+        yield from _origin("component-origin", value.component, value.origin, origins.get(value.component, []))
     known = {value.component for value in expected}
     for subject in found.keys() - known:
         yield finding("component-unknown", subject, NOTHING, _one(found[subject]), good=False)
@@ -307,6 +315,18 @@ def _components(events: list[MeasuredEvent], reference: Reference) -> Iterator[F
             yield finding(
                 "component-refused", event.subject, "a digest that is not refused", event.fsverity, good=False
             )
+
+
+def _origin(check: str, subject: str, expected: Origin | None, found: list[Origin | None]) -> Iterator[Finding]:
+    """Where a thing came from; nothing is found about what neither the release nor the log tells."""
+    wanted = _told(expected)
+    others = [text for text in map(_told, found) if text != wanted]
+    if expected or others:
+        yield finding(check, subject, wanted, (others or [wanted])[0], good=not others)
+
+
+def _told(origin: Origin | None) -> str:
+    return f"{origin.target}, version {origin.version}" if origin else NOTHING
 
 
 def _order(events: list[MeasuredEvent], expected: tuple[ReferenceValue, ...]) -> Finding:

@@ -2,7 +2,8 @@
 """vmgate's own measurement log: TCG Canonical Event Log (CEL) 1.0 in JSON, one record a line.
 
 A record's digests are the hashes of its content's canonical bytes, so the log explains itself: nothing in it is left
-uncovered by the PCRs but the numbering, which is checked too. This module does no I/O; ``measure.log`` keeps the log.
+uncovered by the PCRs but the numbering, which is checked too, and the order between the two PCRs. The same log in CBOR
+is ``measure.cel_cbor``'s. This module does no I/O; ``measure.log`` keeps the log.
 """
 
 from __future__ import annotations
@@ -91,12 +92,22 @@ def parse_log(untrusted_log: bytes) -> tuple[CelRecord, ...]:
             entry = _read_record(untrusted_line)
         except DocumentError as error:
             raise _refused(f"record {number}: {error.cause}") from error
-        if entry.number != number:
-            raise _refused(f"record {number}: it carries number {entry.number}")
-        if records and entry.digests.keys() != records[0].digests.keys():
-            raise _refused(f"record {number}: it has other banks than the first record")
+        require_sequence(records, entry)
         records.append(entry)
     return tuple(records)
+
+
+def require_sequence(records: list[CelRecord], entry: CelRecord) -> None:
+    """Require that a record follows these.
+
+    Raises:
+        LogRefused: its number is not the next, or its banks are not those of the first.
+    """
+    number = len(records)
+    if entry.number != number:
+        raise _refused(f"record {number}: it carries number {entry.number}")
+    if records and entry.digests.keys() != records[0].digests.keys():
+        raise _refused(f"record {number}: it has other banks than the first record")
 
 
 def replay(records: Iterable[CelRecord], alg: str) -> dict[int, bytes]:

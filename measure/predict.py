@@ -15,7 +15,7 @@ from content.fsverity import digest_bytes
 from documents.canonical import encode
 from documents.event import MeasuredEvent
 from documents.host_image import HostImage
-from documents.release import PolicyKey, ReferenceValue, Release, SignedPolicy
+from documents.release import Origin, PolicyKey, ReferenceValue, Release, SignedPolicy
 from measure.boot import pcr11
 from measure.pcr import KERNEL_IMAGE_PCR, VMM_PCR, extend, measure, reset_value
 from measure.policy import verify_signed_policy
@@ -61,7 +61,8 @@ class Prediction:
 def events_of(reference: Iterable[ReferenceValue]) -> tuple[MeasuredEvent, ...]:
     """The events that a host in this state extends into its VMM PCR, in their order."""
     return tuple(
-        MeasuredEvent(event="component", subject=value.component, fsverity=value.fsverity) for value in reference
+        MeasuredEvent(event="component", subject=value.component, fsverity=value.fsverity, origin=value.origin)
+        for value in reference
     )
 
 
@@ -75,7 +76,11 @@ def reference_digest(reference: Iterable[ReferenceValue]) -> str:
 
 def switch_event(channel: str, number: int, reference: Iterable[ReferenceValue]) -> MeasuredEvent:
     """The event that comes before all others when a running host changes to another release."""
-    return MeasuredEvent(event="vmm-switch", subject=f"{channel}/{number}", fsverity=reference_digest(reference))
+    values = tuple(reference)
+    # As its components do: a release that was made before events told their origin must measure to what it signed.
+    origin = Origin.of(channel, number) if all(value.origin for value in values) else None
+    subject = f"{channel}/{number}"
+    return MeasuredEvent(event="vmm-switch", subject=subject, fsverity=reference_digest(values), origin=origin)
 
 
 def vmm_pcr_fresh(reference: Iterable[ReferenceValue]) -> str:

@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from documents.canonical import Json
-from measure import bootlog, cel, ima, systemd_log
+from measure import bootlog, cel, cel_cbor, ima, systemd_log
 from measure.formats.cursor import refused
 
 TCG_SHA1: Final = "tcg-sha1"
 TCG_CRYPTO_AGILE: Final = "tcg-crypto-agile"
 CCEL: Final = "ccel"
 CEL_JSON: Final = "cel-json"
+CEL_CBOR: Final = "cel-cbor"
 IMA_ASCII: Final = "ima-ascii"
 IMA_BINARY: Final = "ima-binary"
 SYSTEMD: Final = "systemd"
 
-FORMATS: Final = (TCG_SHA1, TCG_CRYPTO_AGILE, CCEL, CEL_JSON, IMA_ASCII, IMA_BINARY, SYSTEMD)
+FORMATS: Final = (TCG_SHA1, TCG_CRYPTO_AGILE, CCEL, CEL_JSON, CEL_CBOR, IMA_ASCII, IMA_BINARY, SYSTEMD)
 """Every name that ``Replayed.format`` can have; other programs are written against them."""
 
 _LAST_CC_REGISTER: Final = 4
@@ -57,7 +58,7 @@ class Replayed:
 
 
 def replay_log(untrusted: bytes, untrusted_before: bytes | None = None) -> Replayed:
-    """Replay a boot log (SHA-1 or crypto-agile), a CCEL, systemd's log, or vmgate's own.
+    """Replay a boot log (SHA-1 or crypto-agile), a CCEL, systemd's log, or vmgate's own in JSON or CBOR.
 
     Args:
         untrusted: the log.
@@ -70,8 +71,12 @@ def replay_log(untrusted: bytes, untrusted_before: bytes | None = None) -> Repla
         return _replay_systemd(untrusted, untrusted_before)
     if untrusted_before is not None:
         raise refused("log", "another log goes before it, and only systemd's log goes on from a boot log")
-    # A boot log starts with a PCR's index, and no TPM has a PCR 123.
-    return _replay_cel(untrusted) if untrusted.startswith(b"{") else _replay_boot(untrusted)
+    # A boot log starts with a PCR's index, and no TPM has a PCR 123, or one of 128 to 159.
+    if untrusted.startswith(b"{"):
+        return _replay_cel(CEL_JSON, cel.parse_log(untrusted))
+    if cel_cbor.is_cbor(untrusted):
+        return _replay_cel(CEL_CBOR, cel_cbor.parse_log(untrusted))
+    return _replay_boot(untrusted)
 
 
 def replay_ima(untrusted: bytes) -> Replayed:
@@ -111,11 +116,10 @@ def _replay_boot(untrusted: bytes) -> Replayed:
     return Replayed(format=form, events=len(log.events), pcrs=pcrs, quirks=log.quirks)
 
 
-def _replay_cel(untrusted: bytes) -> Replayed:
-    records = cel.parse_log(untrusted)
+def _replay_cel(form: str, records: tuple[cel.CelRecord, ...]) -> Replayed:
     extended = {record.pcr for record in records}
     pcrs = {
         alg: {index: value for index, value in cel.replay(records, alg).items() if index in extended}
-        for alg in records[0].digests
+        for alg in (records[0].digests if records else ())
     }
-    return Replayed(format=CEL_JSON, events=len(records), pcrs=pcrs)
+    return Replayed(format=form, events=len(records), pcrs=pcrs)

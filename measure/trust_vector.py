@@ -49,8 +49,8 @@ _BY_CLAIM: Final[Mapping[str, tuple[str, ...]]] = {
     EXECUTABLES: (
         "boot-application", "boot-command-line", "boot-continuity", "boot-initrd", "boot-log",
         "boot-log-quirk", "boot-phase", "boot-section", "component-digest", "component-now",
-        "component-order", "component-refused", "component-unknown", "could-not-check", "earlier-log", "evidence-logs",
-        "log", "log-replay", "reference-expiry", "release-valid", "secure-boot-authority", VERIFIER, "vm-start",
+        "component-order", "component-origin", "component-refused", "component-unknown", "could-not-check",
+        "earlier-log", "evidence-logs", "log", "log-replay", "reference-expiry", "release-valid", "secure-boot-authority", VERIFIER, "vm-start",
         "vmm-switch",
     ),
     FILE_SYSTEM: ("ima-buffer", "ima-file", "ima-list", "ima-violation"),
@@ -58,7 +58,7 @@ _BY_CLAIM: Final[Mapping[str, tuple[str, ...]]] = {
     SOURCED_DATA: (
         "definition", "disk-format", "generation", "image", "refused-digest", "release-accepts", "repository-identity",
     ),
-    STORAGE: ("vm-key",),
+    STORAGE: ("vm-key", "vm-tpm"),
 }  # fmt: skip
 
 CLAIMS: Final[Mapping[str, str]] = MappingProxyType(

@@ -21,7 +21,7 @@ from keys.unlock import Secret
 from publisher import build, packages
 from publisher.definitions import read_definition
 from publisher.host_image import describe
-from publisher.plan import LIBVIRT_FILES, WorkloadInputs, plan_platform, plan_workload, require_components
+from publisher.plan import LIBVIRT_FILES, Versioned, WorkloadInputs, plan_platform, plan_workload, require_components
 from publisher.recipe import PlatformRecipe, WorkloadRecipe, read_recipe
 from publisher.revoke import Revocation, choose, plan_platform_revocation, plan_revocation
 from publisher.shelf import Shelf
@@ -31,6 +31,10 @@ from updater.repository.release import publish
 
 SUPPORTED = 2
 """So many of the newest earlier platform releases can be left by a live switch; hosts with older ones reboot."""
+
+
+HYPERVISOR = "qemu-system-x86"
+"""The package whose version the VMM's files go by."""
 
 
 def release(
@@ -154,12 +158,14 @@ def _table(repository: Path, shelf: Shelf) -> Iterator[_Table]:
 
 def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, passphrase: Secret) -> Release:
     require_components(recipe.security_policy)
+    listing, wheel = packages.list_packages(recipe.packages), build.list_wheel(recipe.wheel)
+    own = dict((*listing.packages, *wheel.packages))
     components = {
-        "vmm/host-files": table.add_bytes(packages.list_packages(recipe.packages).encode()),
+        "vmm/host-files": _versioned(table.add_bytes(listing.encode()), own.get(HYPERVISOR, "")),
         "vmm/firmware-code": table.add_file(recipe.firmware_code),
         "vmm/firmware-vars": table.add_file(recipe.firmware_vars),
-        "vmgate/build": table.add_bytes(build.list_wheel(recipe.wheel).encode()),
-        "vmgate/hook": table.add_bytes(build.hook_bytes(recipe.wheel)),
+        "vmgate/build": _versioned(table.add_bytes(wheel.encode()), own.get("vmgate", "")),
+        "vmgate/hook": _versioned(table.add_bytes(build.hook_bytes(recipe.wheel)), own.get("vmgate", "")),
         "vmgate/security-policy": table.add_bytes(recipe.security_policy.encode()),
     }
     if recipe.libvirt_packages:
@@ -179,6 +185,10 @@ def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, p
         image,
         older,
     )
+
+
+def _versioned(measured: Measured, version: str) -> Versioned:
+    return Versioned(fsverity=measured.fsverity, length=measured.length, version=version)
 
 
 def _workload(recipe: WorkloadRecipe, shelf: Shelf, table: _Table) -> Release:

@@ -15,7 +15,7 @@ from content.fsverity import Measured, digest_bytes
 from documents.definition import VmDefinition
 from documents.errors import DocumentError
 from documents.host_image import HostImage
-from documents.release import Artifact, PolicyKey, ReferenceValue, Release
+from documents.release import Artifact, Origin, PolicyKey, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from measure.policy import PURPOSE_EPOCH
 from measure.predict import PolicySigner, sign_policies
@@ -41,6 +41,13 @@ nothing is sealed against it."""
 
 REPOSITORY = "repository"
 """The component that comes first: the identity of the repository itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versioned(Measured):
+    """A component's content that has a version of its own, such as a package's; empty where it has none."""
+
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +81,8 @@ def plan_platform(
 
     Args:
         terms: from the recipe.
-        components: content of each of ``COMPONENTS``, by name; and that of ``LIBVIRT_FILES`` where there is one.
+        components: content of each of ``COMPONENTS``, by name, and that of ``LIBVIRT_FILES`` where there is one; a
+            ``Versioned`` where it has a version of its own.
         number: of the release.
         predecessors: the releases from which a live switch is supported.
         repository_identity: fs-verity digest of the repository's first root metadata.
@@ -91,10 +99,11 @@ def plan_platform(
         raise ValueError("these are not the components of a platform release")
     _require_growth("platform", terms, number, predecessors)
     artifacts = tuple(_artifact(name, kind, components[name]) for name, kind in COMPONENTS)
-    reference = (
-        ReferenceValue(component=REPOSITORY, fsverity=repository_identity),
-        *(ReferenceValue(component=artifact.name, fsverity=artifact.fsverity) for artifact in artifacts),
-    )
+    found = {REPOSITORY: repository_identity, **{artifact.name: artifact.fsverity for artifact in artifacts}}
+    new = Origin.of(terms.channel, number)
+    own = {name: part.version for name, part in components.items() if isinstance(part, Versioned) and part.version}
+    origins = {name: replace(new, version=own.get(name, new.version)) for name in found}
+    reference = _reference(found, origins, predecessors)
     booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
     listed = components.get(LIBVIRT_FILES)
     named = (_artifact(LIBVIRT_FILES, "host-files", listed),) if listed else ()
@@ -115,6 +124,18 @@ def plan_platform(
         urgent=terms.urgent,
     )
     return checked(with_policies(draft, (signer, *older), predecessors, image))
+
+
+def _reference(
+    found: Mapping[str, str], new: Mapping[str, Origin], predecessors: Sequence[Release]
+) -> tuple[ReferenceValue, ...]:
+    """The reference values; what the newest release had keeps its origin, so that it measures as it did there."""
+    newest = max(predecessors, key=lambda old: old.number, default=None)
+    kept = {(value.component, value.fsverity): value.origin for value in newest.reference} if newest else {}
+    return tuple(
+        ReferenceValue(component=name, fsverity=digest, origin=kept.get((name, digest)) or new[name])
+        for name, digest in found.items()
+    )
 
 
 def plan_workload(terms: Terms, inputs: WorkloadInputs, number: int, predecessors: Sequence[Release]) -> Release:

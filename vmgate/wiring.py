@@ -107,7 +107,7 @@ def serve(root: Path) -> None:
             done = done or (serving.is_alive() and host.take_over())
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")
-        host.sign_audit()
+        host.signing.now()
         durable.remove(paths.socket)
 
 

@@ -29,6 +29,12 @@ def flaw(untrusted: bytes, tags: Collection[int]) -> str:
         untrusted: any bytes; the caller has bounded them.
         tags: numbers of the tags that may be there.
     """
+    why, at = first_item(untrusted, tags)
+    return why or ("" if at == len(untrusted) else "something follows its end")
+
+
+def first_item(untrusted: bytes, tags: Collection[int]) -> tuple[str, int]:
+    """The same for the first item of these bytes, whatever follows: what is wrong with it, and where it ends."""
     end, at = len(untrusted), 0
     # How many items are still to come, of each list, map or tag that is open.
     missing = [1]
@@ -38,23 +44,23 @@ def flaw(untrusted: bytes, tags: Collection[int]) -> str:
             continue
         missing[-1] -= 1
         if at == end:
-            return "it ends too early"
+            return "it ends too early", at
         major, number = untrusted[at] >> 5, untrusted[at] & 0x1F
         at += 1
         if number > _LAST_LENGTH:
-            return "a length in it is not definite"
+            return "a length in it is not definite", at
         if number >= 24:
             start, at = at, at + (1 << (number - 24))
             number = int.from_bytes(untrusted[start:at])
         if major in (_BYTES, _TEXT):
             at += number
         elif major == _SIMPLE or (major == _TAG and number not in tags):
-            return "it has a kind of value that has no place in it"
+            return "it has a kind of value that has no place in it", at
         elif major >= _LIST:
             # Each item takes a byte at least, so a forged count costs nothing.
             missing.append(1 if major == _TAG else number * (2 if major == _MAP else 1))
             if len(missing) > MAX_DEPTH or missing[-1] > end - at:
-                return "it is nested too deeply, or announces more than is there"
+                return "it is nested too deeply, or announces more than is there", at
         if at > end:
-            return "it ends too early"
-    return "" if at == end else "something follows its end"
+            return "it ends too early", at
+    return "", at

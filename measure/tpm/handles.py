@@ -29,6 +29,7 @@ class Handles:
         self.lock = threading.RLock()
         self._esys = esys
         self._banks: tuple[str, ...] = ()
+        self._says_software: bool | None = None
 
     @classmethod
     def open(cls, tcti: str) -> Self:

@@ -22,12 +22,14 @@ class Registers(Handles):
     """Reads and extends registers."""
 
     def software(self) -> bool:
-        """Whether the TPM says that it is a program: assurance level L0."""
+        """Whether the TPM says that it is a program: assurance level L0. It is asked once in a connection."""
         with self.lock, translated("the TPM was not identified"):
-            # TPM2_PT_MANUFACTURER and VENDOR_STRING_1 to 4 (Part 2, 6.13). The parent stays referenced meanwhile.
-            _, capability = self._esys.get_capability(tss.TPM2_CAP.TPM_PROPERTIES, 0x105, 5)
-            found = capability.data.tpmProperties
-            return says_software([int(found[i].value) for i in range(found.count)])
+            if self._says_software is None:
+                # TPM2_PT_MANUFACTURER and VENDOR_STRING_1 to 4 (Part 2, 6.13). The parent stays referenced meanwhile.
+                _, capability = self._esys.get_capability(tss.TPM2_CAP.TPM_PROPERTIES, 0x105, 5)
+                found = capability.data.tpmProperties
+                self._says_software = says_software([int(found[i].value) for i in range(found.count)])
+            return self._says_software
 
     def banks(self) -> tuple[str, ...]:
         """The active PCR banks, sorted by name.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, Root
 
 from agent import settings as host_settings
-from agent.errors import SettingsWrong
+from agent.errors import GuestTpmFailed, SettingsWrong
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import decode, encode
@@ -28,7 +28,7 @@ from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
 from documents.waves import HOSTS, read_waves
-from fuzz import certificates, evidence, metadata, packs, results
+from fuzz import certificates, evidence, measured, metadata, packs, results
 from hypervisor.errors import ConfigurationUnreadable, Qcow2Malformed, Qcow2Refused
 from hypervisor.qcow2 import MAX_HEADER, MAX_NAME, parse_header
 from hypervisor.qcow2_rules import MAX_VIRTUAL_SIZE, require_plain
@@ -392,6 +392,17 @@ SUBJECTS: dict[str, Subject] = {
         seeds=lambda: [HEADER, cbor({1: -7, 3: MEDIA_TYPE, 8: cbor({0: {0: "tests"}})})],
         check=_check_corim_header,
         errors=(CorimRefused, CorimUntrusted),
+    ),
+    "cel-cbor": Subject(
+        seeds=measured.logs,
+        check=measured.check_log,
+        errors=(LogRefused,),
+        words=(b"\x9f", b"\xff", b"\xd9\xd9\xf7", b"\xc2\x41\x00", b"\xd8\x1e\x82\x01\x00", b"\xf9\x7e\x00"),
+    ),
+    "vtpm-size": Subject(seeds=measured.sizes, check=measured.check_size, errors=(GuestTpmFailed,)),
+    "vtpm-piece": Subject(seeds=measured.pieces, check=measured.check_piece, errors=(GuestTpmFailed,)),
+    "vtpm-certificate": Subject(
+        seeds=measured.certificates, check=measured.check_certificate, errors=(GuestTpmFailed,)
     ),
     "settings": Subject(
         seeds=lambda: SETTINGS,

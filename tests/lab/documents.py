@@ -24,17 +24,36 @@ from documents.canonical import Json
 from documents.definition import GUARDIANS, RESTARTS, Disk, VmDefinition
 from documents.document import Document
 from documents.errors import Exit
-from documents.event import EVENTS, MeasuredEvent
+from documents.event import EVENTS, FROM_A_RELEASE, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
 from documents.host_files import HostFile, HostFiles
 from documents.host_image import VARIABLES, FirmwareEvents, HostImage, ImageFile, SecureBootState
-from documents.host_state import UPDATE_STATES, Floor, Generation, PurposeKey, SealedKey, UpdateJournal, WrappedVmKey
+from documents.host_state import (
+    UPDATE_STATES,
+    Floor,
+    Generation,
+    PurposeKey,
+    SealedKey,
+    UpdateJournal,
+    VmTpm,
+    WrappedVmKey,
+)
 from documents.host_status import HostStatus
 from documents.identity import Challenge, EndorsementKey, Identity
 from documents.local_api import Request, Response
 from documents.local_listing import ListedFile, LocalListing
-from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
+from documents.release import (
+    KINDS,
+    MAX_LENGTH,
+    MAX_NUMBER,
+    Artifact,
+    Origin,
+    PolicyKey,
+    ReferenceValue,
+    Release,
+    SignedPolicy,
+)
 from documents.sealed import SealedAhead, SealedFloor
 from documents.security_policy import ALLOWANCES, COLLECTED, LOCAL, LONGEST, SHORTEST, SecurityPolicy
 from documents.seen_host import CLOCK, COUNTS, SeenHost
@@ -79,7 +98,8 @@ def distinct(items: st.SearchStrategy[T], most: int, least: int = 0) -> st.Searc
 
 
 ARTIFACTS = st.builds(Artifact, name=SLASHED_NAMES, kind=st.sampled_from(KINDS), fsverity=DIGESTS, length=LENGTHS)
-REFERENCE_VALUES = st.builds(ReferenceValue, component=SLASHED_NAMES, fsverity=DIGESTS)
+ORIGINS = st.builds(Origin.of, NAMES, st.integers(1, MAX_NUMBER))
+REFERENCE_VALUES = st.builds(ReferenceValue, component=SLASHED_NAMES, fsverity=DIGESTS, origin=st.none() | ORIGINS)
 POLICY_KEYS = st.builds(PolicyKey, x=DIGESTS, y=DIGESTS)
 
 
@@ -252,7 +272,6 @@ SECURITY_POLICIES = st.builds(
     verdict_seconds=st.integers(SHORTEST, LONGEST),
     collect=st.sampled_from((None, (), COLLECTED[:1], COLLECTED)),
 )
-EVENT_DOCUMENTS = st.builds(MeasuredEvent, event=st.sampled_from(EVENTS), subject=SLASHED_NAMES, fsverity=DIGESTS)
 ENDORSEMENT_KEYS = st.builds(EndorsementKey, public=BLOBS, certificate=BLOBS)
 IDENTITIES = st.builds(Identity, eks=st.lists(ENDORSEMENT_KEYS, max_size=2).map(tuple), chain=BLOBS, ak=BLOBS)
 CHALLENGES = st.builds(Challenge, ek=BLOBS, ak_name=st.binary(max_size=34), credential=BLOBS, seed=BLOBS)
@@ -295,6 +314,23 @@ LOCAL_LISTINGS = st.builds(
         unique_by=lambda entry: entry.path,
     ).map(lambda files: tuple(sorted(files, key=lambda entry: entry.path))),
 )
+
+
+@st.composite
+def event_documents(draw: st.DrawFn) -> MeasuredEvent:
+    """An event with what its kind must have, and nothing that it must not."""
+    event = draw(st.sampled_from(EVENTS))
+    may = st.none() if event == "host" else ORIGINS if event in FROM_A_RELEASE else st.none() | ORIGINS
+    return MeasuredEvent(
+        event=event,
+        subject=draw(SLASHED_NAMES),
+        fsverity=draw(DIGESTS),
+        origin=draw(may),
+        vtpm=draw(DIGESTS) if event == "vm-start" else "",
+    )
+
+
+EVENT_DOCUMENTS = event_documents()
 FINDINGS = st.builds(
     Finding,
     check=SLASHED_NAMES,
@@ -499,6 +535,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Verdict: VERDICTS,
     VmDefinition: DEFINITIONS,
     WavePlace: WAVE_PLACES,
+    VmTpm: st.builds(VmTpm, uuid=UUIDS, endorsement=DIGESTS),
     WrappedVmKey: WRAPPED_KEYS,
 }
 """A strategy for each type of document."""

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from content.fsverity import digest_bytes
-from documents.event import MeasuredEvent
+from documents.event import FROM_A_RELEASE, MeasuredEvent
 from documents.host_files import ABSENT
 from documents.host_image import HostImage
-from documents.release import Artifact, PolicyKey, ReferenceValue, Release
+from documents.release import Artifact, Origin, PolicyKey, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
 from keys.tpm_policy import pcr_policy, policy_ref
 from lab.boot_logs import Machine
@@ -31,6 +31,7 @@ from measure.pcr import LAUNCH_PCR, VMM_PCR
 from measure.predict import events_of, sign_policies, switch_event
 
 CHANNEL = "platform"
+WORKLOADS = "desktops"
 POLICY = SecurityPolicy(allow=("AllowSoftwareTpm",), max_vcpus=4, max_memory_mib=4096)
 COMPONENTS = ("vmm/host-files", "vmm/firmware-code", "vmm/firmware-vars", "vmgate/build", "vmgate/hook")
 BANKS = ("sha1", "sha256", "sha384", "sha512")
@@ -79,9 +80,14 @@ def platform(
     """A platform release; its VMM differs from that of every other number. With an image, its hosts boot that."""
     found = {name: digest(f"{name} {number if name.startswith('vmm/') else 0}") for name in COMPONENTS}
     found["vmgate/security-policy"] = digest_bytes(POLICY.encode())
-    reference = (
-        ReferenceValue(component="repository", fsverity=IDENTITY),
-        *(ReferenceValue(component=name, fsverity=value) for name, value in found.items()),
+    reference = tuple(
+        # What differs in each release came with it, and what never differs with the first.
+        ReferenceValue(
+            component=name,
+            fsverity=value,
+            origin=Origin.of(CHANNEL, number if name.startswith("vmm/") else 1),
+        )
+        for name, value in {"repository": IDENTITY, **found}.items()
     )
     kinds = ("host-files", "firmware-code", "firmware-vars", "vmgate-build", "hook", "security-policy")
     delivered = list(zip(found.items(), kinds, strict=True))
@@ -129,7 +135,7 @@ def workload(number: int, *names: str, accepts: tuple[int, int] = (1, 9), refuse
         for folder, kind in (("vm", "definition"), ("image", "image"))
     ]
     return Release(
-        channel="desktops",
+        channel=WORKLOADS,
         authority="workload",
         number=number,
         epoch=1,
@@ -161,19 +167,25 @@ def switched(release: Release) -> list[tuple[int, MeasuredEvent]]:
     return [(VMM_PCR, event), *booted(release)]
 
 
-def launch(event: str, subject: str, fsverity: str) -> tuple[int, MeasuredEvent]:
-    """One event of the launch PCR."""
-    return LAUNCH_PCR, MeasuredEvent(event=event, subject=subject, fsverity=fsverity)
+def launch(event: str, subject: str, fsverity: str, number: int = 1) -> tuple[int, MeasuredEvent]:
+    """One event of the launch PCR, about what came with a workload release of this number."""
+    return LAUNCH_PCR, MeasuredEvent(
+        event=event,
+        subject=subject,
+        fsverity=fsverity,
+        origin=Origin.of(WORKLOADS, number) if event in FROM_A_RELEASE else None,
+        vtpm=digest(f"endorsement key of {subject}") if event == "vm-start" else "",
+    )
 
 
 def started(name: str, number: int) -> tuple[int, MeasuredEvent]:
     """A VM starts by the definition of a workload release."""
-    return launch("vm-start", name, digest(f"vm/{name} {number}"))
+    return launch("vm-start", name, digest(f"vm/{name} {number}"), number)
 
 
 def stopped(name: str, number: int) -> tuple[int, MeasuredEvent]:
     """The same VM stops."""
-    return launch("vm-stop", name, digest(f"vm/{name} {number}"))
+    return launch("vm-stop", name, digest(f"vm/{name} {number}"), number)
 
 
 def logged(events: Iterable[tuple[int, MeasuredEvent]]) -> tuple[CelRecord, ...]:

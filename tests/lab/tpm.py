@@ -7,6 +7,7 @@ It listens on ``<directory>/tpm`` and, for control, on ``<directory>/tpm.ctrl``,
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,19 @@ from measure.ek_roots import Roots, read_certificates
 
 GUARD = 20
 """Seconds after which a swtpm that does not come up, or does not go, is taken for hung."""
+
+COMMAND = re.compile(r"SWTPM_IO_Read: length \d+\s+8[0-9A-F] 0[0-9] (?:[0-9A-F]{2} ){4}((?:[0-9A-F]{2} ){4})")
+"""In swtpm's log, the code of a command: after a tag of two bytes and a size of four."""
+
+COMMANDS = {
+    0x120: "EvictControl", 0x122: "NV_DefineSpace", 0x12A: "NV_Increment",
+    0x131: "CreatePrimary", 0x149: "PolicyNV", 0x14E: "NV_Read", 0x153: "Create", 0x157: "Load", 0x158: "Quote",
+    0x15D: "Sign", 0x15E: "Unseal", 0x165: "FlushContext", 0x167: "LoadExternal", 0x169: "NV_ReadPublic",
+    0x16A: "PolicyAuthorize", 0x16C: "PolicyCommandCode", 0x173: "ReadPublic", 0x176: "StartAuthSession",
+    0x177: "VerifySignature", 0x17A: "GetCapability", 0x17E: "PCR_Read", 0x17F: "PolicyPCR", 0x181: "ReadClock",
+    0x182: "PCR_Extend",
+}  # fmt: skip
+"""Of TPM 2.0 Part 2, 6.5.2; those that vmgate uses."""
 
 CMD_GET_CAPABILITY = (1).to_bytes(4, "big")
 """Of swtpm's control protocol (swtpm_ioctls(3))."""
@@ -80,7 +94,8 @@ class SoftwareTpm:
                 *("--server", f"type=unixio,path={data}"),
                 *("--ctrl", f"type=unixio,fd={listener.fileno()}"),
                 *("--flags", f"not-need-init,startup-{'state' if resume else 'clear'}"),
-                *("--log", f"file={self._directory}/log"),
+                # So much that each command is in it.
+                *("--log", f"file={self._directory}/log,level=5"),
             ]
             self._process = subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
             listener.close()
@@ -89,6 +104,12 @@ class SoftwareTpm:
             client.sendall(CMD_GET_CAPABILITY)
             if not client.recv(64):
                 raise RuntimeError(f"swtpm did not start; see {self._directory}/log")
+
+    def commands(self) -> list[str]:
+        """The TPM commands that it was given since the log began, by name, or by code where the name is not known."""
+        log = (self._directory / "log").read_text(errors="replace")
+        codes = (int("".join(found.split()), 16) for found in COMMAND.findall(log))
+        return [COMMANDS.get(code, f"{code:#x}") for code in codes]
 
     def stop(self) -> None:
         """Cut its power: it gets no word before."""

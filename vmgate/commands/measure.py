@@ -37,12 +37,29 @@ def show_(root: Path, output: str) -> None:
 
 @command.command("log")
 @root_option
-@output_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml", "cel", "cbor"]),
+    default="table",
+    help="Form of the result: cel and cbor are the log itself (TCG CEL) in JSON and in CBOR.",
+)
 def log(root: Path, output: str) -> None:
     """Show vmgate's own measurement log of this boot."""
     result: dict[str, Any] = ask(root, "measure/log")
-    rows = [[r["recnum"], r["pcr"], r["event"], r["subject"], r["fsverity"]] for r in result["records"]]
-    show(output, result, lambda: table(["NO", "PCR", "EVENT", "SUBJECT", "FSVERITY"], rows))
+    encoded = str(result.pop("cel")).encode()
+    if output in ("cel", "cbor"):
+        click.echo(encoded if output == "cel" else _in_cbor(encoded), nl=False)
+        return
+    rows = [[r["recnum"], r["pcr"], r["event"], r["subject"], r["target"], r["fsverity"]] for r in result["records"]]
+    show(output, result, lambda: table(["NO", "PCR", "EVENT", "SUBJECT", "TARGET", "FSVERITY"], rows))
+
+
+def _in_cbor(encoded: bytes) -> bytes:
+    from measure.cel import parse_log
+    from measure.cel_cbor import encode_log
+
+    return encode_log(parse_log(encoded))
 
 
 @command.command("replay")

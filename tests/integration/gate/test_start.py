@@ -11,12 +11,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import agent as agent_package
 from documents.evidence import Evidence
+from documents.host_state import VmTpm
+from documents.unattended import RunningVm
+from lab.publisher import VM_UUID
 from lab.refusal import newest, refused_by_agent, refused_by_libvirt, unchanged
 from lab.world import VM_NAME, World, laid_over
 
@@ -41,6 +45,7 @@ def test_a_good_vm_starts_and_the_start_is_measured_and_recorded(world: World) -
         "verdict": "warning",
         "level": "L0",
         "definition": world.stored("definition").name,
+        "vtpm": started[1]["vtpm"],
         "release": "workload/1",
     }
     assert finished == ("done", {})
@@ -207,3 +212,70 @@ def test_a_definition_that_is_not_the_signed_one_is_refused(world: World, damage
 
 def test_after_all_this_damage_the_good_files_start(world: World) -> None:
     assert world.ask("vm/start", name=VM_NAME)["status"] == "warning"
+
+
+def _vtpm(world: World) -> tuple[Path, Path]:
+    return Path("/var/lib/libvirt/swtpm") / VM_UUID / "tpm2", world.state_folder / "vms" / VM_NAME / "vtpm.json"
+
+
+def test_the_evidence_names_the_tpm_that_the_vm_runs_with(world: World) -> None:
+    world.run("vm", "start", VM_NAME)
+    started = [record for record in world.ask("measure/log")["records"] if record["event"] == "vm-start"][-1]
+    _, note = _vtpm(world)
+    assert started["vtpm"] == VmTpm.parse(note.read_bytes()).endorsement
+    assert started["target"] == "releases/workload/1.json"
+    world.kill_vm()
+    world.run("vm", "start", VM_NAME)
+    again = [record for record in world.ask("measure/log")["records"] if record["event"] == "vm-start"][-1]
+    assert again["vtpm"] == started["vtpm"], "what the guest did with it does not change what it is"
+
+
+@pytest.mark.parametrize("attack", ["gone", "another's note", "another state"])
+def test_a_vm_whose_tpm_is_not_its_own_does_not_start(world: World, attack: str) -> None:
+    world.run("vm", "start", VM_NAME)
+    world.kill_vm()
+    state, note = _vtpm(world)
+    kept, noted = world.folder / "kept", note.read_bytes()
+    shutil.copytree(state, kept)
+    try:
+        if attack == "gone":
+            shutil.rmtree(state)
+        elif attack == "another state":
+            (state / "tpm2-00.permall").write_bytes(os.urandom(6_000))
+        else:
+            note.write_bytes(VmTpm(uuid=VM_UUID, endorsement="ab" * 32).encode())
+        with unchanged(world):
+            assert refused_by_agent(world) == [("vm-tpm", VM_NAME)]
+            assert refused_by_libvirt(world, "start", VM_NAME) == [("vm-tpm", VM_NAME)]
+        assert "AG040" in world.run("vm", "why", VM_NAME)
+        assert state.exists() == (attack != "gone"), "nobody made another one"
+    finally:
+        note.write_bytes(noted)
+        state.mkdir(mode=0o700, exist_ok=True)
+        shutil.copy2(kept / "tpm2-00.permall", state / "tpm2-00.permall")
+        for path in (state, state / "tpm2-00.permall"):
+            shutil.chown(path, "tss", "tss")
+        shutil.rmtree(kept)
+    world.run("vm", "start", VM_NAME)
+
+
+def test_what_runs_is_told_by_the_log_and_by_nothing_else(world: World) -> None:
+    """The note of what a VM runs informs people; it can neither make a VM run nor say that it runs something else."""
+
+    def told() -> object:
+        return world.ask("vm/list")["vms"][0]["running"]
+
+    note = world.root / "run/vmgate/running" / VM_NAME
+    world.run("vm", "start", VM_NAME)
+    good = note.read_bytes()
+    assert told() is not None
+    world.host.kill_agent()
+    world.host.start_agent()
+    assert told() is not None, "another agent reads the same log"
+    note.write_bytes(replace(RunningVm.parse(good), number=7).encode())
+    assert told() is None
+    note.write_bytes(good)
+    world.kill_vm()
+    note.write_bytes(good)
+    assert told() is None
+    note.unlink()

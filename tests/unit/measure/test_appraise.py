@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from documents.event import MeasuredEvent
 from documents.evidence import Evidence
-from documents.release import Release
+from documents.release import Origin, Release
 from documents.verdict import Finding, NotTrusted, Verdict
 from lab.boot_logs import IMAGE, IPL, MACHINE, Machine
 from lab.boot_logs import event as boot_event
@@ -458,3 +458,34 @@ def test_every_release_in_use_here_is_a_document() -> None:
     for release in (ONE, TWO, DESK):
         assert Release.parse(release.encode()) == release
     assert isinstance(claims([]), Claims)
+
+
+@pytest.mark.parametrize("index", range(len(ONE.reference)))
+@pytest.mark.parametrize(
+    "origin",
+    [None, Origin.of("platform", 9), Origin.of("other", 1), Origin(target="releases/platform/1.json", version="2")],
+)
+def test_a_component_that_came_from_elsewhere_is_named(index: int, origin: Origin | None) -> None:
+    """A forged target, a forged version, and the form of event that told neither."""
+    events = booted(ONE)
+    good = events[index][1]
+    events[index] = (VMM_PCR, replace(good, origin=origin))
+    failure = the_failure(judge(events))
+    assert (failure.check, failure.subject) == ("component-origin", good.subject)
+    assert failure.expected == "releases/platform/1.json, version 1"
+
+
+def test_a_switch_that_came_from_elsewhere_is_named() -> None:
+    events = [*booted(ONE), *switched(TWO)]
+    at = len(booted(ONE))
+    events[at] = (VMM_PCR, replace(events[at][1], origin=Origin.of("platform", 1)))
+    assert ("vmm-switch", "platform/2/origin") in failed_checks(judge(events, reference(TWO, DESK)))
+
+
+def test_a_release_that_told_no_origins_is_measured_without_them() -> None:
+    old = replace(ONE, reference=tuple(replace(value, origin=None) for value in ONE.reference))
+    verdict = judge(booted(old), reference(old, DESK))
+    verdict.require_trusted("nothing")
+    assert "component-origin" not in {finding.check for finding in verdict.findings}
+    # The new form of an event is as wrong there as the old one is elsewhere.
+    assert ("component-origin", "repository") in failed_checks(judge(booted(ONE), reference(old, DESK)))

@@ -17,7 +17,7 @@ from documents.definition import VmDefinition
 from documents.errors import VmgateError
 from documents.host_files import HostFiles
 from documents.host_image import HostImage
-from documents.release import Release
+from documents.release import Origin, Release
 from documents.security_policy import SecurityPolicy
 from hypervisor.errors import ImageNotRaw
 from keys.errors import PassphraseWrong
@@ -122,6 +122,12 @@ def test_a_platform_release_carries_what_hosts_compare(desk: Desk) -> None:
     made = desk.release("platform.toml")
     assert (made.channel, made.number) == ("platform", 1)
     assert made.reference[0].fsverity == digest_bytes(desk.anchor)
+    told = {value.component: value.origin for value in made.reference}
+    build = HostFiles.parse(desk.blob(made, "vmgate/build"))
+    assert told["vmgate/build"] == Origin(target="releases/platform/1.json", version=dict(build.packages)["vmgate"])
+    assert told["vmgate/hook"] == told["vmgate/build"]
+    # This VMM has no QEMU, and firmware comes without a version.
+    assert {told["vmm/host-files"], told["vmm/firmware-code"]} == {Origin.of("platform", 1)}
     listing = HostFiles.parse(desk.blob(made, "vmm/host-files"))
     assert [entry.path for entry in listing.files] == ["/usr/bin/qemu", "/usr/lib/libq.so"]
     assert HostFiles.parse(desk.blob(made, "vmgate/build")).root == "site"

@@ -18,14 +18,14 @@ from content.fsverity import Measured, digest_bytes
 from documents.canonical import encode
 from documents.definition import Disk, VmDefinition
 from documents.host_image import VARIABLES, HostImage, ImageFile
-from documents.release import PolicyKey, Release
+from documents.release import Origin, PolicyKey, Release
 from documents.security_policy import SecurityPolicy
 from documents.waves import Wave
 from keys.tpm_policy import signable
 from measure.boot import pcr11
 from measure.policy import verify_signed_policy
 from publisher.errors import PlanRefused
-from publisher.plan import COMPONENTS, WorkloadInputs, plan_platform, plan_workload, require_components
+from publisher.plan import COMPONENTS, Versioned, WorkloadInputs, plan_platform, plan_workload, require_components
 from publisher.recipe import Terms
 
 TERMS = Terms(channel="platform", epoch=1, minimum_agent="0.1.0", import_days=30, refused=())
@@ -96,18 +96,57 @@ def platform(
     )
 
 
-def extended(value: bytes, event: str, subject: str, fsverity: str) -> bytes:
-    """PCR 13 after one event, written down independently of the code."""
+def extended(value: bytes, event: str, subject: str, fsverity: str, number: int) -> bytes:
+    """PCR 13 after one event about what came with a release, written down independently of the code."""
     content = (
-        f'{{"event":"{event}","fsverity":"{fsverity}","subject":"{subject}","type":"vmgate.event","version":1}}'
+        f'{{"event":"{event}","fsverity":"{fsverity}","origin_version":"{number}","subject":"{subject}",'
+        f'"target":"releases/platform/{number}.json","type":"vmgate.event","version":1}}'
     ).encode()
     return hashlib.sha256(value + hashlib.sha256(content).digest()).digest()
 
 
 def booted(release: Release, value: bytes = bytes(32)) -> bytes:
     for component, fsverity in [(v.component, v.fsverity) for v in release.reference]:
-        value = extended(value, "component", component, fsverity)
+        # The repository came with the first release, and everything else changes with each.
+        number = 1 if component == "repository" else release.number
+        value = extended(value, "component", component, fsverity, number)
     return value
+
+
+def test_what_did_not_change_keeps_its_origin_and_so_measures_as_before() -> None:
+    first = platform(1)
+    same = plan_platform(TERMS, components("of 1"), 2, [first], IDENTITY, SIGNER)
+    assert same.reference == first.reference
+    one_new = components("of 1") | {"vmgate/hook": components("of 3")["vmgate/hook"]}
+    third = plan_platform(TERMS, one_new, 3, [same, first], IDENTITY, SIGNER)
+    origins = {value.component: value.origin for value in third.reference}
+    assert origins.pop("vmgate/hook") == Origin.of("platform", 3)
+    assert set(origins.values()) == {Origin.of("platform", 1)}
+    # What comes back came anew: only the newest release is looked at.
+    back = plan_platform(TERMS, components("of 1"), 4, [third, same, first], IDENTITY, SIGNER)
+    assert back.reference[-2].origin == Origin.of("platform", 4)
+    assert Release.parse(back.encode()) == back
+
+
+def test_a_component_goes_by_its_own_version_where_it_has_one() -> None:
+    parts = components("of 1")
+    build = parts["vmgate/build"]
+    parts["vmgate/build"] = Versioned(fsverity=build.fsverity, length=build.length, version="0.1.0")
+    first = plan_platform(TERMS, parts, 3, [], IDENTITY, SIGNER)
+    told = {value.component: value.origin for value in first.reference}
+    assert told["vmgate/build"] == Origin(target="releases/platform/3.json", version="0.1.0")
+    assert told["vmgate/hook"] == Origin(target="releases/platform/3.json", version="3")
+    # The same bytes under another version are what they were.
+    parts["vmgate/build"] = replace(parts["vmgate/build"], version="0.2.0")  # type: ignore[call-arg]
+    assert plan_platform(TERMS, parts, 4, [first], IDENTITY, SIGNER).reference == first.reference
+
+
+def test_a_release_after_one_that_told_no_origins_tells_them() -> None:
+    first = platform(1)
+    old = replace(first, reference=tuple(replace(value, origin=None) for value in first.reference))
+    assert b"target" not in old.encode()
+    second = plan_platform(TERMS, components("of 1"), 2, [old], IDENTITY, SIGNER)
+    assert {value.origin for value in second.reference} == {Origin.of("platform", 2)}
 
 
 def test_a_platform_release_is_measured_in_the_order_of_the_design() -> None:
@@ -133,7 +172,7 @@ def test_each_state_has_a_policy_for_each_epoch_it_may_be_entered_from() -> None
     assert set(states) == {(entry, number, epoch) for entry, number in entries for epoch in (0, 1, 2)}
     reference = digest_bytes(encode({"reference": [value.members() for value in third.reference]}))
     for old in (first, second):
-        switched = booted(third, extended(booted(old), "vmm-switch", "platform/5", reference)).hex()
+        switched = booted(third, extended(booted(old), "vmm-switch", "platform/5", reference, 5)).hex()
         assert states["switch", old.number, 1] == states["switch", old.number, 2] == switched
     for policy in third.policies:
         verify_signed_policy(policy, third.policy_keys, "platform")

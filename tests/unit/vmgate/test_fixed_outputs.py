@@ -14,7 +14,7 @@ from documents.event import MeasuredEvent
 from lab import command
 from lab import event_logs as write
 from lab.command import GUARD, refused
-from measure import cel
+from measure import cel, cel_cbor
 
 LINTED = {"id", "level", "xpath", "why", "fix", "sfr"}
 
@@ -60,10 +60,14 @@ def test_measure_replay_of_a_boot_log(tmp_path: Path) -> None:
 def test_measure_replay_of_our_own_log(tmp_path: Path) -> None:
     events = [MeasuredEvent(event="component", subject=f"part/{n}", fsverity="ab" * 32) for n in range(3)]
     records = [cel.record(number, 13, event, ("sha256",)) for number, event in enumerate(events)]
-    (tmp_path / "log").write_bytes(b"".join(map(cel.encode_record, records)))
-    told = json.loads(command.run("measure", "replay", tmp_path / "log", "-o", "json").out)
-    assert told["events"] == 3
-    assert told["pcrs"]["sha256"]["13"] == extended("sha256", *(event.encode() for event in events))
+    for form, log in (
+        ("cel-json", b"".join(map(cel.encode_record, records))),
+        ("cel-cbor", cel_cbor.encode_log(records)),
+    ):
+        (tmp_path / "log").write_bytes(log)
+        told = json.loads(command.run("measure", "replay", tmp_path / "log", "-o", "json").out)
+        assert (told["format"], told["events"]) == (form, 3)
+        assert told["pcrs"]["sha256"]["13"] == extended("sha256", *(event.encode() for event in events))
 
 
 def test_measure_replay_of_systemds_log_over_a_boot_log(tmp_path: Path) -> None:
