@@ -53,7 +53,9 @@ REFERENCE_TRIPLES: Final = 0
 CLASS: Final = 0
 CLASS_VENDOR, CLASS_MODEL, CLASS_INDEX = 1, 2, 4
 MKEY, MVAL = 0, 1
-DIGESTS, REGISTERS = 2, 14
+VERSION, DIGESTS, NAME, REGISTERS = 0, 2, 11, 14
+"""Members of a measurement-values-map."""
+
 SHA256: Final = 1
 FSVERITY: Final = "fsverity-sha256"
 
@@ -225,7 +227,11 @@ def _comid(entry: Environment) -> dict[int, Any]:
 
 def _measurements(entry: Environment) -> Iterator[dict[int, Any]]:
     for value in entry.components:
-        yield _measurement(COMPONENT + value.component, {DIGESTS: [[FSVERITY, bytes.fromhex(value.fsverity)]]})
+        values: dict[int, Any] = {DIGESTS: [[FSVERITY, bytes.fromhex(value.fsverity)]]}
+        # The name of a component's measurement is the TUF target that brought it.
+        if value.origin:
+            values |= {VERSION: {0: value.origin.version}, NAME: value.origin.target}
+        yield _measurement(COMPONENT + value.component, values)
     for number, registers in enumerate(entry.registers, 1):
         values = {index: [[SHA256, bytes.fromhex(value)]] for index, value in registers.pcrs}
         yield _measurement(f"{REGISTER}{registers.entry}/{registers.predecessor}/{number}", {REGISTERS: values})

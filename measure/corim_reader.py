@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from documents.canonical import Json
 from documents.errors import DocumentError
 from documents.fields import NAME
 from documents.host_image import ImageFile
@@ -253,9 +254,16 @@ class _Values:
         )
 
     def _read_component(self, key: str, untrusted: object) -> None:
-        (digest,) = _digests(untrusted, (corim.FSVERITY,))
-        name = key.removeprefix(corim.COMPONENT)
-        self._components.append(_document(lambda: ReferenceValue.read({"component": name, "fsverity": digest})))
+        values = _members(untrusted, "a measurement", (corim.DIGESTS,), (corim.VERSION, corim.NAME))
+        (digest,) = _read_digests(values[corim.DIGESTS], (corim.FSVERITY,))
+        told: dict[str, Json] = {"component": key.removeprefix(corim.COMPONENT), "fsverity": digest}
+        if corim.VERSION in values:
+            told["version"] = _members(values[corim.VERSION], "a version", (0,))[0]
+        if corim.NAME in values:
+            told["target"] = values[corim.NAME]
+        if not all(isinstance(text, str) for text in told.values()):
+            raise refused(f"key {key!r:.80} has a version or target that is no text")
+        self._components.append(_document(lambda: ReferenceValue.read(told)))
 
     def _read_boot(self, key: str, untrusted: object) -> None:
         (digest,) = _digests(untrusted, (corim.SHA256,))

@@ -105,10 +105,10 @@ def edited(number: int, **changes: Any) -> bytes:
     ("changes", "cause"),
     [
         ({"recnum": 7}, "not the next"),
-        ({"recnum": True}, "not the next"),
+        ({"recnum": True}, "no place in it"),
         ({"recnum": -1}, "not the next"),
         ({"pcr": 14}, "PCR is none of 12, 13"),
-        ({"pcr": 13.0}, "PCR is none of 12, 13"),
+        ({"pcr": 13.0}, "no place in it"),
         ({"content_type": 7}, "not vmgate's"),
         ({"content_type": "vmgate"}, "not vmgate's"),
         ({"digests": []}, "none, or too many"),

@@ -204,7 +204,7 @@ def test_a_result_counts_no_longer_than_its_verdict() -> None:
 
 def test_what_did_not_pass_is_told_by_its_claim() -> None:
     told = result(verdict(good=False))["submods"]["platform"]["vmgate.appraisal"]["not-passed"]  # type: ignore[index]
-    assert told == {"configuration": ["assurance-level"], "executables": ["component-digest"]}
+    assert told == {"configuration": ["assurance-level"], "executables": ["component-digest", "component-origin"]}
 
 
 def test_a_long_verdict_still_fits() -> None:
