@@ -13,17 +13,19 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
  8. Each disk image is, now, what the definition names, all of it.
 
 What is left to the caller: that the VM's key opens (``agent.launch``), and that nobody with root's power exchanges a
-file between check 8 and QEMU's opening it. This module extends nothing and starts nothing.
+file between check 8 and QEMU's opening it; each finding about a file says what keeps others from it (``Finding.kept``).
+This module extends nothing and starts nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.plan import Plan, VmPlan
 from agent.platform import Platform
 from content.errors import ContentError, DigestMismatch
+from content.measuring import Digester
 from content.store import ContentStore
 from documents.errors import VmgateError
 from documents.host_state import Generation
@@ -97,7 +99,8 @@ class Gate:
                 make_finding("definition", name, "fail", "an active workload release", "no definition", "none")
             )
             return None
-        stored = [self._verify("definition", f"vm {name}", a.fsverity, a.length) for a in artifacts]
+        digester = self._platform.digester(generation.platform)
+        stored = [self._verify("definition", f"vm {name}", (a.fsverity, a.length), digester) for a in artifacts]
         findings.extend(stored)
         vm = self._plan.find(generation, name) if all(finding.outcome == "pass" for finding in stored) else None
         if vm is None:
@@ -110,20 +113,24 @@ class Gate:
         # (7)
         findings.extend(_check_domain(vm, untrusted_xml))
         # (8)
-        findings.extend(self._verify("image", f"disk {d.name}", d.image, d.length) for d in vm.definition.disks)
+        findings.extend(
+            self._verify("image", f"disk {d.name}", (d.image, d.length), digester) for d in vm.definition.disks
+        )
         return vm
 
-    def _verify(self, check: str, subject: str, fsverity: str, length: int) -> Finding:
+    def _verify(self, check: str, subject: str, named: tuple[str, int], digester: Digester) -> Finding:
+        fsverity, length = named
         expected = f"sha256:{fsverity}"
         try:
-            self._store.verify(fsverity, length)
+            taken = self._store.verify_for_use(fsverity, length, digester)
         except DigestMismatch as error:
             # What differs may be the length alone, told as "N bytes".
             found = f"sha256:{error.found}" if len(error.found) == len(fsverity) else error.found
             return make_finding(check, subject, "fail", expected, found)
         except ContentError as error:
             return make_finding(check, subject, "fail", expected, told(error))
-        return make_finding(check, subject, "pass", expected, expected)
+        good = make_finding(check, subject, "pass", expected, expected)
+        return replace(good, kept=taken.kept, taken=taken.taken)
 
 
 def _refused(generation: Generation, vm: VmPlan) -> Iterable[Finding]:

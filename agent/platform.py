@@ -8,15 +8,19 @@ is found by looking again (``recheck``), which extends nothing. This module does
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from agent.boot_logs import BootLogs
 from agent.components import Component, Components
 from agent.outside import Outside
 from content import durable
+from content.digest_memory import DigestMemory
 from content.errors import ContentError
 from content.fsverity import digest_bytes, digest_file
+from content.measuring import Digester
 from content.store import ContentStore
+from documents.errors import VmgateError
 from documents.event import MeasuredEvent
 from documents.host_files import ABSENT
 from documents.host_image import HostImage
@@ -66,6 +70,7 @@ class Platform:
         self._store = store
         self._earlier = earlier
         self._image: tuple[str, HostImage] | None = None
+        self._memory = DigestMemory()
 
     @property
     def least_level(self) -> str:
@@ -145,6 +150,17 @@ class Platform:
         (artifact,) = release.of_kind("security-policy")
         return SecurityPolicy.parse(self._store.read(artifact.fsverity, artifact.length))
 
+    def digester(self, release: Release) -> Digester:
+        """Measures what is about to be used, as the signed policy of a platform release allows.
+
+        A policy that cannot be read allows nothing: other checks will say so.
+        """
+        try:
+            once = self.policy(release).digests == "once-per-boot"
+        except VmgateError:
+            once = False
+        return Digester(self._memory if once else None)
+
     def image(self, release: Release) -> HostImage | None:
         """What hosts of a platform release boot; None where it does not say.
 
@@ -199,7 +215,7 @@ class Platform:
         """Digest every component again and compare; extends nothing."""
         expected = {value.component: value.fsverity for value in release.reference}
         findings: list[Finding] = []
-        for component in self._components.find(release):
+        for component in self._components.find(release, self.digester(release)):
             findings.extend(_compare(component, expected[component.name]))
         wanted, found = local_reference(self.image(release)), self._local()
         findings.extend(
@@ -211,7 +227,8 @@ class Platform:
 
 def _compare(component: Component, expected: str) -> tuple[Finding, ...]:
     if component.fsverity == expected:
-        return (_finding(component.name, "pass", expected, component.fsverity),)
+        good = _finding(component.name, "pass", expected, component.fsverity)
+        return (replace(good, kept=component.kept, taken=component.taken),)
     inside = tuple(
         _finding(f"{component.name} {path}", "fail", old, new) for path, old, new in component.differences[:100]
     )

@@ -18,6 +18,10 @@ ALLOWANCES = ("AllowEmulation", "AllowSelfMeasured", "AllowSoftwareTpm")
 """AllowEmulation: QEMU's TCG, which promises no isolation. AllowSelfMeasured: assurance level L1.
 AllowSoftwareTpm: assurance level L0."""
 
+DIGESTS = ("always", "once-per-boot")
+"""How often a file without fs-verity is read to be measured: before each start; or once in a boot, where only root can
+change it. The first is the default."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityPolicy(Document):
@@ -27,6 +31,7 @@ class SecurityPolicy(Document):
         allow: names from ``ALLOWANCES``, sorted.
         max_vcpus: most virtual processors of one VM.
         max_memory_mib: most memory of one VM, in MiB.
+        digests: one of ``DIGESTS``; absent where it is the default.
     """
 
     TYPE: ClassVar[str] = "vmgate.security-policy"
@@ -35,6 +40,7 @@ class SecurityPolicy(Document):
     allow: tuple[str, ...]
     max_vcpus: int
     max_memory_mib: int
+    digests: str = DIGESTS[0]
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -49,6 +55,7 @@ class SecurityPolicy(Document):
             allow=fields.take_list("allow", allowance, len(ALLOWANCES)),
             max_vcpus=fields.take_int("max_vcpus", 1, 255),
             max_memory_mib=fields.take_int("max_memory_mib", 64, 2**22),
+            digests=fields.take_choice("digests", DIGESTS[1:]) if fields.has("digests") else DIGESTS[0],
         )
         if list(policy.allow) != sorted(set(policy.allow)):
             raise fields.wrong("allow", "is not sorted")
@@ -56,4 +63,9 @@ class SecurityPolicy(Document):
 
     def members(self) -> dict[str, Json]:
         """See ``Document.members``."""
-        return {"allow": list(self.allow), "max_vcpus": self.max_vcpus, "max_memory_mib": self.max_memory_mib}
+        return {
+            "allow": list(self.allow),
+            "max_vcpus": self.max_vcpus,
+            "max_memory_mib": self.max_memory_mib,
+            **({"digests": self.digests} if self.digests != DIGESTS[0] else {}),
+        }

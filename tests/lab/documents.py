@@ -31,10 +31,11 @@ from documents.host_status import HostStatus
 from documents.local_api import Request, Response
 from documents.release import KINDS, MAX_LENGTH, MAX_NUMBER, Artifact, PolicyKey, ReferenceValue, Release, SignedPolicy
 from documents.security_policy import ALLOWANCES, SecurityPolicy
+from documents.security_policy import DIGESTS as DIGEST_RULES
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.tpm_key import TpmKey
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
-from documents.verdict import AUTHORITIES, LEVELS, OUTCOMES, Finding, Verdict
+from documents.verdict import AUTHORITIES, KEPT, LEVELS, OUTCOMES, TAKEN, Finding, Verdict
 from documents.waves import HOSTS, Wave
 
 T = TypeVar("T")
@@ -217,6 +218,7 @@ SECURITY_POLICIES = st.builds(
     allow=distinct(st.sampled_from(ALLOWANCES), 3),
     max_vcpus=st.integers(1, 255),
     max_memory_mib=st.integers(64, 2**22),
+    digests=st.sampled_from(DIGEST_RULES),
 )
 EVENT_DOCUMENTS = st.builds(MeasuredEvent, event=st.sampled_from(EVENTS), subject=SLASHED_NAMES, fsverity=DIGESTS)
 EVIDENCE = st.builds(Evidence, attest=BLOBS, signature=BLOBS, ak=BLOBS, boot_log=BLOBS, ima=BLOBS, cel=BLOBS)
@@ -228,6 +230,8 @@ FINDINGS = st.builds(
     expected=TEXTS,
     found=TEXTS,
     authority=st.sampled_from(AUTHORITIES),
+    kept=st.sampled_from(("", *KEPT)),
+    taken=st.sampled_from(("", *TAKEN)),
 )
 VERDICTS = st.builds(
     Verdict,
