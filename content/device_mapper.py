@@ -27,11 +27,13 @@ def is_verity(device: str) -> bool:
     Args:
         device: ``major:minor``, as ``content.mounts`` gives it.
     """
+    major, _, minor = device.partition(":")
+    if not (major.isdecimal() and minor.isdecimal()):
+        return False
+    question = _question(int(major), int(minor))
     try:
-        major, _, minor = device.partition(":")
-        question = _question(int(major), int(minor))
         descriptor = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
-    except (OSError, ValueError):
+    except OSError:
         return False
     try:
         fcntl.ioctl(descriptor, _TABLE_STATUS, question)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lets the kernel check each later read of a file (fs-verity), where its file system can.
 
-For ever: from then on nobody can write to the file, and a block that went bad on the disk is an error of the read. Names
-may still be given and taken. A cut leaves the file with it or without it, and its bytes the same. This module does not
-look at the bytes: who calls it knows them.
+For ever: from then on nobody can write to the file, and a block that went bad on the disk is an error of the read.
+Names may still be given and taken. A cut leaves the file with it or without it, and its bytes the same. This module
+does not look at the bytes: who calls it knows them.
 """
 
 from __future__ import annotations

@@ -69,11 +69,11 @@ def judge(answer: bytes, about: bytes, length: int, algorithm: int) -> str | Non
     number, size = _DIGEST.unpack_from(answer)
     if number != algorithm or len(about) != _DESCRIPTOR.size or size > len(answer) - _DIGEST.size:
         return None
-    version, about_number, block_bits, salt_size, about_length, root, salt, _ = _DESCRIPTOR.unpack(about)
+    version, about_number, block_bits, salt_size, about_length, root, *_ = _DESCRIPTOR.unpack(about)
     if (version, about_number, block_bits, salt_size, about_length) != (1, algorithm, _BLOCK_BITS, 0, length):
         return None
     # Made again from what was just looked at: the digest covers this description, not another one.
-    expected = _HASHES[algorithm](_DESCRIPTOR.pack(1, algorithm, _BLOCK_BITS, 0, length, root, salt, bytes(144)))
+    expected = _HASHES[algorithm](_DESCRIPTOR.pack(1, algorithm, _BLOCK_BITS, 0, length, root, bytes(32), bytes(144)))
     digest = answer[_DIGEST.size : _DIGEST.size + size]
     return digest.hex() if digest == expected.digest() else None
 
