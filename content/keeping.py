@@ -17,7 +17,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from content.device_mapper import is_verity
@@ -75,21 +75,21 @@ class Opened:
         return "root-only store" if self.private else "nothing"
 
 
-@dataclass(slots=True)
 class _Way:
     """How far we are: an open folder, and whether the owner alone could have made it lead here."""
 
-    ground: Ground
-    mounts: Mounts
-    folder: int = -1
-    settled: bool = True
-    links: int = 0
-    names: list[str] = field(default_factory=list)
-    """What is left of the way, the next name last."""
+    def __init__(self, ground: Ground, mounts: Mounts, names: tuple[str, ...]) -> None:
+        self.names = list(reversed(names)) or ["."]
+        """What is left of the way, the next name last."""
+        self.settled = True
+        self.folder = -1
+        self._ground = ground
+        self._mounts = mounts
+        self._links = 0
 
     def restart(self) -> None:
         """Begin at the top."""
-        self._enter(os.open(self.ground.top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        self._enter(os.open(self._ground.top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def _enter(self, folder: int) -> None:
         self.close()
@@ -104,12 +104,12 @@ class _Way:
     def look(self) -> None:
         """Judge the folder in which the next name is looked up."""
         status = os.fstat(self.folder)
-        self.settled = self.settled and owned(status, self.ground.owner) and self.local(self.folder) is not None
+        self.settled = self.settled and owned(status, self._ground.owner) and self.local(self.folder) is not None
 
     def local(self, descriptor: int) -> Mount | None:
         """The mount of something open, if its file system is trusted."""
-        mount = self.mounts.of(descriptor)
-        return mount if mount is not None and mount.filesystem in self.ground.filesystems else None
+        mount = self._mounts.of(descriptor)
+        return mount if mount is not None and mount.filesystem in self._ground.filesystems else None
 
     def step(self, name: str) -> None:
         """Go into a folder, or along a link to one."""
@@ -123,8 +123,8 @@ class _Way:
             self._enter(inner)
 
     def _follow(self, target: PurePath) -> None:
-        self.links += 1
-        if self.links > MOST_LINKS:
+        self._links += 1
+        if self._links > MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         parts = target.parts
         if target.is_absolute():
@@ -150,9 +150,9 @@ def opened(path: Path, mounts: Mounts, ground: Ground) -> Iterator[Opened]:
     Raises:
         OSError: it cannot be opened, or its last name is a symbolic link.
     """
-    way = _Way(ground, mounts)
+    way = _Way(ground, mounts, (Path.cwd() / path).relative_to(ground.top).parts)
     try:
-        descriptor = _walk(way, Path.cwd() / path)
+        descriptor = _walk(way)
     finally:
         way.close()
     try:
@@ -165,10 +165,9 @@ def opened(path: Path, mounts: Mounts, ground: Ground) -> Iterator[Opened]:
         os.close(descriptor)
 
 
-def _walk(way: _Way, path: Path) -> int:
+def _walk(way: _Way) -> int:
     # Without O_NONBLOCK the opening of a pipe would wait for a writer.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
-    way.names = list(reversed(path.relative_to(way.ground.top).parts)) or ["."]
     way.restart()
     # Links on the way only put names before those that are left, so the last name of the path stays the last.
     while len(way.names) > 1:
