@@ -156,10 +156,10 @@ class Platform:
         A policy that cannot be read allows nothing: other checks will say so.
         """
         try:
-            once = self.policy(release).digests == "once-per-boot"
+            policy = self.policy(release)
         except VmgateError:
-            once = False
-        return Digester(self._memory if once else None)
+            policy = None
+        return digester_under(policy, self._memory)
 
     def image(self, release: Release) -> HostImage | None:
         """What hosts of a platform release boot; None where it does not say.
@@ -223,6 +223,11 @@ class Platform:
             for subject, digest in wanted.items()
         )
         return tuple(findings)
+
+
+def digester_under(policy: SecurityPolicy | None, memory: DigestMemory) -> Digester:
+    """What measures under a security policy: only one that says so by name lets a reading be remembered."""
+    return Digester(memory if policy is not None and policy.digests == "once-per-boot" else None)
 
 
 def _compare(component: Component, expected: str) -> tuple[Finding, ...]:
