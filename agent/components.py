@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from content import durable
 from content.errors import ContentError
 from content.fsverity import digest_bytes
 from content.measuring import Digester, Taken
@@ -86,8 +85,8 @@ class Components:
     def _find_files(self, artifact: Artifact, digester: Digester) -> Component:
         """Make the list again from what is installed; equal lists have equal digests."""
         try:
-            self._store.verify(artifact.fsverity, artifact.length)
-            listing = HostFiles.parse(durable.read_file(self._store.path(artifact.fsverity), HostFiles.LIMIT))
+            # Read once and judged as read: between two readings it could be exchanged.
+            listing = HostFiles.parse(self._store.read(artifact.fsverity, artifact.length))
         except ContentError:
             return _absent(artifact.name)
         base = self._root if listing.root == "host" else self._site
