@@ -32,7 +32,7 @@ def is_verity(device: str) -> bool:
         return False
     question = _question(int(major), int(minor))
     try:
-        descriptor = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(_CONTROL, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
