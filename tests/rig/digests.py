@@ -51,6 +51,20 @@ def kernel(path: Path, length: int, algorithm: int) -> str | None:
         return kernel_digest(file.fileno(), length, algorithm)
 
 
+def go_bad(path: Path) -> None:
+    """Change a byte of a file on the disk, below the file system, and forget what was read of it."""
+    said = subprocess.run(["filefrag", "-v", "-b4096", path], check=True, capture_output=True, text=True).stdout
+    block = next(int(line.split()[3].rstrip(".:")) for line in said.splitlines() if line.split()[:1] == ["0:"])
+    command = ["findmnt", "-no", "SOURCE", "--target", path]
+    source = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    os.sync()
+    with Path(source.partition("[")[0].strip()).open("r+b", buffering=0) as disk:
+        disk.seek(block * 4096 + 17)
+        disk.write(b"X")
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
 def main(root: Path) -> None:
     """Install, measure, and try to change."""
     data = os.urandom(3_000_000)
@@ -95,6 +109,14 @@ def main(root: Path) -> None:
         told(Path("/dev/null"))
     except StorageFailed:
         found["device"] = "refused"
+    go_bad(sealed)
+    found["gone bad"] = told(sealed)[1:]
+    try:
+        store.verify(measured.fsverity, measured.length)
+    except StorageFailed as error:
+        found["read"] = error.cause
+    found["repaired"] = told(store.path(store.add_bytes(data).fsverity))
+    store.verify(measured.fsverity, measured.length)
     store.gc(set())
     found["left"] = [item.fsverity for item in store.items()]
     print(json.dumps(found))

@@ -174,6 +174,10 @@ def test_the_kernel_tells_the_digests_of_what_the_store_holds(host: Machine) -> 
     assert found["qemu"][1:] == ["dm-verity", ""]
     assert found["anybodys"] == [digest, "nothing", ""]
     assert found["device"] == "refused"
+    # Its digest stays true: no read gives another byte. Whoever must know that the disk is good reads it.
+    assert found["gone bad"] == ["fs-verity", "kernel"]
+    assert found["read"].endswith(": Input/output error")
+    assert found["repaired"] == [digest, "fs-verity", "kernel"]
     assert found["left"] == []
 
 
