@@ -29,6 +29,6 @@ def test_a_digest_is_told_with_what_keeps_it(kept: str, taken: str, told: str) -
 @pytest.mark.parametrize("kept", KEPT)
 def test_a_verdict_shows_it(kept: str, capsys: pytest.CaptureFixture[str]) -> None:
     finding = Finding(check="image", subject="disk", outcome="pass", expected="x", found="x", kept=kept)
-    verdict = {"subject": "vm", "status": "affirming", "level": "L2", "findings": [finding.members()]}
+    verdict = {"subject": "vm", "status": "affirming", "level": "L2", "time": 0, "findings": [finding.members()]}
     draw_verdict(verdict, "")
     assert f"(kept by {kept})" in " ".join(capsys.readouterr().out.split())
