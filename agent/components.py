@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from content import durable
 from content.errors import ContentError
-from content.fsverity import digest_bytes, digest_file
+from content.fsverity import digest_bytes
+from content.measuring import Digester, Taken
 from content.store import ContentStore
 from documents.host_files import ABSENT, HostFile, HostFiles
 from documents.release import Artifact, Release
+from documents.verdict import KEPT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,15 @@ class Component:
         name: as in the release.
         fsverity: found digest; ABSENT when it is not there or not readable.
         differences: (path, expected digest, found digest) of files inside it that differ.
+        kept: what keeps it so, one of ``documents.verdict.KEPT``; of several files, the weakest. Empty for none.
+        taken: one of ``documents.verdict.TAKEN`` if no file was read; else empty.
     """
 
     name: str
     fsverity: str
     differences: tuple[tuple[str, str, str], ...] = ()
+    kept: str = ""
+    taken: str = ""
 
 
 class Components:
@@ -52,53 +57,76 @@ class Components:
         self._site = site
         self._hook = hook
 
-    def find(self, release: Release) -> tuple[Component, ...]:
-        """Digest everything that the release's reference values name, in their order."""
-        return tuple(self._find_one(release, value.component) for value in release.reference)
+    def find(self, release: Release, digester: Digester | None = None) -> tuple[Component, ...]:
+        """Digest everything that the release's reference values name, in their order.
 
-    def _find_one(self, release: Release, name: str) -> Component:
+        Args:
+            release: a platform release.
+            digester: measures; without one, each file that has no fs-verity is read.
+        """
+        by = digester or Digester()
+        return tuple(self._find_one(release, value.component, by) for value in release.reference)
+
+    def _find_one(self, release: Release, name: str, digester: Digester) -> Component:
         artifact = release.artifact(name)
         if artifact is None:
             # The only component that no artifact delivers is the repository itself.
-            return Component(name=name, fsverity=_digest(self._anchor) if name == "repository" else ABSENT)
-        finders: dict[str, Callable[[Artifact], Component]] = {
+            return _component(name, self._anchor, digester) if name == "repository" else _absent(name)
+        finders: dict[str, Callable[[Artifact, Digester], Component]] = {
             "host-files": self._find_files,
             "vmgate-build": self._find_files,
-            "hook": lambda hook: Component(name=hook.name, fsverity=_digest(self._hook)),
+            "hook": lambda hook, by: _component(hook.name, self._hook, by),
         }
-        return finders.get(artifact.kind, self._find_blob)(artifact)
+        return finders.get(artifact.kind, self._find_blob)(artifact, digester)
 
-    def _find_blob(self, artifact: Artifact) -> Component:
-        return Component(name=artifact.name, fsverity=_digest(self._store.path(artifact.fsverity)))
+    def _find_blob(self, artifact: Artifact, digester: Digester) -> Component:
+        return _component(artifact.name, self._store.path(artifact.fsverity), digester)
 
-    def _find_files(self, artifact: Artifact) -> Component:
+    def _find_files(self, artifact: Artifact, digester: Digester) -> Component:
         """Make the list again from what is installed; equal lists have equal digests."""
         try:
-            self._store.verify(artifact.fsverity, artifact.length)
-            listing = HostFiles.parse(durable.read_file(self._store.path(artifact.fsverity), HostFiles.LIMIT))
+            # Read once and judged as read: between two readings it could be exchanged.
+            listing = HostFiles.parse(self._store.read(artifact.fsverity, artifact.length))
         except ContentError:
-            return Component(name=artifact.name, fsverity=ABSENT)
+            return _absent(artifact.name)
         base = self._root if listing.root == "host" else self._site
         with ThreadPoolExecutor() as pool:
-            found = tuple(pool.map(lambda entry: _found(base, entry), listing.files))
+            taken = tuple(pool.map(lambda entry: _take(base / entry.path.lstrip("/"), digester), listing.files))
+        found = tuple(_found(old, new) for old, new in zip(listing.files, taken, strict=True))
         differences = tuple(
             (old.path, old.fsverity, new.fsverity) for old, new in zip(listing.files, found, strict=True) if old != new
         )
         remade = HostFiles(root=listing.root, packages=listing.packages, files=found)
-        return Component(name=artifact.name, fsverity=digest_bytes(remade.encode()), differences=differences)
+        there = [one for one in taken if one is not None]
+        return Component(
+            name=artifact.name,
+            fsverity=digest_bytes(remade.encode()),
+            differences=differences,
+            kept=max((one.kept for one in there), key=KEPT.index, default=""),
+            # What was read was read: the strongest way of one file is no claim for all of them.
+            taken=there[0].taken if len({one.taken for one in there}) == 1 else "",
+        )
 
 
-def _digest(path: Path) -> str:
+def _absent(name: str) -> Component:
+    return Component(name=name, fsverity=ABSENT)
+
+
+def _component(name: str, path: Path, digester: Digester) -> Component:
+    taken = _take(path, digester)
+    if taken is None:
+        return _absent(name)
+    return Component(name=name, fsverity=taken.fsverity, kept=taken.kept, taken=taken.taken)
+
+
+def _take(path: Path, digester: Digester) -> Taken | None:
     try:
-        return digest_file(path).fsverity
+        return digester.measure(path)
     except ContentError:
-        return ABSENT
+        return None
 
 
-def _found(base: Path, entry: HostFile) -> HostFile:
-    path = base / entry.path.lstrip("/")
-    try:
-        measured = digest_file(path)
-    except ContentError:
+def _found(entry: HostFile, taken: Taken | None) -> HostFile:
+    if taken is None:
         return HostFile(path=entry.path, fsverity=ABSENT, length=0)
-    return HostFile(path=entry.path, fsverity=measured.fsverity, length=measured.length)
+    return HostFile(path=entry.path, fsverity=taken.fsverity, length=taken.length)

@@ -16,8 +16,8 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
  9. Each disk image that is attached as raw does not begin like a format whose header names other files.
 
 What is left to the caller: that the VM's key opens and that its TPM is the known one (``agent.launch``), and that
-nobody with root's power exchanges a file between checks 8 and 9 and QEMU's opening it. This module extends nothing and
-starts nothing.
+nobody with root's power exchanges a file between checks 8 and 9 and QEMU's opening it; each finding about a file says
+what keeps others from it (``Finding.kept``). This module extends nothing and starts nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from agent.plan import Plan, VmPlan
 from agent.platform import Platform
 from content.errors import ContentError, DigestMismatch
+from content.measuring import Digester
 from content.store import ContentStore
 from documents.definition import Disk
 from documents.errors import VmgateError
@@ -132,7 +133,8 @@ class Gate:
                 make_finding("definition", name, "fail", "an active workload release", "no definition", "none")
             )
             return None
-        stored = [self._verify("definition", f"vm {name}", a.fsverity, a.length) for a in artifacts]
+        digester = self._platform.digester(generation.platform)
+        stored = [self._verify("definition", f"vm {name}", (a.fsverity, a.length), digester) for a in artifacts]
         findings.extend(stored)
         vm = self._plan.find(generation, name) if all(finding.outcome == "pass" for finding in stored) else None
         if vm is None:
@@ -147,7 +149,7 @@ class Gate:
         others = (other for other in self._plan.all(generation) if other.definition.name != name)
         findings.extend(_check_others(name, untrusted_xml, {other.definition.name: other.xml for other in others}))
         # (8)
-        images = [self._verify("image", f"disk {d.name}", d.image, d.length) for d in vm.definition.disks]
+        images = [self._verify("image", f"disk {d.name}", (d.image, d.length), digester) for d in vm.definition.disks]
         findings.extend(images)
         # (9)
         verified = (d for d, image in zip(vm.definition.disks, images, strict=True) if image.outcome == "pass")
@@ -163,17 +165,19 @@ class Gate:
             return make_finding("disk-format", f"disk {disk.name}", "fail", "raw", found)
         return make_finding("disk-format", f"disk {disk.name}", "pass", "raw", "raw")
 
-    def _verify(self, check: str, subject: str, fsverity: str, length: int) -> Finding:
+    def _verify(self, check: str, subject: str, named: tuple[str, int], digester: Digester) -> Finding:
+        fsverity, length = named
         expected = f"sha256:{fsverity}"
         try:
-            self._store.verify(fsverity, length)
+            taken = self._store.verify_for_use(fsverity, length, digester)
         except DigestMismatch as error:
             # What differs may be the length alone, told as "N bytes".
             found = f"sha256:{error.found}" if len(error.found) == len(fsverity) else error.found
             return make_finding(check, subject, "fail", expected, found)
         except ContentError as error:
             return make_finding(check, subject, "fail", expected, told(error))
-        return make_finding(check, subject, "pass", expected, expected)
+        good = make_finding(check, subject, "pass", expected, expected)
+        return replace(good, kept=taken.kept, taken=taken.taken)
 
 
 def _refused(generation: Generation, vm: VmPlan) -> Iterable[Finding]:

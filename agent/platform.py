@@ -8,7 +8,7 @@ is found by looking again (``recheck``), which extends nothing. This module does
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.boot_logs import BootLogs
 from agent.components import Component, Components
@@ -16,8 +16,10 @@ from agent.host_own import HostOwn
 from agent.outside import Outside
 from agent.registers import Registers
 from content import durable
+from content.digest_memory import DigestMemory
 from content.fsverity import digest_bytes
 from content.locks import BOOT_ID
+from content.measuring import Digester
 from content.store import ContentStore
 from documents.errors import VmgateError
 from documents.event import MeasuredEvent
@@ -88,6 +90,7 @@ class Platform:
         self._kexec = own.kexec
         self._registers = Registers(outside.tpm)
         self._image: tuple[str, HostImage] | None = None
+        self._memory = DigestMemory()
 
     @property
     def least_level(self) -> str:
@@ -184,6 +187,17 @@ class Platform:
         except VmgateError:
             return ()
 
+    def digester(self, release: Release) -> Digester:
+        """Measures what is about to be used, as the signed policy of a platform release allows.
+
+        A policy that cannot be read allows nothing: other checks will say so.
+        """
+        try:
+            policy = self.policy(release)
+        except VmgateError:
+            policy = None
+        return digester_under(policy, self._memory)
+
     def image(self, release: Release) -> HostImage | None:
         """What hosts of a platform release boot; None where it does not say.
 
@@ -249,7 +263,7 @@ class Platform:
         expected = {value.component: value.fsverity for value in release.reference}
         warn_only = self._warn_only(release)
         findings: list[Finding] = []
-        for component in self._components.find(release):
+        for component in self._components.find(release, self.digester(release)):
             compared = _compare(component, expected[component.name])
             findings.extend(enforced(finding, component.name, warn_only) for finding in compared)
         return tuple(findings)
@@ -295,9 +309,15 @@ class Platform:
         return HostFiles.parse(self._store.read(artifact.fsverity, artifact.length)) if artifact else None
 
 
+def digester_under(policy: SecurityPolicy | None, memory: DigestMemory) -> Digester:
+    """What measures under a security policy: only one that says so by name lets a reading be remembered."""
+    return Digester(memory if policy is not None and policy.digests == "once-per-boot" else None)
+
+
 def _compare(component: Component, expected: str) -> tuple[Finding, ...]:
     if component.fsverity == expected:
-        return (_finding(component.name, "pass", expected, component.fsverity),)
+        good = _finding(component.name, "pass", expected, component.fsverity)
+        return (replace(good, kept=component.kept, taken=component.taken),)
     inside = tuple(
         _finding(f"{component.name} {path}", "fail", old, new) for path, old, new in component.differences[:100]
     )

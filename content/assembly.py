@@ -42,6 +42,9 @@ class Assembly:
         hashes: of its spans, one after another.
         mode: of the complete file.
 
+    Attributes:
+        complete: it is in the store.
+
     Raises:
         DigestMismatch: the hashes do not lead to the digest.
         ContentError: what is there cannot be read.
@@ -52,6 +55,7 @@ class Assembly:
         self._target = target
         self._length = expected.length
         self._mode = mode
+        self.complete = False
         self._hashes = hashes
         self._lock = threading.Lock()
         self._unsynced = 0
@@ -143,6 +147,7 @@ class Assembly:
             raise ValueError(f"{self.absent} bytes are missing")
         self._writer.offset = self._length
         self._writer.commit(self._target, self._mode)
+        self.complete = True
 
     def _keep_what_verifies(self) -> None:
         with (

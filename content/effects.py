@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The primitive effects on a disk, one system call each. A test that replaces all of them owns everything vmgate does.
 
-Only ``content.durable``, ``content.locks``, ``content.owner`` and ``content.assembly`` call them; they raise
-``OSError``. Nothing here is durable by itself.
+Only ``content.durable``, ``content.locks``, ``content.owner``, ``content.assembly`` and ``content.sealing`` call them;
+they raise ``OSError``. Nothing here is durable by itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _FICLONERANGE = 0x4020940D
+_ENABLE_VERITY = 0x40806685
 
 
 def open_file(path: Path, flags: int, mode: int) -> int:
@@ -40,6 +41,18 @@ def write(descriptor: int, data: memoryview, offset: int) -> int:
 def clone(source: int, start: int, length: int, target: int, offset: int) -> None:
     """Let a file share bytes of another one, where the file system can (ioctl_ficlonerange(2)); whole blocks only."""
     fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, start, length, offset))
+
+
+def enable_verity(descriptor: int) -> None:
+    """Let the kernel check each later read of a file against its tree: SHA-256, blocks of 4 KiB, no salt. For ever.
+
+    Source: Linux Documentation/filesystems/fsverity.rst, section "FS_IOC_ENABLE_VERITY".
+
+    Args:
+        descriptor: for reading; nobody may have the file open for writing.
+    """
+    # struct fsverity_enable_arg: version, hash_algorithm, block_size, salt_size, salt_ptr, sig_size, and more zeros.
+    fcntl.ioctl(descriptor, _ENABLE_VERITY, struct.pack("=IIIIQI", 1, 1, 4096, 0, 0, 0).ljust(128, b"\0"))
 
 
 def truncate(descriptor: int, size: int) -> None:

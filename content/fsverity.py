@@ -14,20 +14,21 @@ import hashlib
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from content import hash_worker
 from content.errors import DigestMismatch, StorageFailed, storage
+from content.hash_pool import hash_level
 from content.holes import data_ranges
 
-BLOCK = 4096
+BLOCK = hash_worker.BLOCK
 """Bytes of a block of data and of a block of hashes."""
 
-UNIT = 512 * BLOCK
-"""Bytes that one thread reads and hashes at a time. Its blocks fill whole blocks of hashes for each algorithm."""
+UNIT = hash_worker.UNIT
+"""Bytes that are read and hashed at a time. Its blocks fill whole blocks of hashes for each algorithm."""
 
 SPAN = BLOCK * (BLOCK // hashlib.sha256().digest_size)
 """Bytes whose block hashes fill one block of hashes (SHA-256): 512 KiB. Checked at a time while a file grows."""
@@ -42,9 +43,9 @@ class Algorithm(enum.Enum):
     SHA512 = 2
 
     @property
-    def hash(self) -> Callable[[bytes | memoryview], hashlib._Hash]:
+    def hash(self) -> hash_worker.Hash:
         """The constructor in ``hashlib``."""
-        return hashlib.sha256 if self is Algorithm.SHA256 else hashlib.sha512
+        return hash_worker.hash_named(self.name.lower())
 
     @property
     def size(self) -> int:
@@ -75,11 +76,7 @@ def hash_blocks(data: bytes | memoryview, algorithm: Algorithm = Algorithm.SHA25
 
     Over a file's bytes these are the leaves of its tree; over a level of the tree they are the next level.
     """
-    new, view, whole = algorithm.hash, memoryview(data), len(data) - len(data) % BLOCK
-    hashes = [new(view[start : start + BLOCK]).digest() for start in range(0, whole, BLOCK)]
-    if whole < len(data):
-        hashes.append(new(bytes(view[whole:]).ljust(BLOCK, b"\0")).digest())
-    return b"".join(hashes)
+    return hash_worker.hash_blocks(data, algorithm.hash)
 
 
 def digest_leaves(leaves: bytes, length: int, algorithm: Algorithm = Algorithm.SHA256) -> str:
@@ -144,14 +141,19 @@ def digest_file(path: Path, algorithm: Algorithm = Algorithm.SHA256, *, allow_li
 def digest_descriptor(descriptor: int, path: Path, algorithm: Algorithm = Algorithm.SHA256) -> Measured:
     """Measure an open file; its position does not matter and is not moved. ``path`` is for messages.
 
-    Memory: two ``UNIT`` for each core, and one hash for each 128 (SHA-512: 64) blocks of the file.
+    Memory: a small process for each core that helps (see ``content.hash_pool``), and one hash for each 128 (SHA-512:
+    64) blocks of the file.
     """
     with storage("the file was not measured", path):
         length = _length(descriptor, path)
-        if length <= UNIT:
-            level = hash_blocks(_read_unit(descriptor, path, 0, length), algorithm)
-        else:
-            level = _second_level(descriptor, path, length, algorithm)
+        try:
+            if length <= UNIT:
+                # The hashes of its blocks: of one block, or none, there is no level above.
+                level = hash_blocks(hash_worker.read_exactly(descriptor, length), algorithm)
+            else:
+                level = _second_level(descriptor, length, algorithm)
+        except EOFError as error:
+            raise _unmeasured(path, "it was shortened meanwhile") from error
     return Measured(fsverity=_digest(level, length, algorithm), length=length)
 
 
@@ -195,38 +197,19 @@ def _length(descriptor: int, path: Path) -> int:
     return status.st_size
 
 
-def _second_level(descriptor: int, path: Path, length: int, algorithm: Algorithm) -> bytes:
-    """The level above the leaves. Thread i of n takes units i, i + n, ...: together they read forward, and no holes."""
-    workers = min(len(os.sched_getaffinity(0)), -(-length // UNIT))
-    filled = bytearray(-(-length // UNIT))
+def _second_level(descriptor: int, length: int, algorithm: Algorithm) -> bytes:
+    """The level above the leaves. Units that are holes are not read."""
+    units = -(-length // UNIT)
+    filled = bytearray(units)
     for begin, end in data_ranges(descriptor, length):
         filled[begin // UNIT : -(-end // UNIT)] = b"\1" * (-(-end // UNIT) - begin // UNIT)
+    if length % UNIT:
+        filled[-1] = 1  # A hole that ends within a unit has fewer hashes than others.
     hole = hash_blocks(hash_blocks(bytes(UNIT), algorithm), algorithm)
-
-    def work(first: int) -> list[bytes]:
-        return [
-            hash_blocks(hash_blocks(_read_unit(descriptor, path, start, length), algorithm), algorithm)
-            if filled[start // UNIT] or start + UNIT > length
-            else hole
-            for start in range(first * UNIT, length, workers * UNIT)
-        ]
-
-    parts = [b""] * -(-length // UNIT)
-    with ThreadPoolExecutor(workers) as pool:
-        for first, part in enumerate(pool.map(work, range(workers))):
-            parts[first::workers] = part
-    return b"".join(parts)
-
-
-def _read_unit(descriptor: int, path: Path, start: int, length: int) -> bytes:
-    wanted = min(UNIT, length - start)
-    data = os.pread(descriptor, wanted, start)
-    while len(data) < wanted:
-        more = os.pread(descriptor, wanted - len(data), start + len(data))
-        if not more:
-            raise _unmeasured(path, "it was shortened meanwhile")
-        data += more
-    return data
+    level = bytearray(hole * units)
+    hash_level(descriptor, [unit for unit in range(units) if filled[unit]], level, length, algorithm.name.lower())
+    per_hash = BLOCK * (BLOCK // algorithm.size)
+    return bytes(level[: -(-length // per_hash) * algorithm.size])
 
 
 @contextmanager

@@ -4,8 +4,9 @@
 A file gets its name only after its bytes were hashed as a whole. Files are read-only for all and folders may be entered
 by all, since QEMU runs as another user. Unfinished files lie in ``<root>/partial`` and are never served.
 
-Presence is not proof: a disk changes under us. Who uses bytes calls ``verify`` first. The store does not know why a
-digest is wanted, and takes no lock: it has one writer.
+Presence is not proof: a disk changes under us. Who uses bytes calls ``verify`` first. Where the file system can, the
+kernel is asked to check each later read of a file (fs-verity), once the file has its name: a cut in between leaves a
+good file without it. The store does not know why a digest is wanted, and takes no lock: it has one writer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from content import durable
 from content.assembly import Assembly
 from content.errors import ContentError, DigestMismatch, Missing, NotInStore, StorageFull, storage
 from content.fsverity import Measured, digest_bytes, digest_descriptor, verify_descriptor, verify_file
+from content.measuring import Digester, Taken
+from content.sealing import seal
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FOLDER = re.compile(r"[0-9a-f]{2}")
@@ -86,13 +89,29 @@ class ContentStore:
             DigestMismatch: what is there is not it.
             StorageFailed: it cannot be read.
         """
-        path = self.path(fsverity)
+        with self._required(fsverity):
+            verify_file(self.path(fsverity), fsverity, length)
+
+    def verify_for_use(self, fsverity: str, length: int, digester: Digester) -> Taken:
+        """Like ``verify`` for who uses the bytes at once: what keeps them good need not be read again.
+
+        Raises as ``verify`` does.
+        """
+        with self._required(fsverity):
+            return digester.verify(self.path(fsverity), fsverity, length)
+
+    @contextmanager
+    def _required(self, fsverity: str) -> Iterator[None]:
         try:
-            verify_file(path, fsverity, length)
+            yield
         except Missing as error:
             raise NotInStore(
                 "the file was not verified", cause=f"the store has no {fsverity}", remedy="fetch or import it"
             ) from error
+
+    def seal(self, fsverity: str) -> None:
+        """Let the kernel check each later read of a file that was verified; see ``content.sealing.seal``."""
+        seal(self.path(fsverity))
 
     def add_bytes(self, data: bytes) -> Measured:
         """Store bytes. A damaged file of their name is replaced.
@@ -105,6 +124,7 @@ class ContentStore:
         target = self._make_room(measured)
         if target is not None:
             durable.write_file(target, data, _FILE_MODE)
+        self.seal(measured.fsverity)
         return measured
 
     def add_file(self, path: Path) -> Measured:
@@ -123,6 +143,8 @@ class ContentStore:
             target = self._make_room(measured)
             if target is not None:
                 writer.commit(target, _FILE_MODE)
+        # Not before the writer is closed: the kernel seals nothing that somebody may still write to.
+        self.seal(measured.fsverity)
         return measured
 
     def require_room(self, wanted: Mapping[str, int], besides: int = 0) -> None:
@@ -158,7 +180,10 @@ class ContentStore:
             if writer.offset > length:
                 writer.restart()
             durable.require_space(partial.parent, length - writer.offset)
-            yield Incoming(writer, target, Measured(fsverity=fsverity, length=length))
+            incoming = Incoming(writer, target, Measured(fsverity=fsverity, length=length))
+            yield incoming
+        if incoming.complete:
+            self.seal(fsverity)
 
     @contextmanager
     def assemble(self, fsverity: str, length: int, hashes: bytes) -> Iterator[Assembly]:
@@ -182,6 +207,8 @@ class ContentStore:
             assembly = Assembly(writer, target, Measured(fsverity=fsverity, length=length), hashes, _FILE_MODE)
             durable.require_space(partial.parent, assembly.absent)
             yield assembly
+        if assembly.complete:
+            self.seal(fsverity)
 
     def items(self) -> tuple[Measured, ...]:
         """Names and lengths of all files, sorted by name. Their bytes are not looked at.
@@ -259,12 +286,14 @@ class Incoming:
 
     Attributes:
         offset: bytes that are there already: where to go on.
+        complete: they are in the store.
     """
 
     def __init__(self, writer: durable.Writer, target: Path, expected: Measured) -> None:
         self._writer = writer
         self._target = target
         self._expected = expected
+        self.complete = False
 
     @property
     def offset(self) -> int:
@@ -310,6 +339,7 @@ class Incoming:
             raise
         durable.make_directory(self._target.parent, _FOLDER_MODE)
         self._writer.commit(self._target, _FILE_MODE)
+        self.complete = True
 
 
 def _allocated(path: Path) -> int:

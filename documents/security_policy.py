@@ -33,6 +33,9 @@ COLLECTED = ("boot_log", "ima")
 
 SHORTEST, LONGEST = 60, 604_800
 """Seconds for which a verdict may be relied on: from a minute to a week."""
+DIGESTS = ("always", "once-per-boot")
+"""How often a file without fs-verity is read to be measured: before each start; or once in a boot, where only root can
+change it. The first is the default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ class SecurityPolicy(Document):
         verdict_seconds: for how long a verdict by this policy may be relied on.
         collect: names from ``COLLECTED``, sorted; None, and then absent: all of them where the platform release has a
             host image to compare them with, none where it has not.
+        digests: one of ``DIGESTS``; absent where it is the default.
     """
 
     TYPE: ClassVar[str] = "vmgate.security-policy"
@@ -64,6 +68,7 @@ class SecurityPolicy(Document):
     warn_only: tuple[str, ...] = ()
     verdict_seconds: int = VERDICT_SECONDS
     collect: tuple[str, ...] | None = None
+    digests: str = DIGESTS[0]
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -84,6 +89,7 @@ class SecurityPolicy(Document):
             warn_only=_read_warn_only(fields),
             verdict_seconds=_read_verdict_seconds(fields),
             collect=_read_collect(fields),
+            digests=fields.take_choice("digests", DIGESTS[1:]) if fields.has("digests") else DIGESTS[0],
         )
         if list(policy.allow) != sorted(set(policy.allow)):
             raise fields.wrong("allow", "is not sorted")
@@ -102,6 +108,7 @@ class SecurityPolicy(Document):
             **({"warn_only": list(self.warn_only)} if self.warn_only else {}),
             **({"verdict_seconds": self.verdict_seconds} if self.verdict_seconds != VERDICT_SECONDS else {}),
             **({"collect": list(self.collect)} if self.collect is not None else {}),
+            **({"digests": self.digests} if self.digests != DIGESTS[0] else {}),
         }
 
     def collects(self, *, host_image: bool) -> frozenset[str]:

@@ -18,6 +18,11 @@ from documents.fields import SLASHED, Fields
 OUTCOMES = ("pass", "warn", "fail")
 LEVELS = ("L0", "L1", "L2")
 AUTHORITIES = ("publisher", "site", "local", "none")
+KEPT = ("fs-verity", "dm-verity", "root-only store", "nothing")
+"""What keeps a file's digest true from its measurement to its use: the kernel checks each read against the tree of the
+file or of its device; only root can change or exchange it; anybody may."""
+TAKEN = ("kernel", "memory")
+"""Where a digest comes from that was not just read: the kernel's word on fs-verity, or a reading in this boot."""
 
 VERDICT_SECONDS = 3_600
 """For how long a verdict may be relied on where no policy says how long."""
@@ -49,6 +54,8 @@ class Finding:
         expected: as text.
         found: as text.
         authority: whose word the expectation is.
+        kept: one of ``KEPT`` where a file was measured; empty where there is nothing to keep.
+        taken: one of ``TAKEN``; empty where all of the file was read just now, or there is no file.
     """
 
     check: str
@@ -57,6 +64,8 @@ class Finding:
     expected: str
     found: str
     authority: str = "publisher"
+    kept: str = ""
+    taken: str = ""
 
     @classmethod
     def read(cls, untrusted: Json) -> Finding:
@@ -69,6 +78,8 @@ class Finding:
             expected=fields.take_text("expected", limit=500, empty=True),
             found=fields.take_text("found", limit=500, empty=True),
             authority=fields.take_choice("authority", AUTHORITIES),
+            kept=fields.take_choice("kept", KEPT) if fields.has("kept") else "",
+            taken=fields.take_choice("taken", TAKEN) if fields.has("taken") else "",
         )
         fields.finish()
         return finding
@@ -82,6 +93,8 @@ class Finding:
             "expected": self.expected,
             "found": self.found,
             "authority": self.authority,
+            **({"kept": self.kept} if self.kept else {}),
+            **({"taken": self.taken} if self.taken else {}),
         }
 
     def sentence(self) -> str:

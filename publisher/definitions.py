@@ -13,7 +13,7 @@ from pathlib import PurePath
 from content.fsverity import Measured
 from documents.canonical import Json
 from documents.definition import DISK_CLASSES, RESTARTS, VmDefinition
-from documents.security_policy import SecurityPolicy
+from documents.security_policy import DIGESTS, SecurityPolicy
 from publisher.tables import Table, read_table
 
 MAX_DISKS = 16
@@ -46,7 +46,7 @@ def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[st
 
 
 def read_policy(table: Table) -> SecurityPolicy:
-    """Read a security policy; the order of ``allow`` does not matter.
+    """Read a security policy; the order of ``allow`` does not matter, and ``digests`` may be left out.
 
     Raises:
         RecipeWrong: an unknown or missing key, or a value out of its bounds.
@@ -54,7 +54,10 @@ def read_policy(table: Table) -> SecurityPolicy:
     allow = table.take_list("allow", lambda part: part, 100)
     texts: list[Json] = [*sorted(part for part in allow if isinstance(part, str))]
     rest: list[Json] = [part for part in allow if not isinstance(part, str)]
+    digests = table.take_choice("digests", DIGESTS) if table.has("digests") else DIGESTS[0]
     whole = table.with_value("allow", texts + rest)
+    if digests != DIGESTS[0]:
+        whole = whole.with_value("digests", digests)
     policy = SecurityPolicy.read(whole)
     whole.finish()
     return policy

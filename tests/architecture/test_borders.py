@@ -59,6 +59,12 @@ def test_the_hook_imports_nothing_of_ours() -> None:
     assert not [name for name in hook.imports() if name.partition(".")[0] not in sys.stdlib_module_names]
 
 
+def test_a_process_that_hashes_imports_nothing_of_ours() -> None:
+    """It is run as ``python3 -I -S`` as well, so that it starts at once."""
+    worker = next(m for m in modules() if m.name == "content.hash_worker")
+    assert not [name for name in worker.imports() if name.partition(".")[0] not in sys.stdlib_module_names]
+
+
 def test_only_content_durable_changes_files() -> None:
     writers = [
         f"{m.name}:{node.lineno} {ast.unparse(node.func)}"

@@ -32,7 +32,10 @@ from typing import Any
 
 from content import effects
 
-EFFECTS = ("open_file", "write", "truncate", "chmod", "fsync", "rename", "symlink", "mkdir", "unlink", "rmdir")
+EFFECTS = (
+    "open_file", "write", "truncate", "chmod", "fsync", "rename", "symlink", "mkdir", "unlink", "rmdir",
+    "enable_verity",
+)  # fmt: skip
 KILLED, FINISHED = 77, 78
 SUBSETS = 4
 """Of so many effects that may be lost, every subset is."""
@@ -383,6 +386,9 @@ class Recording:
 
     def _note_chmod(self, descriptor: int, mode: int) -> Change | None:
         return self._about(descriptor, mode=mode)
+
+    def _note_enable_verity(self, descriptor: int) -> None:
+        """Bytes, names and modes stay as they are, whether it is done or not."""
 
     def _note_fsync(self, descriptor: int) -> int | None:
         return self._descriptors[descriptor]

@@ -56,11 +56,12 @@ from documents.release import (
 )
 from documents.sealed import SealedAhead, SealedFloor
 from documents.security_policy import ALLOWANCES, COLLECTED, LOCAL, LONGEST, SHORTEST, SecurityPolicy
+from documents.security_policy import DIGESTS as HOW_OFTEN
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.tpm_key import TpmKey
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
-from documents.verdict import AUTHORITIES, LEVELS, OUTCOMES, Finding, Verdict
+from documents.verdict import AUTHORITIES, KEPT, LEVELS, OUTCOMES, TAKEN, Finding, Verdict
 from documents.waves import HOSTS, Wave
 
 T = TypeVar("T")
@@ -271,6 +272,7 @@ SECURITY_POLICIES = st.builds(
     warn_only=distinct(SLASHED_NAMES, 2),
     verdict_seconds=st.integers(SHORTEST, LONGEST),
     collect=st.sampled_from((None, (), COLLECTED[:1], COLLECTED)),
+    digests=st.sampled_from(HOW_OFTEN),
 )
 ENDORSEMENT_KEYS = st.builds(EndorsementKey, public=BLOBS, certificate=BLOBS)
 IDENTITIES = st.builds(Identity, eks=st.lists(ENDORSEMENT_KEYS, max_size=2).map(tuple), chain=BLOBS, ak=BLOBS)
@@ -339,6 +341,8 @@ FINDINGS = st.builds(
     expected=TEXTS,
     found=TEXTS,
     authority=st.sampled_from(AUTHORITIES),
+    kept=st.sampled_from(("", *KEPT)),
+    taken=st.sampled_from(("", *TAKEN)),
 )
 VERDICTS = st.builds(
     Verdict,

@@ -26,8 +26,8 @@ from content.errors import StorageFull
 from documents.errors import VmgateError
 from lab.crash import Operation, Recording, changes, intercepted, record, run
 
-GROWING = frozenset({"open_file", "write", "truncate", "fsync", "rename", "symlink", "mkdir"})
-"""What may find no room: also names, and ``fsync`` where room is only found when bytes are written."""
+GROWING = frozenset({"open_file", "write", "truncate", "fsync", "rename", "symlink", "mkdir", "enable_verity"})
+"""What may find no room: also names, ``fsync`` where room is only found when bytes are written, and a file's tree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ runs. Confinement by AppArmor can be seen here and nowhere else in these tests.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -72,6 +73,10 @@ def test_virsh_starts_it_through_the_gate_and_its_guest_boots_verified(host: Mac
 def test_vmgate_starts_it_and_apparmor_confines_its_processes(host: Machine) -> None:
     host.do(f"vmgate vm start {VM_NAME}", 300)
     assert domain_state(host) == "running"
+    verdict = json.loads(host.do(f"vmgate vm why {VM_NAME} -o json", 120))["verdict"]
+    kept = {(f["check"], f["subject"]): (f.get("kept"), f.get("taken")) for f in verdict["findings"]}
+    assert kept["image", "disk system"] == kept["component-now", "vmm/firmware-code"] == ("fs-verity", "kernel")
+    assert kept["component-now", "vmgate/build"] == ("dm-verity", None)
     confined = f"libvirt-{VM_UUID} (enforce)"
     for program in ("qemu-system-x86", "swtpm"):
         assert host.do(f"cat /proc/$(pgrep -o {program})/attr/current").strip() == confined
@@ -96,10 +101,11 @@ def test_autostart_passes_the_gate_at_the_next_boot(host: Machine) -> None:
 
 
 def test_autostart_of_a_vm_that_was_changed_leaves_it_off(host: Machine) -> None:
-    """Somebody changes the image on the disk of a host that is off."""
-    image = host.do("cd /state/vmgate/store && ls -S */* | head -n 1").strip()
+    """Somebody changes the image on the disk of a host that is off. In place the file system refuses it."""
+    image = "/state/vmgate/store/" + host.do("cd /state/vmgate/store && ls -S */* | head -n 1").strip()
     host.do(f"virsh autostart {VM_NAME}", 60)
-    host.do(f"chmod u+w /state/vmgate/store/{image} && printf x | dd of=/state/vmgate/store/{image} conv=notrunc")
+    assert host.run(f"chmod u+w {image} && printf x | dd of={image} conv=notrunc").code != 0
+    host.do(f"cp {image} /state/other && printf x | dd of=/state/other conv=notrunc && mv /state/other {image}")
     host.do("sync")
     host.power_cycle()
     host.do("systemctl is-active --wait libvirtd.service", 300)

@@ -7,6 +7,7 @@ Two hosts of one image run at once. Nothing here is about attacks on vmgate; tho
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from measure.replay import replay_log
 from publisher.firmware import expected_variables
 from rig.image import Image
 from rig.machine import Hardware, Machine
+from rig.set_up import PYTHON
 from rig.variants import with_changed_bytes
 
 pytestmark = pytest.mark.timeout(600)
@@ -153,6 +155,30 @@ def test_fsverity_works_where_content_is_kept(host: Machine) -> None:
     host.do("fsverity enable /var/lib/vmgate/content")
     assert host.do("fsverity measure /var/lib/vmgate/content").startswith(f"sha256:{digest_bytes(content)} ")
     assert host.run("echo >> /var/lib/vmgate/content").code != 0
+
+
+def test_the_kernel_tells_the_digests_of_what_the_store_holds(host: Machine) -> None:
+    host.write("/run/digests.py", (Path(__file__).parent / "digests.py").read_bytes())
+    host.do("mkdir /var/lib/vmgate/digests")
+    found = json.loads(host.do(f"{PYTHON} -I /run/digests.py /var/lib/vmgate/digests", 180))
+    digest = found["digest"]
+    assert found["sealed"] == found["sealed again"] == [digest, "fs-verity", "kernel"]
+    assert found["opened for writing"] == "Operation not permitted"
+    assert len(set(found["empty"])) == 1
+    # Trees of another kind are not ours: those files are read.
+    assert found["salted"] == found["sha512 as sha256"] == [digest, "root-only store", ""]
+    assert found["sha512"] is True
+    assert found["exchanged"] == digest_bytes(b"another")
+    assert found["while somebody writes"] == "Text file busy"
+    assert found["memory"] == [[digest, "root-only store", ""], [digest, "root-only store", "memory"]]
+    assert found["qemu"][1:] == ["dm-verity", ""]
+    assert found["anybodys"] == [digest, "nothing", ""]
+    assert found["device"] == "refused"
+    # Its digest stays true: no read gives another byte. Whoever must know that the disk is good reads it.
+    assert found["gone bad"] == ["fs-verity", "kernel"]
+    assert found["read"].endswith(": Input/output error")
+    assert found["repaired"] == [digest, "fs-verity", "kernel"]
+    assert found["left"] == []
 
 
 def test_libvirt_starts_only_after_vmgate_and_apparmor_confines_it(host: Machine) -> None:

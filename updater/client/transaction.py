@@ -208,7 +208,7 @@ class Update:
         self._write(following)
 
     def verify(self) -> None:
-        """Hash every artifact as it lies in the store.
+        """Hash every artifact as it lies in the store; then the kernel may check it, where the file system can.
 
         Raises:
             DigestMismatch: one is damaged.
@@ -220,6 +220,7 @@ class Update:
         for release in self._coming().parsed():
             for artifact in release.artifacts:
                 self._store.verify(artifact.fsverity, artifact.length)
+                self._store.seal(artifact.fsverity)
         self._write(following)
 
     def stage(self) -> None:

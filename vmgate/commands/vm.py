@@ -112,12 +112,20 @@ def draw_verdict(verdict: dict[str, Any], remedy: str) -> None:
     say(f"{verdict['subject']}: {verdict['status']}, assurance level {verdict['level']}{past}")
     order = {"fail": 0, "warn": 1, "pass": 2}
     rows = [
-        [finding["outcome"], finding["check"], finding["subject"], finding["expected"], finding["found"]]
+        [finding["outcome"], finding["check"], finding["subject"], finding["expected"], found_text(finding)]
         for finding in sorted(verdict["findings"], key=lambda finding: order[finding["outcome"]])
     ]
     table(["OUTCOME", "CHECK", "OF", "EXPECTED", "FOUND"], rows)
     if remedy:
         say(f"way out: {remedy}")
+
+
+def found_text(finding: dict[str, Any]) -> str:
+    """What was found, what keeps it so until it is used, and how it is known without having been read just now."""
+    how = {"kernel": "told by the kernel", "memory": "read earlier in this boot"}
+    kept = f"kept by {finding['kept']}" if finding.get("kept") else ""
+    more = ", ".join(part for part in (kept, how.get(finding.get("taken", ""), "")) if part)
+    return f"{finding['found']} ({more})" if more else str(finding["found"])
 
 
 command.add_command(lint)

@@ -32,8 +32,8 @@ OPTIONAL: dict[type[Document], set[str]] = {
     Evidence: {"baseline", "command_line", "identity"},
     HostImage: {"firmware_events", "secure_boot"},
     Release: {"urgent", "waves"},
-    SecurityPolicy: {"collect", "kernel_denied", "kernel_required", "local", "verdict_seconds", "warn_only"},
-    Verdict: {"expires"},
+    SecurityPolicy: {"collect", "digests", "kernel_denied", "kernel_required", "local", "verdict_seconds", "warn_only"},
+    Verdict: {"expires", "kept", "taken"},
     SealedKey: {"ahead", "floor"},
     VmDefinition: {"restart"},
 }
@@ -119,7 +119,7 @@ def test_every_member_must_be_there_and_no_other(kind: type[Document], data: st.
     for at in places(value):
         if not isinstance(lookup(value, at), dict) or free(kind, (*at, "member")):
             continue
-        for name in set(lookup(value, at)) - (OPTIONAL.get(kind, set()) if not at else set()):
+        for name in set(lookup(value, at)) - OPTIONAL.get(kind, set()):
             missing = copy.deepcopy(value)
             del lookup(missing, at)[name]
             refuses(kind, missing)

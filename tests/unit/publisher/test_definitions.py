@@ -177,6 +177,17 @@ def test_a_security_policy_may_be_written_in_any_order() -> None:
     assert read_policy(read_table(text, SOURCE)) == expected
 
 
+@pytest.mark.parametrize("rule", ["always", "once-per-boot"])
+def test_a_policy_may_say_how_often_files_are_read(rule: str) -> None:
+    text = f'allow = []\nmax_vcpus = 4\nmax_memory_mib = 4096\ndigests = "{rule}"\n'.encode()
+    policy = read_policy(read_table(text, SOURCE))
+    assert policy.digests == rule
+    # The default is written in one way only: a policy from before is the same document.
+    assert ("digests" in policy.members()) == (rule != "always")
+    with pytest.raises(RecipeWrong):
+        read_policy(read_table(text.replace(rule.encode(), b"never"), SOURCE))
+
+
 @pytest.mark.parametrize("allow", ['["AllowEverything"]', '["AllowEmulation", "AllowEmulation"]', "[1]", '"x"'])
 def test_an_allowance_that_nobody_knows_is_refused(allow: str) -> None:
     text = f"allow = {allow}\nmax_vcpus = 4\nmax_memory_mib = 4096\n"

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On which file system an open file lies: by its descriptor, never by its name.
+
+Source: proc(5), /proc/pid/fdinfo and /proc/pid/mountinfo. What cannot be told is None, and nobody may trust it. This
+module does not judge a file system.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_FDINFO = Path("/proc/self/fdinfo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One mount.
+
+    Attributes:
+        filesystem: its type, such as ``ext4``.
+        device: of the file system, ``major:minor``.
+    """
+
+    filesystem: str
+    device: str
+
+
+class Mounts:
+    """The mounts of this process, as they were when this was made."""
+
+    def __init__(self) -> None:
+        try:
+            self._mounts = parse_mountinfo(_MOUNTINFO.read_bytes())
+        except OSError:
+            self._mounts = {}
+
+    def of(self, descriptor: int) -> Mount | None:
+        """The mount through which a file or folder was opened; None where it is not known."""
+        try:
+            about = (_FDINFO / str(descriptor)).read_bytes()
+        except OSError:
+            return None
+        return self._mounts.get(parse_fdinfo(about))
+
+
+def parse_mountinfo(data: bytes) -> dict[int, Mount]:
+    """Mounts by their number; lines of another shape are left out."""
+    mounts = {}
+    for line in data.decode("utf-8", "surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(" "), after.split(" ")
+        if len(fields) >= 6 and fields[0].isdecimal() and len(kind) >= 2:
+            mounts[int(fields[0])] = Mount(filesystem=kind[0], device=fields[2])
+    return mounts
+
+
+def parse_fdinfo(data: bytes) -> int:
+    """The number of the mount of an open file; -1 where none is told."""
+    for line in data.decode("ascii", "replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "mnt_id" and value.strip().isdecimal():
+            return int(value)
+    return -1
