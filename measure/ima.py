@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from measure.formats.cursor import Bounds, Cursor, refused
 from measure.formats.ima_fields import (
@@ -47,9 +46,10 @@ _new: Final = tuple.__new__
 
 _KEPT: Final = 16_384
 _LARGEST_KEPT: Final = 512
-"""How many entries are kept in each form, and bytes of the largest: together at most some 60 MB, whoever sends what."""
+"""How many entries are kept of each form and hash, and bytes of the largest: some 20 MB each, whoever sends what."""
 
 Hash = Callable[[bytes], Any]
+T = TypeVar("T")
 
 
 class ImaEntry(NamedTuple):
@@ -135,21 +135,24 @@ def values_after_each(log: ImaList, alg: str) -> list[bytes]:
     violation, ones = bytes(digest_size(log.alg)), b"\xff" * digest_size(alg)
     value = bytes(digest_size(alg))
     values = [value]
-    for position, (_, _, recorded, data) in enumerate(log.entries):
+    kept = _room(_DIGESTS[alg])
+    for _, _, recorded, data in log.entries:
         if recorded == violation:
             digest = ones
-        elif len(data) <= _LARGEST_KEPT and position < _KEPT:
-            digest = _kept_digest(alg, data)
         else:
-            digest = hashed(data).digest()
+            digest = kept.get(data) or hashed(data).digest()
+            if len(kept) < _KEPT and len(data) <= _LARGEST_KEPT:
+                kept[data] = digest
         value = hashed(value + digest).digest()
         values.append(value)
     return values
 
 
-@lru_cache(maxsize=_KEPT)
-def _kept_digest(alg: str, data: bytes) -> bytes:
-    return hashlib.new(alg, data).digest()
+def _room(kept: dict[bytes, T]) -> dict[bytes, T]:
+    """What is known already; nothing, once that was too much."""
+    if len(kept) >= _KEPT:
+        kept.clear()
+    return kept
 
 
 def _entry(pcr: int, template: str, digest: bytes, data: bytes, alg: str) -> ImaEntry:
@@ -163,6 +166,12 @@ def _entry(pcr: int, template: str, digest: bytes, data: bytes, alg: str) -> Ima
     if getattr(hashlib, alg)(data).digest() != digest and any(digest):
         raise ValueError("the template digest is not the hash of the fields")
     return _new(ImaEntry, (pcr, template, digest, data))
+
+
+# Hosts of one image have the same entries: those that were right once are known again by all of their bytes.
+_ENTRIES: Final[Mapping[str, dict[bytes, ImaEntry]]] = MappingProxyType({alg: {} for alg in ALGORITHMS})
+_LINES: Final[dict[bytes, ImaEntry]] = {}
+_DIGESTS: Final[Mapping[str, dict[bytes, bytes]]] = MappingProxyType({alg: {} for alg in ALGORITHMS})
 
 
 # Binary form
@@ -190,6 +199,7 @@ def _read_binary(untrusted: bytes, alg: str) -> list[ImaEntry]:
     """Every entry. Plain offsets and no cursor, as a verifier does this 100,000 times for each host."""
     head, end = 4 + _SIZES[alg], len(untrusted)
     entries: list[ImaEntry] = []
+    kept = _room(_ENTRIES[alg])
     at = 0
     while at < end:
         if len(entries) == BOUNDS.events:
@@ -204,9 +214,13 @@ def _read_binary(untrusted: bytes, alg: str) -> list[ImaEntry]:
             # Sizes are compared with what is there before anything is taken.
             if stop > end:
                 raise ValueError(f"{stop - at} bytes should follow and {end - at} are left")
-            # The first entries are those that hosts have in common; a long list must not drive them out.
-            small = stop - at <= _LARGEST_KEPT and len(entries) < _KEPT
-            entries.append((_kept_binary if small else _read_binary_entry)(untrusted[at:stop], alg))
+            part = untrusted[at:stop]
+            entry = kept.get(part)
+            if entry is None:
+                entry = _read_binary_entry(part, alg)
+                if len(kept) < _KEPT and stop - at <= _LARGEST_KEPT:
+                    kept[part] = entry
+            entries.append(entry)
             at = stop
         except struct.error as error:
             raise refused(WHAT, f"entry {len(entries)}: it is cut off") from error
@@ -240,10 +254,14 @@ def _read_ascii(untrusted: bytes) -> tuple[str, list[ImaEntry]]:
         raise refused(WHAT, f"its last line has no end, or it has more than {BOUNDS.events} entries")
     entries: list[ImaEntry] = []
     size = 0
+    kept = _room(_LINES)
     for line in lines:
         try:
-            small = len(line) <= _LARGEST_KEPT and len(entries) < _KEPT
-            entry = (_kept_line if small else _read_line)(line)
+            entry = kept.get(line)
+            if entry is None:
+                entry = _read_line(line)
+                if len(kept) < _KEPT and len(line) <= _LARGEST_KEPT:
+                    kept[line] = entry
             if len(entry.digest) != size:
                 if size:
                     raise ValueError("its template digest has another length than those before")
@@ -271,8 +289,3 @@ def _read_line(untrusted: bytes) -> ImaEntry:
         raise ValueError(f"its template digest has {len(digest)} bytes")
     name = template_name(template)
     return _entry(number(index), name, digest, template_data(name, fields), alg)
-
-
-_kept_binary: Final = lru_cache(maxsize=_KEPT)(_read_binary_entry)
-_kept_line: Final = lru_cache(maxsize=_KEPT)(_read_line)
-"""Hosts of one image have the same entries: those that were right once are known again by all of their bytes."""
