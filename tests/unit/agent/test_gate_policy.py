@@ -12,6 +12,7 @@ from agent.components import Component
 from agent.gate import Gate
 from agent.host import Host
 from agent.platform import Platform
+from content.measuring import Digester
 from content.store import ContentStore
 from documents.host_state import Generation
 from documents.release import Release
@@ -30,7 +31,7 @@ class Changed:
     def __init__(self, *changed: str) -> None:
         self._changed = changed
 
-    def find(self, release: Release) -> tuple[Component, ...]:
+    def find(self, release: Release, digester: Digester | None = None) -> tuple[Component, ...]:
         return tuple(
             Component(name=v.component, fsverity=digest("changed") if v.component in self._changed else v.fsverity)
             for v in release.reference
