@@ -11,6 +11,7 @@ module reads no file and enables nothing (``content.effects`` does).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import struct
@@ -55,6 +56,16 @@ def kernel_digest(descriptor: int, length: int, algorithm: int) -> str | None:
         # Whatever the reason: reading the file gives the digest, or the error to tell.
         return None
     return judge(bytes(answer), about, length, algorithm)
+
+
+def support(descriptor: int) -> str:
+    """Whether an open file has fs-verity (``on``), could have it (``off``), or lies where none can (``missing``)."""
+    try:
+        fcntl.ioctl(descriptor, MEASURE, bytearray(_DIGEST.pack(0, _LARGEST) + bytes(_LARGEST)))
+    except OSError as error:
+        # fsverity.rst: ENODATA is a file without, on a file system that can; ENOTTY and EOPNOTSUPP one that cannot.
+        return "off" if error.errno == errno.ENODATA else "missing"
+    return "on"
 
 
 def judge(answer: bytes, about: bytes, length: int, algorithm: int) -> str | None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from content.mounts import Mounts
+from content.verity_ioctl import support
+
 MAX_FILE: Final = 1_000_000
 MAX_NAMES: Final = 1_000
 
@@ -83,6 +86,8 @@ class Facts:
         swaps: devices that are swapped to, and whether each is encrypted or memory.
         secure_boot: True, False, or None where there is no such variable.
         free: part of the space that is free where the state lies, 0 to 1; None where it is not known.
+        store: file system of the content store, and what ``content.verity_ioctl.support`` says of a file in it; None
+            where the store is empty or not readable.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
@@ -91,6 +96,7 @@ class Facts:
     swaps: Mapping[str, bool] = field(default_factory=dict)
     secure_boot: bool | None = None
     free: float | None = None
+    store: tuple[str, str] | None = None
 
 
 def collect(root: Path) -> Facts:
@@ -105,6 +111,7 @@ def collect(root: Path) -> Facts:
         swaps={name: _covered(root, name) for name in _swaps(files.get("/proc/swaps", ""))},
         secure_boot=_secure_boot(root / SECURE_BOOT[1:]),
         free=_free(root / "var/lib/vmgate"),
+        store=_store(root / "var/lib/vmgate/store"),
     )
 
 
@@ -142,6 +149,22 @@ def _names(path: Path) -> tuple[str, ...] | None:
         return tuple(sorted(entry.name for entry in path.iterdir())[:MAX_NAMES])
     except OSError:
         return None
+
+
+def _store(path: Path) -> tuple[str, str] | None:
+    """One file tells of all: they are sealed when they come in, where the file system can."""
+    sample = next((entry for entry in sorted(path.glob("[0-9a-f][0-9a-f]/*")) if not entry.is_symlink()), None)
+    if sample is None:
+        return None
+    try:
+        descriptor = os.open(sample, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        mount = Mounts().of(descriptor)
+        return (mount.filesystem if mount else "unknown", support(descriptor))
+    finally:
+        os.close(descriptor)
 
 
 def _swaps(text: str) -> tuple[str, ...]:

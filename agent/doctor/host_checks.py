@@ -218,6 +218,26 @@ def _disks(facts: Facts) -> Iterator[Advice]:
         yield Advice(check="space", level="pass", found=f"{facts.free:.0%} free", sfr="FAU_STG.4")
 
 
+def _verity(facts: Facts) -> Iterator[Advice]:
+    if facts.store is None:
+        return
+    filesystem, state = facts.store
+    if state == "on":
+        yield Advice(check="fs-verity", level="pass", found=f"kept by {filesystem}", sfr="FPT_ML_EXT.1")
+        return
+    sealed_later = "the next `vmgate update apply` seals them"
+    fixes = {
+        "ext4": "tune2fs -O verity DEVICE, once; then `vmgate update apply` seals what is there",
+        "f2fs": "make the file system anew with mkfs.f2fs -O verity",
+        "btrfs": "use Linux 5.15 or newer",
+    }
+    yield Advice(
+        check="fs-verity", level="note", found=f"the store lies on {filesystem} without it", sfr="FPT_ML_EXT.1",
+        why="Images are read whole before each start, and what changes on the disk later is not seen.",
+        fix=sealed_later if state == "off" else fixes.get(filesystem, "use ext4 or btrfs"),
+    )  # fmt: skip
+
+
 def _cores(facts: Facts) -> Iterator[Advice]:
     pattern = facts.files.get("/proc/sys/kernel/core_pattern", "").strip()
     if pattern in ("", "|/bin/false", "|/usr/bin/false"):
@@ -268,6 +288,6 @@ def _labels(facts: Facts) -> Iterator[Advice]:
 
 CHECKS: Final[tuple[Callable[[Facts], Iterator[Advice]], ...]] = (
     _kvm, _labels, _ours, _others_hooks, _tpm, _boot, _people, _vulnerabilities, _threads, _same_page_merging, _nested,
-    _iommu, _disks, _cores,
+    _iommu, _disks, _verity, _cores,
 )  # fmt: skip
 """In the order of the report."""

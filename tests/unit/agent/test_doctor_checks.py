@@ -49,6 +49,7 @@ GOOD = Facts(
     swaps={"/dev/dm-1": True},
     secure_boot=True,
     free=0.5,
+    store=("ext4", "on"),
 )
 
 
@@ -132,6 +133,21 @@ def test_one_thing_that_is_wrong_is_found(what: str, key: str, value: Any, check
 )
 def test_what_is_no_file_is_found(facts: Facts, check: str) -> None:
     assert wrong(facts) == {(check, "warn")}
+
+
+@pytest.mark.parametrize(
+    ("store", "fix"),
+    [
+        (("ext4", "missing"), "tune2fs -O verity"),
+        (("ext4", "off"), "update apply"),
+        (("xfs", "missing"), "use ext4 or btrfs"),
+        (("btrfs", "missing"), "Linux 5.15"),
+    ],
+)
+def test_how_to_get_fs_verity_is_told(store: tuple[str, str], fix: str) -> None:
+    (advice,) = [one for one in examine(replace(GOOD, store=store)) if one.level != "pass"]
+    assert (advice.check, advice.level) == ("fs-verity", "note")
+    assert fix in advice.fix
 
 
 BAD = {

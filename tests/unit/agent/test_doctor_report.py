@@ -81,7 +81,13 @@ def test_facts_are_read_below_the_root(tmp_path: Path) -> None:
     (tmp_path / "proc/swaps").write_text("Filename Type\n/dev/dm-9 partition\n/dev/none partition\n")
     (tmp_path / "sys/block/dm-9/dm").mkdir(parents=True)
     (tmp_path / "sys/block/dm-9/dm/uuid").write_text("CRYPT-PLAIN-swap")
+    blob = tmp_path / "var/lib/vmgate/store/ab" / ("ab" * 32)
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"x")
     facts = collect(tmp_path)
+    assert facts.store is not None
+    assert facts.store[0] not in ("", "unknown")
+    assert facts.store[1] in ("on", "off", "missing")
     assert set(FILES) <= facts.files.keys()
     assert facts.files[f"{VULNERABILITIES}/mds"] == f"{VULNERABILITIES}/mds"
     assert facts.swaps == {"/dev/dm-9": True, "/dev/none": False}
