@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from agent.errors import AgentAway, AgentSaid
+from agent.errors import AgentAway, AgentSaid, NotPermitted
 from documents.canonical import Json
 from documents.errors import Exit
 from documents.local_api import Request, Response
@@ -29,6 +29,7 @@ def call(path: Path, verb: str, actor: str, **arguments: str) -> dict[str, Json]
 
     Raises:
         AgentAway: nobody answers there.
+        NotPermitted: its socket is closed to this user.
         AgentSaid: the agent answered with an error; ``status`` is the exit code.
     """
     request = Request(verb=verb, actor=actor, arguments=tuple(sorted(arguments.items())))
@@ -39,6 +40,10 @@ def call(path: Path, verb: str, actor: str, **arguments: str) -> dict[str, Json]
             connection.sendall(request.encode() + b"\n")
             with connection.makefile("rb") as stream:
                 untrusted_line = stream.readline(Response.LIMIT + 1)
+    except PermissionError as error:
+        raise NotPermitted(
+            "the agent was not asked", cause=f"nobody but root has a role on this host: {path}", remedy="use sudo"
+        ) from error
     except OSError as error:
         raise AgentAway(
             "the vmgate agent did not answer",

@@ -20,11 +20,14 @@ import click
 
 from agent import settings as settings_file
 from agent import setup
+from agent.access import Access
 from agent.audit import AuditTrail
 from agent.errors import NotReady
+from agent.fresh import Polkit
 from agent.host import Host
 from agent.outside import Outside
 from agent.paths import HostPaths
+from agent.role_file import RoleFile
 from agent.server import Server
 from agent.service import Service
 from agent.sleep_files import install_sleep
@@ -91,7 +94,9 @@ def serve(root: Path) -> None:
         )
         host = Host(outside)
         host.start()
-        server = Server(paths.socket, Service(host).handlers(), os.getuid())
+        access = Access(RoleFile(paths.roles), outside.audit, _clock, Polkit(), os.getuid())
+        server = Server(paths.socket, Service(host).handlers(), access)
+        server.look()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.close())
         serving = threading.Thread(target=server.serve, daemon=True)
@@ -103,6 +108,7 @@ def serve(root: Path) -> None:
         while serving.is_alive():
             serving.join(LOOK_SECONDS)
             host.wake.look()
+            server.look()
             done = done or (serving.is_alive() and host.take_over())
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")

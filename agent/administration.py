@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers ``vmgate role`` and ``vmgate banner``: grants a role, tells who has one, sets the banner. Recorded before it
+is done. Who may ask for it is decided before (``agent.access``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent import banner, role_file
+from agent.audit import AuditTrail
+from agent.errors import NotFound
+from agent.paths import HostPaths
+from agent.peers import is_known
+from agent.role_file import RoleFile
+from content import durable
+from content.fsverity import digest_bytes
+from documents.canonical import Json
+from documents.errors import VmgateError
+
+
+class Administration:
+    """Of one host.
+
+    Args:
+        paths, audit: of this host.
+    """
+
+    def __init__(self, paths: HostPaths, audit: AuditTrail) -> None:
+        self._paths = paths
+        self._audit = audit
+        self._roles = RoleFile(paths.roles)
+
+    def list(self) -> dict[str, Json]:
+        """Who has which role, as it is written; root is not."""
+        return {
+            "grants": [
+                {"role": grant.role, "kind": grant.kind, "name": grant.name, "vms": list(grant.vms)}
+                for grant in self._roles.grants()
+            ]
+        }
+
+    def grant(self, role: str, kind: str, name: str, untrusted_vms: str, actor: str) -> dict[str, Json]:
+        """Grant a role to a user or a group.
+
+        Args:
+            role, name: see ``agent.roles.Grant``; not checked yet.
+            kind: ``user`` or ``group``.
+            untrusted_vms: names with a space between them; empty for none.
+            actor: for the record.
+
+        Raises:
+            RolesWrong: it is not a grant, or is there already; nothing was changed.
+            NotFound: there is no such account: whoever makes one of that name would get the role.
+        """
+        grant = role_file.make(role, kind, name, untrusted_vms.split() or None)
+        if not is_known(kind, name):
+            raise NotFound(
+                f"there is no {kind} {name}", cause="nothing was granted", remedy="see `getent passwd group`"
+            )
+        details = {"role": role} | ({"vms": " ".join(grant.vms)} if grant.vms else {})
+        self._recorded("role-grant", f"{kind} {name}", actor, details, lambda: self._roles.add(grant))
+        return {"role": role, "kind": kind, "name": name, "vms": list(grant.vms)}
+
+    def set_banner(self, untrusted_text: str, actor: str) -> dict[str, Json]:
+        """Set the banner; an empty text takes it away.
+
+        Raises:
+            BannerWrong: it is not a banner; nothing was changed.
+        """
+        text = banner.require_banner(untrusted_text)
+        # Its digest tells which text it was; the record has no room for it.
+        details = {"characters": str(len(text)), "fsverity": digest_bytes(text.encode())}
+        durable.make_directory(self._paths.banner.parent, 0o711)
+        self._recorded("banner", "host", actor, details, lambda: banner.write(self._paths.banner, text))
+        return {"characters": len(text)}
+
+    def _recorded(
+        self, event: str, subject: str, actor: str, details: dict[str, str], step: Callable[[], None]
+    ) -> None:
+        self._audit.append(event, "started", subject, actor, **details)
+        try:
+            step()
+        except VmgateError as error:
+            self._audit.append(event, "failed", subject, actor, **details, code=error.code)
+            raise
+        self._audit.append(event, "done", subject, actor, **details)
