@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers ``vmgate role`` and ``vmgate banner``: grants a role, tells who has one, sets the banner. Recorded before it
-is done. Who may ask for it is decided before (``agent.access``).
+"""Answers ``vmgate role`` and ``vmgate banner``: grants a role, tells who has one, sets the banner.
+
+What changes is recorded before it is done. Who may ask for it is not decided here (``agent.access`` does).
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Administration:
         grant = role_file.make(role, kind, name, untrusted_vms.split() or None)
         if not is_known(kind, name):
             raise NotFound(
-                f"there is no {kind} {name}", cause="nothing was granted", remedy="see `getent passwd group`"
+                f"there is no {kind} {name}", cause="nothing was granted", remedy="make it first, or correct the name"
             )
         details = {"role": role} | ({"vms": " ".join(grant.vms)} if grant.vms else {})
         self._recorded("role-grant", f"{kind} {name}", actor, details, lambda: self._roles.add(grant))

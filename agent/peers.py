@@ -16,6 +16,7 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 SO_PEERPIDFD = 77
 """Linux 6.5; the same on x86 and ARM (include/uapi/asm-generic/socket.h)."""
@@ -53,7 +54,7 @@ def peer_of(connection: socket.socket) -> Peer:
     """Who connected."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, _ = struct.unpack("3i", credentials)
-    return Peer(pid=pid, uid=uid, started=_started(connection, pid) if uid else 0)
+    return Peer(pid=pid, uid=uid, started=_started(connection, pid, uid) if uid else 0)
 
 
 def account_of(uid: int) -> Account:
@@ -82,17 +83,20 @@ def is_known(kind: str, name: str) -> bool:
     return True
 
 
-def _started(connection: socket.socket, pid: int) -> int:
+def _started(connection: socket.socket, pid: int, uid: int) -> int:
     """Field 22 of /proc/PID/stat (proc(5)), of the process that connected and of none that has its number since."""
     try:
         descriptor = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-    except OSError:  # an older kernel: what the number stands for now, which is looked at by its user again
+    except OSError:  # an older kernel: whoever of that user has the number by now
         try:
             descriptor = os.pidfd_open(pid)
         except OSError:
             return 0
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
+        place = Path(f"/proc/{pid}")
+        if place.stat().st_uid != uid:  # it runs as somebody else by now, or is a set-user-id program
+            return 0
+        with (place / "stat").open("rb") as stream:
             fields = stream.read(4_096).rpartition(b")")[2].split()
         ended, _, _ = select.select([descriptor], [], [], 0)
         return 0 if ended else int(fields[19])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of functions and roles as people and programs read it. Pure; decides nothing (``agent.roles`` is the table)."""
+"""The table of functions and roles (``agent.roles``) as people and programs read it. Pure; decides nothing."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ refused to everybody. Root is always administrator. Pure: who a caller is and wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -270,10 +270,9 @@ def require(functions: Sequence[Function], caller: Caller, verb: str, vm: str | 
 def seen(functions: Sequence[Function], caller: Caller, verb: str) -> frozenset[str] | None:
     """The VMs that the answer to a permitted verb may tell of; None for all."""
     function = function_of(functions, verb)
-    parts: Collection[str] = (
-        {function.roles[role] for role in caller.roles if role in function.roles} if function else ()
-    )
-    return None if caller.uid == 0 or ALL in parts else caller.vms
+    if caller.uid == 0 or (function and ALL in {function.roles.get(role) for role in caller.roles}):
+        return None
+    return caller.vms
 
 
 def _who(caller: Caller) -> str:

@@ -31,7 +31,7 @@ from agent.role_file import RoleFile
 from agent.server import Server
 from agent.service import Service
 from agent.sleep_files import install_sleep
-from agent.unit_files import install_units
+from agent.unit_files import install_policy, install_units
 from content import durable
 from content.errors import Missing
 from content.locks import BOOT_ID, exclusive
@@ -63,7 +63,7 @@ def set_up(root: Path, anchor: Path, settings: Path | None, *, units: bool = Fal
         setup.make_directories(paths)
         with exclusive(paths.lock, wait=False):
             audit = AuditTrail(paths.audit, _clock, _boot())
-            more = (*install_units(root), *install_sleep(root)) if units else ()
+            more = (*install_units(root), *install_sleep(root), *install_policy(root)) if units else ()
             steps = (*setup.write(paths, trust, parsed, settings_bytes, tpm, audit), *more)
     return {"steps": list(steps), "repository": trust.identity}
 

@@ -65,7 +65,8 @@ def check_(root: Path, output: str) -> int:
 def approve(*, yes: bool, root: Path, output: str) -> None:
     """Approve what is there now, after showing what differs from what was approved before.
 
-    It is for root, and for administrators who authenticate anew; it is recorded, and signed by the TPM. What the publisher names is not changed by it.
+    It is for root, and for administrators who authenticate anew. It is recorded, and signed by the TPM. What the
+    publisher names is not changed by it.
     """
     greet(root)
     found: dict[str, Any] = ask(root, "config/check")
