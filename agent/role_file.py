@@ -21,8 +21,14 @@ from documents.fields import NAME
 
 MAX_BYTES = 100_000
 MAX_GRANTS = 500
+MAX_DOTS = 100
+"""Of one line: what tomllib needs for a dotted key grows with the square of its parts."""
+
 MAX_VMS = 64
 """Of one grant."""
+
+FEW = 8
+"""VMs that are written on one line."""
 
 ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,63}")
 """Names of users and groups."""
@@ -95,6 +101,8 @@ def parse(untrusted_bytes: bytes) -> tuple[Grant, ...]:
     """
     if len(untrusted_bytes) > MAX_BYTES:
         raise _wrong(f"it has more than {MAX_BYTES} bytes")
+    if any(line.count(b".") > MAX_DOTS for line in untrusted_bytes.split(b"\n")):
+        raise _wrong(f"a line has more than {MAX_DOTS} dots")
     try:
         untrusted = tomllib.loads(untrusted_bytes.decode())
     except (ValueError, RecursionError) as error:
@@ -129,7 +137,8 @@ def encode(grant: Grant) -> bytes:
     """The text of one grant."""
     lines = ["[[grant]]", f'role = "{grant.role}"', f'{grant.kind} = "{grant.name}"']
     if grant.vms:
-        lines.append("vms = [" + ", ".join(f'"{vm}"' for vm in grant.vms) + "]")
+        between = ",\n    " if len(grant.vms) > FEW or any("." in vm for vm in grant.vms) else ", "
+        lines.append("vms = [" + between.join(f'"{vm}"' for vm in grant.vms) + "]")
     return ("\n".join(lines) + "\n").encode()
 
 

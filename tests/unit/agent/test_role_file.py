@@ -58,11 +58,14 @@ BAD = {
         b"".join(b"[[grant]]\nrole = 'auditor'\nuser = 'a%d'\n" % n for n in range(MAX_GRANTS + 1)),
         "at most",
     ),
+    "a key of very many parts": (b"a." * 4_000 + b"a = 1", "more than 100 dots"),
     "too large": (b"#" * 100_001, "more than"),
 }
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.@-]{0,20}", fullmatch=True)
-vms = st.lists(st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True) | st.just(EVERY), min_size=1, max_size=4, unique=True)
+vms = st.lists(
+    st.from_regex(r"[a-z0-9](\.?[a-z0-9]){0,30}", fullmatch=True) | st.just(EVERY), min_size=1, max_size=12, unique=True
+)
 grants = st.builds(
     lambda role, kind, name, vms: Grant(role=role, kind=kind, name=name, vms=tuple(vms) if role == USER else ()),
     st.sampled_from(sorted(ROLES)), st.sampled_from(["user", "group"]), names, vms,
