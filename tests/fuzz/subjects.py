@@ -124,7 +124,7 @@ def _check_settings(folder: Path, untrusted: bytes) -> None:
 
 ROLES_TOML = (
     b'[[grant]]\nrole = "operator"\ngroup = "vm-operators"\n',
-    b'# people\n[[grant]]\nrole = "user"\nuser = "ann"\nvms = ["desk", "*"]\n\n[[grant]]\nrole = "auditor"\nuser = "b"\n',
+    b'# all\n[[grant]]\nrole = "user"\nuser = "ann"\nvms = ["a", "*"]\n[[grant]]\nrole = "auditor"\nuser = "b"\n',
 )
 
 

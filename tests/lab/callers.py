@@ -18,7 +18,7 @@ from agent.access import Access
 from agent.audit import AuditTrail
 from agent.fresh import Polkit
 from agent.role_file import RoleFile
-from agent.roles import ADMINISTRATOR, ALL, Function
+from agent.roles import ADMINISTRATOR, ALL, STALE, Function
 from content import durable
 from documents.local_api import Request, Response
 
@@ -48,7 +48,7 @@ for line in lines:
 def access_for(folder: Path, verbs: Iterable[str]) -> Access:
     """The check for verbs of a test's own, which all are for administrators; its audit trail lies below ``folder``."""
     function = Function(
-        number="T", does="test", sfr="none", roles=MappingProxyType({ADMINISTRATOR: ALL}), verbs=tuple(verbs)
+        number="T", does="test", sfr="none", roles=MappingProxyType({ADMINISTRATOR: ALL}), verbs=(*verbs, STALE)
     )
     durable.make_directory(folder, 0o755)
     audit = AuditTrail(folder / "trail", itertools.count(NOW).__next__, BOOT)
