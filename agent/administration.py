@@ -6,8 +6,6 @@ What changes is recorded before it is done. Who may ask for it is not decided he
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from agent import banner, role_file
 from agent.audit import AuditTrail
 from agent.errors import NotFound
@@ -59,8 +57,14 @@ class Administration:
             raise NotFound(
                 f"there is no {kind} {name}", cause="nothing was granted", remedy="make it first, or correct the name"
             )
-        details = {"role": role} | ({"vms": " ".join(grant.vms)} if grant.vms else {})
-        self._recorded("role-grant", f"{kind} {name}", actor, details, lambda: self._roles.add(grant))
+        subject, details = f"{kind} {name}", {"role": role, "vms": " ".join(grant.vms)}
+        self._audit.append("role-grant", "started", subject, actor, **details)
+        try:
+            self._roles.add(grant)
+        except VmgateError as error:
+            self._audit.append("role-grant", "failed", subject, actor, code=error.code, cause=error.cause, **details)
+            raise
+        self._audit.append("role-grant", "done", subject, actor, **details)
         return {"role": role, "kind": kind, "name": name, "vms": list(grant.vms)}
 
     def set_banner(self, untrusted_text: str, actor: str) -> dict[str, Json]:
@@ -72,17 +76,12 @@ class Administration:
         text = banner.require_banner(untrusted_text)
         # Its digest tells which text it was; the record has no room for it.
         details = {"characters": str(len(text)), "fsverity": digest_bytes(text.encode())}
-        durable.make_directory(self._paths.banner.parent, 0o711)
-        self._recorded("banner", "host", actor, details, lambda: banner.write(self._paths.banner, text))
-        return {"characters": len(text)}
-
-    def _recorded(
-        self, event: str, subject: str, actor: str, details: dict[str, str], step: Callable[[], None]
-    ) -> None:
-        self._audit.append(event, "started", subject, actor, **details)
+        self._audit.append("banner", "started", "host", actor, **details)
         try:
-            step()
+            durable.make_directory(self._paths.banner.parent, 0o711)
+            banner.write(self._paths.banner, text)
         except VmgateError as error:
-            self._audit.append(event, "failed", subject, actor, **details, code=error.code)
+            self._audit.append("banner", "failed", "host", actor, code=error.code, cause=error.cause, **details)
             raise
-        self._audit.append(event, "done", subject, actor, **details)
+        self._audit.append("banner", "done", "host", actor, **details)
+        return {"characters": len(text)}
