@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers ``vmgate role`` and ``vmgate banner``: grants a role, tells who has one, sets the banner.
+"""Answers ``vmgate role`` and ``vmgate banner``, and ``vmgate audit list`` for those who may not read its files.
 
 What changes is recorded before it is done. Who may ask for it is not decided here (``agent.access`` does).
 """
 
 from __future__ import annotations
 
+from collections import deque
+
 from agent import banner, role_file
-from agent.audit import AuditTrail
-from agent.errors import NotFound
+from agent.audit import AuditTrail, records
+from agent.errors import BadRequest, NotFound
 from agent.paths import HostPaths
 from agent.peers import is_known
 from agent.role_file import RoleFile
@@ -16,6 +18,10 @@ from content import durable
 from content.fsverity import digest_bytes
 from documents.canonical import Json
 from documents.errors import VmgateError
+
+MAX_RECORDS = 10_000
+MAX_ANSWER = 30_000_000
+"""Bytes of records in one answer."""
 
 
 class Administration:
@@ -66,6 +72,28 @@ class Administration:
             raise
         self._audit.append("role-grant", "done", subject, actor, **details)
         return {"role": role, "kind": kind, "name": name, "vms": list(grant.vms)}
+
+    def audit(self, untrusted_last: str) -> dict[str, Json]:
+        """The newest records of the audit trail, oldest first, each as its line; not verified.
+
+        Args:
+            untrusted_last: how many at most, 1 to ``MAX_RECORDS`` in decimal digits; fewer where they are large.
+
+        Raises:
+            BadRequest: it is no such number.
+        """
+        whole = untrusted_last.isascii() and untrusted_last.isdecimal() and len(untrusted_last) <= len(str(MAX_RECORDS))
+        if not whole or not 1 <= int(untrusted_last) <= MAX_RECORDS:
+            raise BadRequest("no record was read", cause=f"it is not 1 to {MAX_RECORDS}", remedy="use --last")
+        chosen: list[Json] = []
+        room = MAX_ANSWER
+        for record in reversed(deque(records(self._paths.audit), maxlen=int(untrusted_last))):
+            line = record.encode()
+            room -= len(line)
+            if room < 0:
+                break
+            chosen.append(line.decode())
+        return {"lines": chosen[::-1]}
 
     def set_banner(self, untrusted_text: str, actor: str) -> dict[str, Json]:
         """Set the banner; an empty text takes it away.

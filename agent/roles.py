@@ -129,7 +129,11 @@ FUNCTIONS: tuple[Function, ...] = (
         verbs=("role/grant",),
     ),
     Function(
-        number="V10", does="answer libvirt's hook", sfr="FPT_ML_EXT.1", roles=_only(), changes=True,
+        number="V10", does="read the audit trail", sfr="FAU_SAR.1", roles=_only(ADMINISTRATOR, AUDITOR),
+        verbs=("audit/list",),
+    ),
+    Function(
+        number="V11", does="answer libvirt's hook", sfr="FPT_ML_EXT.1", roles=_only(), changes=True,
         verbs=(
             "gate/prepare", "gate/started", "gate/stopped", "gate/release", "gate/reconnect", "gate/attach",
             "gate/migrate", "gate/restore",
@@ -142,7 +146,7 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("2", "password policy of administrators", "vmgate has no passwords: accounts are the host's"),
     ("3, 4", "create, configure and delete VMs; the default for new ones", "they come by signed release: function 1"),
     ("5, 7, 8", "networks, physical devices and sharing of VMs", "they come by signed release: function 1"),
-    ("6", "audit", "root reads it from its files; no verb changes it"),
+    ("6", "audit", "no verb changes it; reading it is V10"),
     ("9", "hypercalls of a VM", "not offered; the requirement was dropped"),
     ("10, 21", "removable media and devices", "not offered"),
     ("11", "cryptography", "fixed; nothing to configure"),

@@ -76,6 +76,7 @@ class Service:
             "role/list": self._role_list,
             "role/grant": self._role_grant,
             "banner/set": self._banner_set,
+            "audit/list": self._audit_list,
             "gate/prepare": self._prepare,
             "gate/started": partial(self._told, host.launcher.started),
             "gate/stopped": partial(self._told, host.launcher.stopped),
@@ -291,6 +292,11 @@ class Service:
         call.finish()
         with self._lock:
             return self._administration().set_banner(text, call.actor)
+
+    def _audit_list(self, call: Call) -> dict[str, Json]:
+        last = call.take("last")
+        call.finish()
+        return self._administration().audit(last)
 
     def _evidence(self, call: Call) -> dict[str, Json]:
         untrusted_nonce = call.take("nonce")

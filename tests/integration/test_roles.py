@@ -36,12 +36,14 @@ from documents.canonical import Json
 from documents.errors import Exit
 from documents.local_api import Request
 from lab.callers import BOOT, NOW, Somebody, somebodies
+from vmgate import audit_source
 
 GUARD = 60
 ARGUMENTS = {
     STALE: {"bundle": "/b", "allow_stale": "30", "reason": "test"},
     "role/grant": {"role": "auditor", "kind": "group", "account": "root"},
     "banner/set": {"text": "new"},
+    "audit/list": {"last": "10"},
 }
 """Of verbs that are answered by the agent's own handler here, and of one that its arguments make another."""
 
@@ -73,6 +75,7 @@ class Agent:
             "role/list": service._role_list,
             "role/grant": service._role_grant,
             "banner/set": service._banner_set,
+            "audit/list": service._audit_list,
         }
         verbs = {verb.partition("+")[0] for function in FUNCTIONS for verb in function.verbs}
         self.server = Server(self.paths.socket, {verb: self._noting(verb, own.get(verb)) for verb in verbs}, access)
@@ -254,6 +257,38 @@ def test_no_grant_is_made_to_an_account_that_is_not_there(agent: Agent) -> None:
     with pytest.raises(AgentSaid, match="AG015"):
         call(agent.paths.socket, "role/grant", "test", role="user", kind="host", account="root")
     assert not agent.paths.roles.exists()
+
+
+def test_an_auditor_reads_the_trail_without_its_files(agent: Agent) -> None:
+    """As `vmgate audit list` does: the files are closed to all but root, and the agent tells."""
+    agent.grant_all()
+    for text in ("one", "two"):
+        call(agent.paths.socket, "banner/set", "test", text=text)
+    who = agent.people["auditor"]
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(who.gid)
+            os.setuid(who.uid)
+            os.write(writer, b"\n".join(record.encode() for record in audit_source.records(agent.paths.root)))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as stream:
+        lines = stream.read().splitlines()
+    assert [AuditRecord.parse(line) for line in lines] == agent.told()
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize("last", ["0", "10001", "-1", "ten", "", "\u0663"])
+def test_the_trail_is_told_in_bounds(agent: Agent, last: str) -> None:
+    call(agent.paths.socket, "banner/set", "test", text="one")
+    with pytest.raises(AgentSaid, match="AG015"):
+        call(agent.paths.socket, "audit/list", "test", last=last)
+    assert len(call(agent.paths.socket, "audit/list", "test", last="1")["lines"]) == 1  # type: ignore[arg-type]
 
 
 def test_a_flood_of_refusals_does_not_fill_the_trail(agent: Agent) -> None:
