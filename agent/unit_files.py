@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.setup import write_new
 from content import durable
+from content.errors import StorageDenied
 
 NAMES = ("vmgate.service", "vmgate-update.service", "vmgate-update.timer")
 FOLDER = Path("etc/systemd/system")
@@ -23,11 +24,16 @@ POLICY = Path("usr/share/polkit-1/actions/org.vmgate.policy")
 def install_policy(root: Path) -> tuple[str, ...]:
     """Write polkit's file below ``root``; returns what was done, for people.
 
+    A host can do without, where ``/usr`` is read-only: then the answer to who would authenticate anew is no.
+
     Raises:
-        ContentError: it could not be written.
+        ContentError: it could not be written for another reason.
     """
-    durable.make_directory((root / POLICY).parent, 0o755)
-    write_new(root / POLICY, files("agent").joinpath("units", POLICY.name).read_bytes(), 0o644)
+    try:
+        durable.make_directory((root / POLICY).parent, 0o755)
+        write_new(root / POLICY, files("agent").joinpath("units", POLICY.name).read_bytes(), 0o644)
+    except StorageDenied as error:
+        return (f"no polkit actions, so nobody but root may change trust: {error.cause}",)
     return (f"polkit actions in {root / POLICY}",)
 
 
