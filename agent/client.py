@@ -7,6 +7,7 @@ This module does not decide anything and does not retry: a call may have had its
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from agent.errors import AgentAway, AgentSaid, NotPermitted
@@ -37,7 +38,8 @@ def call(path: Path, verb: str, actor: str, **arguments: str) -> dict[str, Json]
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(SECONDS)
             connection.connect(str(path))
-            connection.sendall(request.encode() + b"\n")
+            with suppress(BrokenPipeError):  # sent away unheard: the answer says why
+                connection.sendall(request.encode() + b"\n")
             with connection.makefile("rb") as stream:
                 untrusted_line = stream.readline(Response.LIMIT + 1)
     except PermissionError as error:

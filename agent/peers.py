@@ -22,6 +22,11 @@ SO_PEERPIDFD = 77
 """Linux 6.5; the same on x86 and ARM (include/uapi/asm-generic/socket.h)."""
 
 
+UNMAPPED = 65534
+"""What the kernel says for a user of another user namespace whom this one does not know (user_namespaces(7)): nobody
+in particular, although hosts have an account of that number."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """A process that connected.
@@ -59,6 +64,8 @@ def peer_of(connection: socket.socket) -> Peer:
 
 def account_of(uid: int) -> Account:
     """The account of a user id, and its groups as the host has them now."""
+    if uid == UNMAPPED:
+        return Account()
     try:
         entry = pwd.getpwuid(uid)
         numbers = os.getgrouplist(entry.pw_name, entry.pw_gid)

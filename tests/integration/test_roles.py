@@ -13,7 +13,8 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -23,7 +24,7 @@ import pytest
 from agent.access import EVENT, REFUSALS, Access
 from agent.audit import AuditTrail, records
 from agent.client import call
-from agent.errors import AgentSaid
+from agent.errors import AgentSaid, NotPermitted
 from agent.fresh import Polkit
 from agent.host import Host
 from agent.paths import HostPaths
@@ -130,6 +131,25 @@ def request(verb: str, vm: str = "desk") -> Request:
     if verb.startswith("vm/") and verb not in LISTS_VMS:
         arguments["name"] = vm
     return Request(verb=verb.partition("+")[0], arguments=tuple(sorted(arguments.items())), actor="test")
+
+
+def as_user(who: Somebody, act: Callable[[], bytes]) -> bytes:
+    """What an act gives when another user does it, in a process of its own."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(who.gid)
+            os.setuid(who.uid)
+            os.write(writer, act())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        told = stream.read()
+    os.waitpid(child, 0)
+    return told
 
 
 @pytest.mark.parametrize("role", [*ROLES, "nobody"])
@@ -249,6 +269,20 @@ def test_the_socket_is_open_to_others_only_while_one_has_a_role(agent: Agent) ->
     assert mode() == 0o600
 
 
+def test_while_it_is_roots_alone_others_are_told_so(agent: Agent) -> None:
+    """By the command, with exit 4: the kernel lets them not even ask."""
+
+    def act() -> bytes:
+        try:
+            call(agent.paths.socket, "status", "test")
+        except NotPermitted as error:
+            return error.line().encode()
+        return b"let in"
+
+    told = as_user(agent.people["operator"], act)
+    assert told.startswith(b"error[AG016]: the agent was not asked; nobody but root has a role on this host")
+
+
 def test_no_grant_is_made_to_an_account_that_is_not_there(agent: Agent) -> None:
     with pytest.raises(AgentSaid, match="AG013"):
         call(agent.paths.socket, "role/grant", "test", role="operator", kind="group", account="not-there-yet")
@@ -264,21 +298,11 @@ def test_an_auditor_reads_the_trail_without_its_files(agent: Agent) -> None:
     agent.grant_all()
     for text in ("one", "two"):
         call(agent.paths.socket, "banner/set", "test", text=text)
-    who = agent.people["auditor"]
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(who.gid)
-            os.setuid(who.uid)
-            os.write(writer, b"\n".join(record.encode() for record in audit_source.records(agent.paths.root)))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.waitpid(child, 0)
-    with os.fdopen(reader, "rb") as stream:
-        lines = stream.read().splitlines()
+    told = as_user(
+        agent.people["auditor"],
+        lambda: b"\n".join(record.encode() for record in audit_source.records(agent.paths.root)),
+    )
+    lines = told.splitlines()
     assert [AuditRecord.parse(line) for line in lines] == agent.told()
     assert len(lines) == 4
 
@@ -309,17 +333,11 @@ def test_one_user_does_not_take_all_the_agents_time(agent: Agent) -> None:
     agent.grant_all()
     held = [socket.socket(socket.AF_UNIX) for _ in range(MAX_OF_ONE)]
     who = agent.people["operator"]
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(who.gid)
-            os.setuid(who.uid)
-            for connection in held:
-                connection.connect(str(agent.paths.socket))
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    as_user(who, lambda: [held_one.connect(str(agent.paths.socket)) for held_one in held] and b"")
+    deadline = time.monotonic() + GUARD
+    while agent.server._server._seats[who.uid] < MAX_OF_ONE:  # their threads have yet to take their places
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     (response,) = who.ask(agent.paths.socket, request("status"))
     assert response.exit == Exit.NOT_READY
     assert "too many at once" in response.error

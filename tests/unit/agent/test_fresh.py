@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import NotFresh
 from agent.fresh import Polkit
-from agent.peers import Peer, account_of, is_known, peer_of
+from agent.peers import Account, Peer, account_of, is_known, peer_of
 from documents.errors import Exit
 
 PEER = Peer(pid=4711, uid=1000, started=123456)
@@ -95,5 +95,5 @@ def test_accounts_are_the_hosts() -> None:
     assert account.groups
     assert not is_known("user", "nobody-of-that-name")
     assert not is_known("group", "nobody-of-that-name")
-    assert account_of(2**31 - 7).name == ""
-    assert account_of(2**31 - 7).groups == frozenset()
+    assert account_of(2**31 - 7) == Account()
+    assert account_of(65534) == Account(), "it stands for whomever the kernel cannot name"
