@@ -14,6 +14,7 @@ from agent.errors import BadRequest, NotFound
 from agent.paths import HostPaths
 from agent.peers import is_known
 from agent.role_file import RoleFile
+from agent.roles import USER
 from content import durable
 from content.fsverity import digest_bytes
 from documents.canonical import Json
@@ -72,6 +73,24 @@ class Administration:
             raise
         self._audit.append("role-grant", "done", subject, actor, **details)
         return {"role": role, "kind": kind, "name": name, "vms": list(grant.vms)}
+
+    def revoke(self, role: str, kind: str, name: str, actor: str) -> dict[str, Json]:
+        """Take a role back from a user or a group, with all VMs that go with it.
+
+        Raises:
+            NotFound: it was not granted.
+            RolesWrong: it is not a grant, or the file is not one that counts; nothing was changed.
+        """
+        role_file.make(role, kind, name, ["*"] if role == USER else None)
+        subject = f"{kind} {name}"
+        self._audit.append("role-revoke", "started", subject, actor, role=role)
+        try:
+            self._roles.remove(role, kind, name)
+        except VmgateError as error:
+            self._audit.append("role-revoke", "failed", subject, actor, code=error.code, cause=error.cause, role=role)
+            raise
+        self._audit.append("role-revoke", "done", subject, actor, role=role)
+        return {"role": role, "kind": kind, "name": name}
 
     def audit(self, untrusted_last: str) -> dict[str, Json]:
         """The newest records of the audit trail, oldest first, each as its line; not verified.

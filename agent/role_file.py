@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.errors import RolesWrong
+from agent.errors import NotFound, RolesWrong
 from agent.roles import EVERY, ROLES, USER, Grant
 from content import durable
 from content.errors import ContentError, Missing
@@ -29,6 +29,8 @@ MAX_VMS = 64
 
 FEW = 8
 """VMs that are written on one line."""
+
+KINDS = ("user", "group")
 
 ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,63}")
 """Names of users and groups."""
@@ -71,6 +73,23 @@ class RoleFile:
         if (*parse(before), grant) != parse(after):
             raise _wrong("the grant cannot be added at its end")
         durable.make_directory(self._path.parent, 0o755)
+        durable.write_file(self._path, after, 0o644)
+
+    def remove(self, role: str, kind: str, name: str) -> None:
+        """Take a role back from a user or a group, durably. What is left is written anew, without people's comments.
+
+        Raises:
+            NotFound: it was not granted; the file is unchanged.
+            RolesWrong: the file is not one that counts; it is unchanged.
+            ContentError: it cannot be written; it is unchanged.
+        """
+        before = self.grants()
+        left = tuple(grant for grant in before if (grant.role, grant.kind, grant.name) != (role, kind, name))
+        if left == before:
+            raise NotFound("no role was taken back", cause=f"{kind} {name} has it not", remedy="see `vmgate role list`")
+        after = b"\n".join(map(encode, left))
+        if parse(after) != left:
+            raise _wrong("what is left cannot be written")
         durable.write_file(self._path, after, 0o644)
 
     def _read(self) -> bytes:
@@ -126,6 +145,8 @@ def make(role: object, kind: str, name: object, vms: object) -> Grant:
     """
     if not isinstance(role, str) or role not in ROLES:
         raise _wrong(f"a role is not one of {', '.join(ROLES)}")
+    if kind not in KINDS:
+        raise _wrong(f"a role is granted to one of {', '.join(KINDS)}")
     if not isinstance(name, str) or not ACCOUNT.fullmatch(name):
         raise _wrong(f"the name of a {kind} is not in its form")
     if (vms is not None) != (role == USER):

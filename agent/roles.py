@@ -125,8 +125,9 @@ FUNCTIONS: tuple[Function, ...] = (
         verbs=("role/list",),
     ),
     Function(
-        number="V9", does="grant a role", sfr="FMT_MOF_EXT.1", roles=_only(ADMINISTRATOR), changes=True, fresh="roles",
-        verbs=("role/grant",),
+        number="V9", does="grant a role, or take it back", sfr="FMT_MOF_EXT.1", roles=_only(ADMINISTRATOR),
+        changes=True, fresh="roles",
+        verbs=("role/grant", "role/revoke"),
     ),
     Function(
         number="V10", does="read the audit trail", sfr="FAU_SAR.1", roles=_only(ADMINISTRATOR, AUDITOR),

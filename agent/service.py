@@ -75,6 +75,7 @@ class Service:
             "config/approve": self._config_approve,
             "role/list": self._role_list,
             "role/grant": self._role_grant,
+            "role/revoke": self._role_revoke,
             "banner/set": self._banner_set,
             "audit/list": self._audit_list,
             "gate/prepare": self._prepare,
@@ -282,10 +283,15 @@ class Service:
         role, kind, name, vms = call.take("role"), call.take("kind"), call.take("account"), call.take("vms", "")
         call.finish()
         call.require_fresh()
-        if kind not in ("user", "group"):
-            raise BadRequest("nothing was granted", cause="it is to no user or group", remedy="use the vmgate command")
         with self._lock:
             return self._administration().grant(role, kind, name, vms, call.actor)
+
+    def _role_revoke(self, call: Call) -> dict[str, Json]:
+        role, kind, name = call.take("role"), call.take("kind"), call.take("account")
+        call.finish()
+        call.require_fresh()
+        with self._lock:
+            return self._administration().revoke(role, kind, name, call.actor)
 
     def _banner_set(self, call: Call) -> dict[str, Json]:
         text = call.take("text")

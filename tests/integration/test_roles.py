@@ -43,6 +43,7 @@ GUARD = 60
 ARGUMENTS = {
     STALE: {"bundle": "/b", "allow_stale": "30", "reason": "test"},
     "role/grant": {"role": "auditor", "kind": "group", "account": "root"},
+    "role/revoke": {"role": "auditor", "kind": "group", "account": "root"},
     "banner/set": {"text": "new"},
     "audit/list": {"last": "10"},
 }
@@ -75,6 +76,7 @@ class Agent:
         own: dict[str, Handler] = {
             "role/list": service._role_list,
             "role/grant": service._role_grant,
+            "role/revoke": service._role_revoke,
             "banner/set": service._banner_set,
             "audit/list": service._audit_list,
         }
@@ -237,6 +239,20 @@ def test_one_who_does_is_recorded_as_such(agent: Agent) -> None:
     assert RoleFile(agent.paths.roles).grants()[-1] == Grant(role="auditor", kind="group", name="root")
 
 
+def test_a_role_that_is_taken_back_is_gone_at_once(agent: Agent) -> None:
+    agent.grant_all()
+    who, boss = agent.people[USER], agent.people["administrator"]
+    taken = {"role": USER, "kind": "user", "account": who.name}
+    revoke = Request(verb="role/revoke", arguments=tuple(sorted(taken.items())), actor="test")
+    assert [r.error for r in boss.ask(agent.paths.socket, revoke)] == [""]
+    (response,) = who.ask(agent.paths.socket, request("vm/start"))
+    assert response.exit == Exit.NOT_PERMITTED
+    (response,) = boss.ask(agent.paths.socket, revoke)
+    assert response.exit == Exit.NOT_FOUND
+    told = [(r.event, r.outcome) for r in agent.told() if r.event == "role-revoke"]
+    assert told == [("role-revoke", o) for o in ("started", "done", "started", "failed")]
+
+
 def test_a_role_by_group_ends_with_the_group(agent: Agent) -> None:
     who = agent.people["auditor"]
     group = grp.getgrgid(who.gid).gr_name
@@ -288,7 +304,7 @@ def test_no_grant_is_made_to_an_account_that_is_not_there(agent: Agent) -> None:
         call(agent.paths.socket, "role/grant", "test", role="operator", kind="group", account="not-there-yet")
     with pytest.raises(AgentSaid, match="AG100"):
         call(agent.paths.socket, "role/grant", "test", role="user", kind="user", account="root")
-    with pytest.raises(AgentSaid, match="AG015"):
+    with pytest.raises(AgentSaid, match="AG100"):
         call(agent.paths.socket, "role/grant", "test", role="user", kind="host", account="root")
     assert not agent.paths.roles.exists()
 

@@ -40,15 +40,32 @@ def list_(root: Path, output: str) -> None:
 @root_option
 @output_option
 def grant(*, role: str, user: str | None, group: str | None, vms: tuple[str, ...], root: Path, output: str) -> None:
-    """Grant a role, from the next request on. To take it back, remove its lines from /etc/vmgate/roles.toml.
+    """Grant a role, from the next request on. Somebody else than root authenticates anew for it."""
+    kind, name = _account(user, group)
+    result = ask(root, "role/grant", role=role, kind=kind, account=name, vms=" ".join(vms))
+    show(output, result, lambda: say(f"{kind} {name} has the role {role}" + (f" for {', '.join(vms)}" if vms else "")))
+
+
+@command.command("revoke")
+@click.argument("role", type=click.Choice(list(ROLES)))
+@click.option("--user", metavar="NAME", help="From a user.")
+@click.option("--group", metavar="NAME", help="From a group.")
+@root_option
+@output_option
+def revoke(*, role: str, user: str | None, group: str | None, root: Path, output: str) -> None:
+    """Take a role back, with all its VMs, from the next request on; comments in roles.toml are lost.
 
     Somebody else than root authenticates anew for it.
     """
+    kind, name = _account(user, group)
+    result = ask(root, "role/revoke", role=role, kind=kind, account=name)
+    show(output, result, lambda: say(f"{kind} {name} has no longer the role {role}"))
+
+
+def _account(user: str | None, group: str | None) -> tuple[str, str]:
     if (user is None) == (group is None):
-        raise UsageError("nothing was granted", cause="it takes one of --user and --group", remedy="name one")
-    kind, name = ("user", user) if user is not None else ("group", group or "")
-    result = ask(root, "role/grant", role=role, kind=kind, account=name, vms=" ".join(vms))
-    show(output, result, lambda: say(f"{kind} {name} has the role {role}" + (f" for {', '.join(vms)}" if vms else "")))
+        raise UsageError("no role was changed", cause="it takes one of --user and --group", remedy="name one")
+    return ("user", user) if user is not None else ("group", group or "")
 
 
 @command.command("matrix")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import RolesWrong
+from agent.errors import NotFound, RolesWrong
 from agent.role_file import MAX_GRANTS, MAX_VMS, RoleFile, encode, parse
 from agent.roles import AUDITOR, EVERY, OPERATOR, ROLES, USER, Grant
 
@@ -149,6 +149,18 @@ def test_what_cannot_be_added_leaves_the_file(path: Path, before: bytes) -> None
     with pytest.raises(RolesWrong):
         RoleFile(path, os.getuid()).add(GRANTS[0])
     assert path.read_bytes() == before
+
+
+def test_what_is_taken_back_leaves_the_others(path: Path) -> None:
+    path.write_bytes(GOOD)
+    file = RoleFile(path, os.getuid())
+    file.remove(USER, "user", "ann@corp.example")
+    assert read(path) == GRANTS[:1]
+    with pytest.raises(NotFound):
+        file.remove(OPERATOR, "user", "vm-operators")
+    assert read(path) == GRANTS[:1]
+    file.remove(OPERATOR, "group", "vm-operators")
+    assert read(path) == ()
 
 
 def test_the_first_grant_makes_the_file(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ class Agent:
         self.root = root
         self.told: list[tuple[str, dict[str, str]]] = []
         names = {
-            "vm/kill": ("name",), "role/grant": ("role", "kind", "account", "vms"), "banner/set": ("text",),
+            "vm/kill": ("name",), "role/grant": ("role", "kind", "account", "vms"),
+            "role/revoke": ("role", "kind", "account"), "banner/set": ("text",),
             "config/check": (), "config/approve": ("shown",), "role/list": (),
         }  # fmt: skip
         handlers = {verb: self._answering(verb, names[verb]) for verb in names}
@@ -154,9 +155,16 @@ def test_grants_are_asked_for_and_listed(agent: Agent) -> None:
     assert listed == [["ROLE", "TO", "NAME", "VMS"], ["user", "group", "staff", "desk", "lab"]]
 
 
+def test_a_role_is_taken_back(agent: Agent) -> None:
+    done = run("role", "revoke", "auditor", "--user", "ann", "--root", agent.root)
+    assert done.out == "user ann has no longer the role auditor\n"
+    assert agent.told == [("role/revoke", {"role": "auditor", "kind": "user", "account": "ann"})]
+
+
+@pytest.mark.parametrize("verb", ["grant", "revoke"])
 @pytest.mark.parametrize("words", [("auditor",), ("auditor", "--user", "a", "--group", "b"), ("root", "--user", "a")])
-def test_a_grant_that_is_none(agent: Agent, words: tuple[str, ...]) -> None:
-    refused(run("role", "grant", *words, "--root", agent.root), 2)
+def test_a_grant_that_is_none(agent: Agent, verb: str, words: tuple[str, ...]) -> None:
+    refused(run("role", verb, *words, "--root", agent.root), 2)
     assert agent.told == []
 
 
