@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers ``vmgate config``: what is local to this host, whose word there is for it, and the administrator's approval.
 
-Who approves has proven to be root by the socket alone, whose peer the kernel names. This module judges nothing itself
-and signs nothing (``agent.baselines`` does).
+Who approves is root by the kernel's word, or an administrator who has just proved it (``agent.access``). This module
+judges nothing itself and signs nothing (``agent.baselines`` does).
 """
 
 from __future__ import annotations

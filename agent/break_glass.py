@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Breaking the glass: an administrator imports a bundle that is beyond its days, within bounds and for a reason.
 
-Whether the administrator has just proved who they are is not asked: the agent knows root and nobody else yet. What the
-days mean is ``updater.client.metadata``'s affair. Pure.
+Whether the administrator has just proved who they are is asked before (``agent.access``). What the days mean is
+``updater.client.metadata``'s affair. Pure.
 """
 
 from __future__ import annotations

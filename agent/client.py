@@ -7,9 +7,10 @@ This module does not decide anything and does not retry: a call may have had its
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
-from agent.errors import AgentAway, AgentSaid
+from agent.errors import AgentAway, AgentSaid, NotPermitted
 from documents.canonical import Json
 from documents.errors import Exit
 from documents.local_api import Request, Response
@@ -29,6 +30,7 @@ def call(path: Path, verb: str, actor: str, **arguments: str) -> dict[str, Json]
 
     Raises:
         AgentAway: nobody answers there.
+        NotPermitted: its socket is closed to this user.
         AgentSaid: the agent answered with an error; ``status`` is the exit code.
     """
     request = Request(verb=verb, actor=actor, arguments=tuple(sorted(arguments.items())))
@@ -36,9 +38,14 @@ def call(path: Path, verb: str, actor: str, **arguments: str) -> dict[str, Json]
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(SECONDS)
             connection.connect(str(path))
-            connection.sendall(request.encode() + b"\n")
+            with suppress(BrokenPipeError):  # sent away unheard: the answer says why
+                connection.sendall(request.encode() + b"\n")
             with connection.makefile("rb") as stream:
                 untrusted_line = stream.readline(Response.LIMIT + 1)
+    except PermissionError as error:
+        raise NotPermitted(
+            "the agent was not asked", cause=f"nobody but root has a role on this host: {path}", remedy="use sudo"
+        ) from error
     except OSError as error:
         raise AgentAway(
             "the vmgate agent did not answer",

@@ -70,7 +70,11 @@ class NotPermitted(AgentError):
 
     code = "AG016"
     exit = Exit.NOT_PERMITTED
-    explanation = "Only root may talk to the agent."
+    explanation = (
+        "What was asked for belongs to a management function that the caller has no role for, or is about a VM that is "
+        "not assigned to it. Nothing was changed, and it is recorded. `vmgate role matrix` shows which role has which "
+        "function; root has all. Root grants roles by `vmgate role grant`."
+    )
 
 
 class SettingsWrong(AgentError):
@@ -199,6 +203,38 @@ class GuestTpmFailed(AgentError):
         "endorsement key from a copy of its state (swtpm), both as the account tss. Look whether the packages swtpm "
         "and swtpm-tools are installed, /etc/swtpm_setup.conf names a local CA, and the state opens with the VM's key."
     )
+
+
+class RolesWrong(AgentError):
+    """roles.toml is not what vmgate reads, or was to become so."""
+
+    code = "AG100"
+    exit = Exit.USAGE
+    explanation = (
+        "/etc/vmgate/roles.toml holds tables [[grant]] with role (administrator, operator, auditor or user), one of "
+        'user and group, and, for the role user alone, vms: names of VMs, or "*" for all. Root must own it and its '
+        "folder, and nobody else may write to them. While it is wrong nobody but root has a role."
+    )
+
+
+class NotFresh(AgentError):
+    """What changes trust needs a caller who has just proved who it is."""
+
+    code = "AG101"
+    exit = Exit.NOT_PERMITTED
+    explanation = (
+        "Granting roles, approving what is local to the host and importing a bundle beyond its days ask an "
+        "administrator who is not root for a password each time, by polkit (org.vmgate.*). It was not given, there is "
+        "no polkit, or no polkit agent runs in the session. Nothing was changed. Root is not asked."
+    )
+
+
+class BannerWrong(AgentError):
+    """A text that cannot be a banner."""
+
+    code = "AG102"
+    exit = Exit.USAGE
+    explanation = "A banner is UTF-8 text of at most 4,000 characters. The one before it stays."
 
 
 class AgentSaid(AgentError):

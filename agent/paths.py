@@ -23,6 +23,16 @@ class HostPaths:
         return self.root / "etc/vmgate/vmgate.toml"
 
     @property
+    def roles(self) -> Path:
+        """Who besides root has which role."""
+        return self.root / "etc/vmgate/roles.toml"
+
+    @property
+    def banner(self) -> Path:
+        """What is shown before interactive management. State, so that ``/etc`` can be read-only."""
+        return self.state / "banner"
+
+    @property
     def anchor(self) -> Path:
         """The trust anchor: TUF root metadata as given to ``init``. State, so that ``/etc`` can be read-only."""
         return self.state / "root.json"

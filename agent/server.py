@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's Unix socket: one request, one response, for root only.
+"""The agent's Unix socket: one request, one response.
 
-The kernel vouches for the caller's user id (SO_PEERCRED). Each request is bounded before it is parsed; each error
-becomes one line. This module does not know what the verbs do.
+The kernel vouches for who calls; whether they may is asked of ``Access`` for each request before its handler. Each
+request is bounded before it is parsed; each error becomes one line. This module does not know what the verbs do.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
 import socketserver
 import stat
-import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from agent.errors import AgentSaid, BadRequest, InternalFailure, NotPermitted, NotReady
+from agent.peers import Peer, peer_of
+from agent.roles import Permit
 from content import durable
 from documents.canonical import Json
 from documents.errors import Exit, VmgateError
@@ -30,21 +32,35 @@ log = logging.getLogger(__name__)
 
 READ_SECONDS = 30
 
+MAX_OF_ONE, MAX_OF_OTHERS = 16, 64
+"""Requests at once of one user who is not root, and of all those together: they must not wear the agent out."""
+
+
+class Access(Protocol):
+    """Who decides about requests (``agent.access``)."""
+
+    def permit(self, peer: Peer, request: Request) -> Permit:
+        """Let a request through, or raise an error of exit code 4."""
+
+    def others(self) -> bool:
+        """Whether anybody but root may have something to ask."""
+
 
 class Call:
     """One request on its way through a handler: its arguments are taken by name, and who asked is known.
 
     Args:
         request: parsed.
-        uid: the caller's user id, which the kernel vouches for.
+        permit: whose it is, and how far it goes.
 
     Attributes:
         actor: what the caller says it is, and its user id.
+        permit: as above.
     """
 
-    def __init__(self, request: Request, uid: int) -> None:
-        self.actor = f"{request.actor} (uid {uid})"
-        self._uid = uid
+    def __init__(self, request: Request, permit: Permit) -> None:
+        self.actor = f"{request.actor} (uid {permit.uid})"
+        self.permit = permit
         self._arguments = dict(request.arguments)
 
     def take(self, name: str, default: str | None = None) -> str:
@@ -54,23 +70,21 @@ class Call:
             raise _bad(f"the argument {name!r} is missing")
         return untrusted
 
-    def require_root(self) -> None:
-        """Refuse whoever is not root, also the user as whom the agent runs.
+    def require_fresh(self) -> None:
+        """Refuse whoever is not root and has not just proved who it is.
 
         Raises:
-            NotPermitted: it is not.
+            NotPermitted: so it is.
         """
-        if self._uid != 0:
-            raise _not_root(self._uid)
+        if not self.permit.fresh:
+            raise NotPermitted(
+                "the request was refused", cause=f"user {self.permit.uid} is not root", remedy="use sudo"
+            )
 
     def finish(self) -> None:
         """Refuse arguments that nobody took."""
         if self._arguments:
             raise _bad("it has an unknown argument")
-
-
-def _not_root(uid: int) -> NotPermitted:
-    return NotPermitted("the request was refused", cause=f"user {uid} is not root", remedy="use sudo")
 
 
 def _bad(cause: str) -> BadRequest:
@@ -83,15 +97,16 @@ class Server:
     Args:
         path: the socket; a stale one is replaced, a living one is not.
         handlers: by verb.
-        owner: the only user id that is served, besides 0.
+        access: decides about each request; no one else's word counts, nor the socket's mode.
     """
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler], owner: int) -> None:
+    def __init__(self, path: Path, handlers: Mapping[str, Handler], access: Access) -> None:
+        self._path, self._access = path, access
         durable.make_directory(path.parent, 0o755)
         _remove_stale(path)
         mask = os.umask(0o177)
         try:
-            self._server = _SocketServer(str(path), handlers, owner)
+            self._server = _SocketServer(str(path), handlers, access)
         except OSError as error:
             raise NotReady(
                 "the agent does not listen",
@@ -100,6 +115,11 @@ class Server:
             ) from error
         finally:
             os.umask(mask)
+
+    def look(self) -> None:
+        """Let other users connect while any of them may have a role. It saves trouble; the check is another's."""
+        with suppress(FileNotFoundError):  # removed by somebody: nobody connects any more, and that is not mended here
+            self._path.chmod(0o666 if self._access.others() else 0o600)
 
     def serve(self) -> None:
         """Answer requests, each in a thread, until ``close`` is called from another thread."""
@@ -114,10 +134,31 @@ class _SocketServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, path: str, handlers: Mapping[str, Handler], owner: int) -> None:
+    def __init__(self, path: str, handlers: Mapping[str, Handler], access: Access) -> None:
         self.handlers = handlers
-        self.owner = owner
+        self.access = access
+        self._seats: Counter[int] = Counter()
+        self._lock = threading.Lock()
         super().__init__(path, _Connection)
+
+    @contextmanager
+    def seat(self, uid: int) -> Iterator[None]:
+        """A place for one request.
+
+        Raises:
+            NotReady: there is none for that user.
+        """
+        with self._lock:
+            if uid != 0 and (self._seats[uid] >= MAX_OF_ONE or self._seats.total() - self._seats[0] >= MAX_OF_OTHERS):
+                raise NotReady("the request was refused", cause="too many at once", remedy="wait, then try again")
+            self._seats[uid] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._seats[uid] -= 1
+                if not self._seats[uid]:
+                    del self._seats[uid]
 
 
 class _Connection(socketserver.StreamRequestHandler):
@@ -144,9 +185,11 @@ class _Connection(socketserver.StreamRequestHandler):
             log.warning("the caller went away before its answer")
 
     def _result(self) -> dict[str, Json]:
-        uid = _peer(self.request)
-        if uid not in {0, self.server.owner}:
-            raise _not_root(uid)
+        peer = peer_of(self.request)
+        with self.server.seat(peer.uid):
+            return self._answer(peer)
+
+    def _answer(self, peer: Peer) -> dict[str, Json]:
         try:
             untrusted_line = self.rfile.readline(Request.LIMIT + 2)
         except OSError as error:
@@ -157,12 +200,7 @@ class _Connection(socketserver.StreamRequestHandler):
         handler = self.server.handlers.get(request.verb)
         if handler is None:
             raise _bad(f"the verb {request.verb!r} is unknown")
-        return handler(Call(request, uid))
-
-
-def _peer(connection: socket.socket) -> int:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
+        return handler(Call(request, self.server.access.permit(peer, request)))
 
 
 def _remove_stale(path: Path) -> None:

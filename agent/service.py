@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from agent.administration import Administration
 from agent.break_glass import BreakGlass
 from agent.errors import BadRequest, PolicyRefused
 from agent.host import Host
@@ -44,7 +45,6 @@ class Service:
             "status/document": self._status_document,
             "update/history": host.updates.history,
             "update/progress": host.updates.transfer.told,
-            "vm/list": host.vms.list,
             "measure/show": self._measure_show,
             "measure/log": self._measure_log,
             "attest/self": self._attest_self,
@@ -61,6 +61,7 @@ class Service:
             "vm/why": host.vms.why,
         }
         handlers: dict[str, Handler] = {
+            "vm/list": self._vm_list,
             "vm/stop": self._stop,
             "update/check": self._check,
             "update/apply": lambda call: self._changed(call, lambda: host.updates.apply(call.actor)),
@@ -72,6 +73,11 @@ class Service:
             "attest/evidence": self._evidence,
             "attest/answer": self._answer,
             "config/approve": self._config_approve,
+            "role/list": self._role_list,
+            "role/grant": self._role_grant,
+            "role/revoke": self._role_revoke,
+            "banner/set": self._banner_set,
+            "audit/list": self._audit_list,
             "gate/prepare": self._prepare,
             "gate/started": partial(self._told, host.launcher.started),
             "gate/stopped": partial(self._told, host.launcher.stopped),
@@ -93,6 +99,10 @@ class Service:
         name = call.take("name")
         call.finish()
         return answer(name)
+
+    def _vm_list(self, call: Call) -> dict[str, Json]:
+        call.finish()
+        return self._host.vms.list(call.permit.sees)
 
     def _stop(self, call: Call) -> dict[str, Json]:
         name, seconds = call.take("name"), call.take("timeout")
@@ -124,7 +134,7 @@ class Service:
             raise BadRequest("nothing was imported", cause="the path is not absolute", remedy="use the vmgate command")
         if not days and not reason:
             return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor))
-        call.require_root()
+        call.require_fresh()
         glass = BreakGlass.parse(days, reason)
         return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor, glass))
 
@@ -261,12 +271,44 @@ class Service:
     def _config_approve(self, call: Call) -> dict[str, Json]:
         shown = call.take("shown")
         call.finish()
-        call.require_root()
+        call.require_fresh()
         with self._lock:
             try:
                 return self._host.approval.approve(shown, call.actor)
             finally:
                 self._host.sign_audit()
+
+    def _administration(self) -> Administration:
+        return Administration(self._host.outside.paths, self._host.outside.audit)
+
+    def _role_list(self, call: Call) -> dict[str, Json]:
+        call.finish()
+        return self._administration().list()
+
+    def _role_grant(self, call: Call) -> dict[str, Json]:
+        role, kind, name, vms = call.take("role"), call.take("kind"), call.take("account"), call.take("vms", "")
+        call.finish()
+        call.require_fresh()
+        with self._lock:
+            return self._administration().grant(role, kind, name, vms, call.actor)
+
+    def _role_revoke(self, call: Call) -> dict[str, Json]:
+        role, kind, name = call.take("role"), call.take("kind"), call.take("account")
+        call.finish()
+        call.require_fresh()
+        with self._lock:
+            return self._administration().revoke(role, kind, name, call.actor)
+
+    def _banner_set(self, call: Call) -> dict[str, Json]:
+        text = call.take("text")
+        call.finish()
+        with self._lock:
+            return self._administration().set_banner(text, call.actor)
+
+    def _audit_list(self, call: Call) -> dict[str, Json]:
+        last = call.take("last")
+        call.finish()
+        return self._administration().audit(last)
 
     def _evidence(self, call: Call) -> dict[str, Json]:
         untrusted_nonce = call.take("nonce")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The systemd units that vmgate ships: the agent's, and the timer by which a host updates itself.
+"""What vmgate ships for systemd, the agent's unit and the timer by which a host updates itself, and for polkit.
 
 They are files of the package, so a release measures them with it. This module enables and starts nothing.
 """
@@ -11,9 +11,30 @@ from pathlib import Path
 
 from agent.setup import write_new
 from content import durable
+from content.errors import StorageDenied
 
 NAMES = ("vmgate.service", "vmgate-update.service", "vmgate-update.timer")
 FOLDER = Path("etc/systemd/system")
+
+
+POLICY = Path("usr/share/polkit-1/actions/org.vmgate.policy")
+"""What administrators authenticate anew for; polkit reads the shipped actions there only (polkit(8))."""
+
+
+def install_policy(root: Path) -> tuple[str, ...]:
+    """Write polkit's file below ``root``; returns what was done, for people.
+
+    A host can do without, where ``/usr`` is read-only: then the answer to who would authenticate anew is no.
+
+    Raises:
+        ContentError: it could not be written for another reason.
+    """
+    try:
+        durable.make_directory((root / POLICY).parent, 0o755)
+        write_new(root / POLICY, files("agent").joinpath("units", POLICY.name).read_bytes(), 0o644)
+    except StorageDenied as error:
+        return (f"no polkit actions, so nobody but root may change trust: {error.cause}",)
+    return (f"polkit actions in {root / POLICY}",)
 
 
 def install_units(root: Path) -> tuple[str, ...]:

@@ -94,10 +94,12 @@ class Vms:
             except DomainRefused as error:
                 log.warning("%s was not defined: %s", vm.definition.name, error)
 
-    def list(self) -> dict[str, Json]:
-        """All VMs of the active releases."""
+    def list(self, sees: Callable[[str], bool]) -> dict[str, Json]:
+        """The VMs of the active releases that whoever asks may see."""
         vms: list[Json] = []
         for vm in self.all():
+            if not sees(vm.definition.name):
+                continue
             verdict = self._launcher.last_verdict(vm.definition.name)
             versions = self._versions(vm)
             vms.append(

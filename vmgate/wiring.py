@@ -20,15 +20,18 @@ import click
 
 from agent import settings as settings_file
 from agent import setup
+from agent.access import Access
 from agent.audit import AuditTrail
 from agent.errors import NotReady
+from agent.fresh import Polkit
 from agent.host import Host
 from agent.outside import Outside
 from agent.paths import HostPaths
+from agent.role_file import RoleFile
 from agent.server import Server
 from agent.service import Service
 from agent.sleep_files import install_sleep
-from agent.unit_files import install_units
+from agent.unit_files import install_policy, install_units
 from content import durable
 from content.errors import Missing
 from content.locks import BOOT_ID, exclusive
@@ -60,7 +63,7 @@ def set_up(root: Path, anchor: Path, settings: Path | None, *, units: bool = Fal
         setup.make_directories(paths)
         with exclusive(paths.lock, wait=False):
             audit = AuditTrail(paths.audit, _clock, _boot())
-            more = (*install_units(root), *install_sleep(root)) if units else ()
+            more = (*install_units(root), *install_sleep(root), *install_policy(root)) if units else ()
             steps = (*setup.write(paths, trust, parsed, settings_bytes, tpm, audit), *more)
     return {"steps": list(steps), "repository": trust.identity}
 
@@ -92,7 +95,9 @@ def serve(root: Path) -> None:
         host = Host(outside)
         host.start()
         host.note_boot()
-        server = Server(paths.socket, Service(host).handlers(), os.getuid())
+        access = Access(RoleFile(paths.roles), outside.audit, _clock, Polkit(), os.getuid())
+        server = Server(paths.socket, Service(host).handlers(), access)
+        server.look()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.close())
         serving = threading.Thread(target=server.serve, daemon=True)
@@ -104,6 +109,7 @@ def serve(root: Path) -> None:
         while serving.is_alive():
             serving.join(LOOK_SECONDS)
             host.wake.look()
+            server.look()
             done = done or (serving.is_alive() and host.take_over())
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")

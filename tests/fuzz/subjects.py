@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, Root
 
+from agent import role_file
 from agent import settings as host_settings
-from agent.errors import GuestTpmFailed, SettingsWrong
+from agent.errors import GuestTpmFailed, RolesWrong, SettingsWrong
+from agent.roles import USER
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import decode, encode
@@ -138,6 +140,18 @@ def _check_settings(folder: Path, untrusted: bytes) -> None:
     assert len(set(found.channels)) == len(found.channels)
     assert len(set(found.mirrors)) == len(found.mirrors)
     assert found.bandwidth == 0 or found.bandwidth in host_settings.BANDWIDTHS
+
+
+ROLES_TOML = (
+    b'[[grant]]\nrole = "operator"\ngroup = "vm-operators"\n',
+    b'# all\n[[grant]]\nrole = "user"\nuser = "ann"\nvms = ["a", "*"]\n[[grant]]\nrole = "auditor"\nuser = "b"\n',
+)
+
+
+def _check_roles(folder: Path, untrusted: bytes) -> None:
+    found = role_file.parse(untrusted)
+    assert all((grant.role == USER) == bool(grant.vms) for grant in found)
+    assert role_file.parse(b"\n".join(role_file.encode(grant) for grant in found)) == found
 
 
 def _check_signers(folder: Path, untrusted: bytes) -> None:
@@ -410,6 +424,13 @@ SUBJECTS: dict[str, Subject] = {
         errors=(SettingsWrong,),
         form="text",
         words=(b"channels", b"mirrors", b"[update]", b"windows", b"timezone", b'"posixrules"', b"\n", b"= ["),
+    ),
+    "roles": Subject(
+        seeds=lambda: ROLES_TOML,
+        check=_check_roles,
+        errors=(RolesWrong,),
+        form="text",
+        words=(b"[[grant]]", b"role = ", b'"user"', b"vms = [", b'"*"', b"group", b"\n"),
     ),
     "windows": Subject(
         seeds=lambda: WINDOWS, check=_check_window, errors=(), form="text", words=(b"24:00", b"Sun", b"-", b",", b" ")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmgate audit``: read and verify the audit trail; works without the agent."""
+"""``vmgate audit``: read and verify the audit trail; for root it works without the agent."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def command() -> None:
 @click.option("--event", default="", help="Only records of this event.")
 @click.option("--last", type=click.IntRange(1), default=1_000_000, help="Only the last N records.")
 def list_(root: Path, output: str, event: str, last: int) -> None:
-    """List the records, oldest first."""
-    from agent.audit import records
+    """List the records, oldest first; without root's rights the last 10,000 at most, from the agent."""
+    from vmgate.audit_source import records
 
-    chosen = [record for record in records(HostPaths(root).audit) if event in ("", record.event)][-last:]
+    chosen = [record for record in records(root) if event in ("", record.event)][-last:]
     rows = [
         [
             record.sequence,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from documents.errors import Exit
-from vmgate.commands.host import ask, root_option
+from vmgate.commands.host import ask, greet, root_option
 from vmgate.errors import UsageError
 from vmgate.output import output_option, say, show, table
 
@@ -65,8 +65,10 @@ def check_(root: Path, output: str) -> int:
 def approve(*, yes: bool, root: Path, output: str) -> None:
     """Approve what is there now, after showing what differs from what was approved before.
 
-    It is for root alone, is recorded, and is signed by the TPM. What the publisher names is not changed by it.
+    It is for root, and for administrators who authenticate anew. It is recorded, and signed by the TPM. What the
+    publisher names is not changed by it.
     """
+    greet(root)
     found: dict[str, Any] = ask(root, "config/check")
     if not yes:
         _draw(found)

@@ -5,15 +5,22 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from agent import banner
 from agent.client import call
+from agent.errors import BannerWrong
 from agent.paths import HostPaths
+from agent.roles import FUNCTIONS, function_of
 from documents.canonical import Json
+from vmgate.output import note
+
+GREETED = "vmgate.greeted"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,8 +37,32 @@ def root_option(function: F) -> F:
 
 
 def ask(root: Path, verb: str, **arguments: str) -> dict[str, Json]:
-    """Ask the agent of the host at ``root``."""
+    """Ask the agent of the host at ``root``. Before it changes something, the banner is shown."""
+    function = function_of(FUNCTIONS, verb)
+    if function is None or function.changes:
+        greet(root)
     return call(HostPaths(root.absolute()).socket, verb, _actor(), **arguments)
+
+
+def greet(root: Path) -> None:
+    """Show the banner of a host to somebody who sits at a terminal (FTA_TAB.1), once for each command.
+
+    Commands that ask something before they change something call this before they ask.
+    """
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    context = click.get_current_context(silent=True)
+    shown = context.meta if context is not None else {}  # it is shared with the contexts above
+    if shown.get(GREETED):
+        return
+    shown[GREETED] = True
+    try:
+        text = banner.read(HostPaths(root.absolute()).banner)
+    except BannerWrong as error:
+        note(error.line())
+        return
+    for line in text.removesuffix("\n").split("\n") if text else ():
+        note(line)
 
 
 def release(version: dict[str, Any]) -> str:

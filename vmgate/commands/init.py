@@ -23,7 +23,11 @@ from vmgate.output import output_option, show
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="vmgate.toml to install; without it the defaults stand.",
 )
-@click.option("--units", is_flag=True, help="Write the systemd units of agent and update timer; no hibernation.")
+@click.option(
+    "--units",
+    is_flag=True,
+    help="Write the systemd units of agent and update timer, and polkit's actions; no hibernation.",
+)
 @root_option
 @output_option
 def command(anchor: Path, settings: Path | None, units: bool, root: Path, output: str) -> None:

@@ -12,7 +12,7 @@ import click
 
 from agent.break_glass import BreakGlass
 from agent.errors import BreakGlassRefused
-from vmgate.commands.host import ask, root_option
+from vmgate.commands.host import ask, greet, root_option
 from vmgate.errors import UsageError
 from vmgate.output import note, output_option, printable, say, show, table
 from vmgate.progress import progress_option, shown
@@ -163,6 +163,7 @@ def import_(
         arguments = {"allow_stale": "" if allow_stale is None else str(allow_stale), "reason": reason}
         BreakGlass.parse(arguments["allow_stale"], reason)
         if not yes:
+            greet(root)
             _require_agreed(bundle.name)
     with shown(root, progress):
         result = ask(root, "update/import", bundle=str(bundle.absolute()), **arguments)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.break_glass import MAX_DAYS, MAX_REASON, BreakGlass
 from agent.errors import BadRequest, BreakGlassRefused, NotPermitted
 from agent.host import Host
+from agent.roles import Permit
 from agent.server import Call
 from agent.service import Service
 from documents.errors import VmgateError
@@ -24,7 +25,8 @@ NOBODY = cast(Host, None)
 def imported(uid: int, **arguments: str) -> None:
     """What the agent does with a request to import; there is no host that it could change."""
     named = {"bundle": "/media/stick/bundle", **arguments}
-    call = Call(Request(verb="update/import", arguments=tuple(sorted(named.items())), actor="test"), uid)
+    request = Request(verb="update/import", arguments=tuple(sorted(named.items())), actor="test")
+    call = Call(request, Permit(uid=uid, fresh=uid == 0))
     Service(NOBODY)._import(call)
 
 

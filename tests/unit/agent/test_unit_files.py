@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent.unit_files import FOLDER, NAMES, install_units
+from agent.unit_files import FOLDER, NAMES, POLICY, install_policy, install_units
+from lab.crash import intercepted
 
 VMGATE = "/usr/lib/vmgate/bin/vmgate"
 RIG = Path(__file__).resolve().parents[3] / "tests/rig/overlay/usr/lib/systemd/system/vmgate.service"
@@ -25,6 +29,22 @@ def test_init_writes_them(units: Path) -> None:
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in units.iterdir())
     for name in ("vmgate.service", "vmgate-update.service"):
         assert f"ExecStart={VMGATE} " in (units / name).read_text()
+
+
+def test_polkits_actions_are_written_where_polkit_reads_them(tmp_path: Path) -> None:
+    (said,) = install_policy(tmp_path)
+    assert str(tmp_path / POLICY) in said
+    assert (tmp_path / POLICY).stat().st_mode & 0o777 == 0o644
+    assert '<action id="org.vmgate.roles">' in (tmp_path / POLICY).read_text()
+
+
+def test_a_host_whose_usr_is_read_only_does_without(tmp_path: Path) -> None:
+    def read_only(name: str, real: Callable[..., object], arguments: tuple[object, ...]) -> object:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with intercepted(read_only):
+        (said,) = install_policy(tmp_path)
+    assert said.startswith("no polkit actions, so nobody but root may change trust: ")
 
 
 def test_systemd_has_nothing_to_say_about_them(units: Path) -> None:

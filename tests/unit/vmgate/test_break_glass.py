@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.server import Call, Server
+from agent.server import Call, Handler, Server
 from documents.canonical import Json
+from lab.callers import access_for
 from lab.command import GUARD, clean_environment, refused, run
 from lab.publisher import VMGATE
 
@@ -37,7 +38,8 @@ class Agent:
         self.bundle = root / "release-2.bundle"
         self.bundle.touch()
         self.told: list[tuple[str, str]] = []
-        self._server = Server(root / "run/vmgate/agent.sock", {"update/import": self._import}, os.getuid())
+        handlers: dict[str, Handler] = {"update/import": self._import}
+        self._server = Server(root / "run/vmgate/agent.sock", handlers, access_for(root, handlers))
         self._thread = threading.Thread(target=self._server.serve)
         self._thread.start()
 

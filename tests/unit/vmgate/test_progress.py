@@ -17,6 +17,7 @@ from agent.errors import NotReady
 from agent.progress import Transfer
 from agent.server import Call, Server
 from documents.canonical import Json
+from lab.callers import access_for
 from lab.command import GUARD, clean_environment, refused, run
 from lab.publisher import VMGATE
 
@@ -43,7 +44,7 @@ class Agent:
         self.transfer = Transfer()
         self._enough = threading.Event()
         self.handlers = {"update/apply": self._apply, "update/progress": self._progress}
-        self._server = Server(root / "run/vmgate/agent.sock", self.handlers, os.getuid())
+        self._server = Server(root / "run/vmgate/agent.sock", self.handlers, access_for(root, self.handlers))
         self._thread = threading.Thread(target=self._server.serve)
         self._thread.start()
 
