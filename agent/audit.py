@@ -7,23 +7,55 @@ off shows. This module does not decide what is recorded, and does not off-load.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from content import durable
-from content.errors import Missing
+from content.errors import ContentError, Missing
 from documents.audit import AuditHead, AuditRecord, SignedHead, verify_chain
 from documents.canonical import Json, decode, encode
 from documents.errors import DocumentError
 from documents.fields import Fields
 
+log = logging.getLogger(__name__)
+
 MAX_TRAIL = 512_000_000
 """Bytes of a trail that are read at once; at about 500 bytes a record, a million records."""
 
 
+class Failure:
+    """A time in which no record could be written.
+
+    Args:
+        since: when it began, seconds since 1970 UTC.
+        cause: of the first failure.
+        code: of its error.
+
+    Attributes:
+        count: records that were not written, whose acts did not happen.
+    """
+
+    def __init__(self, since: int, cause: str, code: str) -> None:
+        self._since = since
+        self.cause = cause
+        self._code = code
+        self.count = 0
+
+    def told(self) -> dict[str, str]:
+        """Details of the record that is written as soon as one can be."""
+        return {"since": str(self._since), "cause": self.cause, "code": self._code, "unwritten": str(self.count)}
+
+
 class AuditTrail:
     """The trail in one folder; one process writes it.
+
+    When a record cannot be written, its act must not happen: that is the policy for a full disk, and there is no other.
+    The failure is said to the journal at once and recorded before the next record that can be written.
+
+    Attributes:
+        observers: each sees every record once it is durable; they must not raise, and must not write records.
 
     Args:
         directory: the folder; made when missing.
@@ -37,6 +69,8 @@ class AuditTrail:
         self._clock = clock
         self._boot = boot
         self._lock = threading.Lock()
+        self._failure: Failure | None = None
+        self.observers: list[Callable[[AuditRecord], None]] = []
         self._head = self._recover()
 
     def _recover(self) -> AuditHead:
@@ -59,7 +93,29 @@ class AuditTrail:
             ValueError: the record could not be read again: a bug of the caller; nothing was written.
         """
         with self._lock:
-            return self._append(event, outcome, subject, actor, details)
+            try:
+                if self._failure is not None:
+                    self._append("audit-failure", "failed", "audit", "agent", self._failure.told())
+                    self._failure = None
+                record = self._append(event, outcome, subject, actor, details)
+            except ContentError as error:
+                self._failed(error)
+                raise
+        for look in self.observers:
+            look(record)
+        return record
+
+    def _failed(self, error: ContentError) -> None:
+        """Remember what could not be recorded, and say it once where the disk is not needed for it."""
+        if self._failure is None:
+            self._failure = Failure(since=max(0, self._clock()), cause=error.cause, code=error.code)
+            log.critical("the audit trail cannot be written, so nothing that must be recorded is done: %s", error)
+        self._failure.count += 1
+
+    @property
+    def failure(self) -> str:
+        """Why no record can be written now; empty while they can."""
+        return self._failure.cause if self._failure is not None else ""
 
     def _append(self, event: str, outcome: str, subject: str, actor: str, details: dict[str, str]) -> AuditRecord:
         record = AuditRecord(

@@ -31,6 +31,7 @@ from agent.inhibit import Kexec
 from agent.launch import Launcher
 from agent.leftovers import remove_leftovers
 from agent.local_measure import LocalMeasure
+from agent.offload.start import offload
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
@@ -87,6 +88,7 @@ class Host:
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
+        self.offload = offload(outside)
         restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
         self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
 

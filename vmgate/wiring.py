@@ -23,6 +23,7 @@ from agent import setup
 from agent.audit import AuditTrail
 from agent.errors import NotReady
 from agent.host import Host
+from agent.offload.start import Sending
 from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.server import Server
@@ -98,6 +99,7 @@ def serve(root: Path) -> None:
         serving.start()
         # Now libvirtd may start: the platform is measured, and whatever it starts by itself meets the gate.
         tell_service_manager("READY=1")
+        sending = Sending(host.offload)
         done = host.take_over()
         click.echo(f"vmgate agent: ready, assurance level {host.level()}")
         while serving.is_alive():
@@ -107,6 +109,7 @@ def serve(root: Path) -> None:
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")
         host.sign_audit()
+        sending.end()
         durable.remove(paths.socket)
 
 
