@@ -238,8 +238,14 @@ def test_full_disk(directory: Path) -> None:
     with intercepted(full), pytest.raises(ContentError):
         trail.append("vm-start", "started", "guest", "uid 0")
     assert trail_path(directory).read_bytes() == before
-    assert trail.append("vm-start", "started", "guest", "uid 0").sequence == 4
+    assert "No space left" in trail.failure
+    assert trail.append("vm-start", "started", "guest", "uid 0").sequence == 5
     assert verify(directory) == trail.head
+    assert trail.failure == ""
+    *_, told, _ = records(directory)
+    assert (told.sequence, told.event, told.outcome) == (4, "audit-failure", "failed")
+    details = dict(told.details)
+    assert (details["since"], details["unwritten"], details["code"]) == (str(TIME), "1", "CN002")
 
 
 def test_a_head_that_could_not_be_kept_does_not_spoil_the_trail(directory: Path) -> None:
@@ -253,8 +259,16 @@ def test_a_head_that_could_not_be_kept_does_not_spoil_the_trail(directory: Path)
     with intercepted(no_rename), pytest.raises(ContentError):
         trail.append("vm-start", "started", "guest", "uid 0")
     # The record is there although its act did not begin: a trail may announce more than was done, never less.
-    assert trail.append("vm-start", "failed", "guest", "uid 0").sequence == 5
+    assert trail.append("vm-start", "failed", "guest", "uid 0").sequence == 6
+    assert [record.event for record in records(directory)][3:] == ["vm-start", "audit-failure", "vm-start"]
     assert verify(directory) == trail.head
+
+
+def test_observers_see_what_is_durable(directory: Path) -> None:
+    trail, seen = opened(directory), []
+    trail.observers.append(lambda record: seen.append((record, verify(directory).sequence)))
+    record = trail.append("vm-start", "done", "guest", "uid 0")
+    assert seen == [(record, 4)]
 
 
 def _three(directory: Path) -> None:
