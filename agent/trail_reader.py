@@ -61,6 +61,10 @@ class TrailReader:
         """
         return self._read(most, self.at)
 
+    def ended(self) -> bool:
+        """Whether there is nothing after this place now."""
+        return b"\n" not in read_from(self._path, self._offset, CHUNK)
+
     def _read(self, most: int, after: AuditHead) -> list[AuditRecord]:
         found: list[AuditRecord] = []
         chunk = read_from(self._path, self._offset, CHUNK)
