@@ -23,6 +23,7 @@ from agent import setup
 from agent.audit import AuditTrail
 from agent.errors import NotReady
 from agent.host import Host
+from agent.kernel_audit import KernelAudit
 from agent.offload.start import Sending
 from agent.outside import Outside
 from agent.paths import HostPaths
@@ -90,6 +91,7 @@ def serve(root: Path) -> None:
             version=version("vmgate"),
             boot=_boot(),
         )
+        outside.audit.observers.append(KernelAudit().tell)
         host = Host(outside)
         host.start()
         server = Server(paths.socket, Service(host).handlers(), os.getuid())
