@@ -21,6 +21,9 @@ SEVERITIES = {"done": 6, "started": 6, "failed": 4, "refused": 4}
 """Informational and warning (RFC 5424, table 2), by outcome."""
 
 NILVALUE = "-"
+LAST_TIME = 253_402_300_799
+"""The last second of the year 9999, since 1970 UTC."""
+
 MAX_MSGID, MAX_PARAM, MAX_HOSTNAME = 32, 32, 255
 
 
@@ -32,7 +35,6 @@ def encode(record: AuditRecord, hostname: str) -> bytes:
         hostname: of this host; what is not printable ASCII is left out.
     """
     priority = FACILITY * 8 + SEVERITIES[record.outcome]
-    time = datetime.fromtimestamp(record.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     host = _header(hostname, MAX_HOSTNAME)
     members = (
         ("sequence", str(record.sequence)),
@@ -45,8 +47,13 @@ def encode(record: AuditRecord, hostname: str) -> bytes:
         ("hash", record.hash()),
     )
     data = _element("vmgate", members) + (_element("detail", record.details) if record.details else "")
-    head = f"<{priority}>1 {time} {host} vmgate {NILVALUE} {_header(record.event, MAX_MSGID)} {data} "
+    head = f"<{priority}>1 {timestamp(record.time)} {host} vmgate {NILVALUE} {_header(record.event, MAX_MSGID)} {data} "
     return head.encode() + record.encode()
+
+
+def timestamp(seconds: int) -> str:
+    """A time of RFC 3339 in UTC; NILVALUE for one that has none, beyond the year 9999 (RFC 5424, 6.2.3)."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds <= LAST_TIME else NILVALUE
 
 
 def frame(message: bytes) -> bytes:

@@ -38,7 +38,7 @@ def verify_server(untrusted_certificate: bytes, name: str) -> None:
     try:
         certificate = x509.load_der_x509_certificate(untrusted_certificate)
         extensions = certificate.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise refused("its certificate cannot be read") from error
     _require_purpose(extensions)
     presented = _names(extensions)

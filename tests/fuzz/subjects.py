@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, Root
 
 from agent import settings as host_settings
-from agent.errors import SettingsWrong
+from agent.errors import ServerRefused, SettingsWrong
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import decode, encode
@@ -26,7 +26,7 @@ from documents.errors import DocumentError, VmgateError
 from documents.fields import NAME, Fields
 from documents.release import Release
 from documents.waves import HOSTS, read_waves
-from fuzz import certificates, evidence, metadata, packs, results
+from fuzz import certificates, evidence, log_servers, metadata, packs, results
 from hypervisor.errors import ConfigurationUnreadable
 from hypervisor.virt_conf import parse_configuration
 from keys.addresses import FileAddress, parse_address
@@ -320,6 +320,7 @@ SUBJECTS: dict[str, Subject] = {
         words=(b"#", b" ", b"\n", b"0" * 64),
     ),
     "ek-public": Subject(seeds=certificates.publics, check=certificates.check_public, errors=(IdentityRefused,)),
+    "log-server": Subject(seeds=log_servers.certificates, check=log_servers.check_certificate, errors=(ServerRefused,)),
     "settings": Subject(
         seeds=lambda: SETTINGS,
         check=_check_settings,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +43,7 @@ def _selection(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--event", help="Only records of this event."),
         click.option("--outcome", type=click.Choice(OUTCOMES), help="Only records with this outcome."),
         click.option("--subject", help="Only records of this subject, such as a VM."),
-        click.option(
-            "--since", callback=_instant, help="Only records from this time on: 2026-11-26 or with THH:MM:SSZ."
-        ),
+        click.option("--since", callback=_instant, help="Only records from then on: 2026-11-26 or with THH:MM:SSZ."),
         click.option("--until", callback=_instant, help="Only records before this time."),
     )
     for option in reversed(options):
@@ -84,9 +81,11 @@ def list_(root: Path, output: str, last: int, **options: Any) -> None:
 
 
 def _row(record: AuditRecord) -> list[Any]:
+    from agent.offload.message import timestamp
+
     return [
         record.sequence,
-        datetime.fromtimestamp(record.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        timestamp(record.time),
         record.event,
         record.outcome,
         record.subject,
