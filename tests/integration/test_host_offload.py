@@ -71,7 +71,7 @@ def test_the_trail_arrives_over_every_stop(world: World, server: tuple[LogServer
 
     logs.stop()
     assert "Connection refused" in status(world, "Connection refused")
-    world.run("update", "pause", "--until", "2d", "--reason", "a fair")
+    world.ask("update/pause", until=str(int(time.time()) + 86_400), reason="a fair")
     logs.start()
     everything_arrives(world, logs)
 
