@@ -14,6 +14,7 @@ from pathlib import Path
 
 from content import durable
 from content.errors import ContentError, Missing
+from content.tail import read_from
 from documents.audit import AuditHead, AuditRecord, SignedHead, verify_chain
 from documents.canonical import Json, decode, encode
 from documents.errors import DocumentError
@@ -21,8 +22,8 @@ from documents.fields import Fields
 
 log = logging.getLogger(__name__)
 
-MAX_TRAIL = 512_000_000
-"""Bytes of a trail that are read at once; at about 500 bytes a record, a million records."""
+CHUNK = 1024 * 1024
+"""Bytes of a trail that are read at a time, and more than a record can have."""
 
 
 class Failure:
@@ -75,13 +76,11 @@ class AuditTrail:
 
     def _recover(self) -> AuditHead:
         """Verify the trail and drop what a power cut left of an unfinished record."""
-        path = trail_path(self._directory)
-        data = _read(path)
-        whole = _whole(data)
+        trail = _Lines(trail_path(self._directory))
         # First verified, then cut: a trail that is broken stays as it is.
-        head = verify_chain(_lines(whole), read_head(self._directory))
-        if len(whole) < len(data):
-            durable.truncate(path, len(whole))
+        head = verify_chain(trail, read_head(self._directory))
+        if trail.length < trail.read:
+            durable.truncate(trail.path, trail.length)
         self._keep_head(head)
         return head
 
@@ -163,13 +162,6 @@ def trail_path(directory: Path) -> Path:
     return directory / "trail.jsonl"
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return durable.read_file(path, MAX_TRAIL)
-    except Missing:
-        return b""
-
-
 def read_head(directory: Path) -> AuditHead | None:
     """The head that was kept apart, or None for a trail that never had a record."""
     try:
@@ -182,15 +174,41 @@ def read_head(directory: Path) -> AuditHead | None:
     return head
 
 
-def _whole(data: bytes) -> bytes:
-    """The trail without what a power cut may leave of its last record: a beginning, or zeros (``durable.append``)."""
-    end = data.rfind(b"\n") + 1
-    start = data.rfind(b"\n", 0, max(0, end - 1)) + 1
-    return data[:start] if b"\0" in data[start:end] else data[:end]
+class _Lines:
+    """The whole records of a trail, encoded, without their line ends; what is in memory is bounded.
 
+    What a power cut may leave of the last record is left out: a beginning, or zeros (``durable.append``).
 
-def _lines(whole: bytes) -> list[bytes]:
-    return whole.split(b"\n")[:-1]
+    Attributes:
+        path: of the trail.
+        length: bytes of the records, once all were read.
+        read: bytes of the file, once all were read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.length = self.read = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.length = self.read = 0
+        rest, last = b"", None
+        while chunk := read_from(self.path, self.read, CHUNK):
+            self.read += len(chunk)
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if last is not None:
+                    yield self._counted(last)
+                last = line
+            if len(rest) > CHUNK:
+                # No record is as long, so that no power cut left this: whoever parses it says so.
+                yield from (line for line in (last, rest) if line is not None)
+                return
+        if last is not None and b"\0" not in last:
+            yield self._counted(last)
+
+    def _counted(self, line: bytes) -> bytes:
+        self.length += len(line) + 1
+        return line
 
 
 def verify(directory: Path, through: AuditHead | None = None) -> AuditHead:
@@ -203,10 +221,11 @@ def verify(directory: Path, through: AuditHead | None = None) -> AuditHead:
     Raises:
         AuditBroken: it is not what was written.
     """
-    lines = _lines(_whole(_read(trail_path(directory))))
+    # The head first: a record that is written meanwhile comes after it.
+    head, lines = read_head(directory), _Lines(trail_path(directory))
     if through is not None:
         verify_chain(lines, through)
-    return verify_chain(lines, read_head(directory))
+    return verify_chain(lines, head)
 
 
 def read_signed_head(directory: Path) -> SignedHead | None:
@@ -219,5 +238,5 @@ def read_signed_head(directory: Path) -> SignedHead | None:
 
 def records(directory: Path) -> Iterator[AuditRecord]:
     """The records, oldest first. Verify the trail before you believe them."""
-    for line in _lines(_whole(_read(trail_path(directory)))):
+    for line in _Lines(trail_path(directory)):
         yield AuditRecord.parse(line)
