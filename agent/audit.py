@@ -56,7 +56,7 @@ class AuditTrail:
     The failure is said to the journal at once and recorded before the next record that can be written.
 
     Attributes:
-        observers: each sees every record once it is durable; they must not raise, and must not write records.
+        observers: each sees every record once it is durable; they must not raise. They may write records of their own.
 
     Args:
         directory: the folder; made when missing.

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from agent.alarm_rules import Refusals
 from agent.approval import Approval
 from agent.audit_key import AuditKey
 from agent.baselines import Baselines
@@ -89,6 +90,8 @@ class Host:
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         self.offload = offload(outside)
+        self.refusals = Refusals(outside.audit)
+        outside.audit.observers.append(self.refusals.see)
         restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
         self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
 

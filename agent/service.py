@@ -189,7 +189,7 @@ class Service:
             "platform": verdict.status if verdict else "not appraised",
             "update": host.updates.state() if generation else "no release yet: run `vmgate update apply`",
             "local": host.own.told(),
-            **audit_status(host.outside.audit, host.offload),
+            **audit_status(host.outside.audit, host.offload, refusals=host.refusals.alarm(host.outside.clock())),
             "level": verdict.level if verdict else host.platform.least_level,
             "releases": releases,
             "refused": refused,

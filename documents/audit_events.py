@@ -183,6 +183,12 @@ EVENTS = (
         details=(("done", ("hook",)),),
     ),
     AuditEvent(
+        name="audit-alarm",
+        rows=("FAU_SAA.1", "FAU_ARP.1"),
+        when="five refusals came within ten minutes; `last` is the number of the last one",
+        details=(("done", ("count", "last", "rule", "seconds")),),
+    ),
+    AuditEvent(
         name="audit-failure",
         rows=("FAU_STG_EXT.1",),
         when="the first record after a time in which none could be written; the failure itself went to the journal",
@@ -250,7 +256,11 @@ UNRECORDED = (
         event="hypercalls that were refused",
         why="KVM does not tell them to user space",
     ),
-    UnrecordedEvent(row="FAU_SAA.1", event="analysis on and off", why="there are no rules yet"),
+    UnrecordedEvent(
+        row="FAU_SAA.1",
+        event="analysis on and off",
+        why="it is on while the agent runs, which is recorded",
+    ),
     UnrecordedEvent(
         row="FCS_IPSEC_EXT.1, FCS_HTTPS_EXT.1",
         event="their sessions",

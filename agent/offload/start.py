@@ -41,11 +41,12 @@ class Sending:
 END_SECONDS = 5
 
 
-def audit_status(audit: AuditTrail, worker: Offload | None) -> dict[str, Json]:
-    """What the status says of the trail and its way to the log server."""
+def audit_status(audit: AuditTrail, worker: Offload | None, *, refusals: bool = False) -> dict[str, Json]:
+    """What the status says of the trail, of its way to the log server, and of many refusals."""
     failure = f"; NOTHING CAN BE RECORDED: {audit.failure}" if audit.failure else ""
     return {
         "audit": f"{audit.head.sequence} records{failure}",
         "audit_server": worker.told() if worker else "none: the trail stays on this host",
+        "audit_refusals": refusals,
         "audit_alarm": bool(audit.failure) or (worker is not None and worker.alarm()),
     }

@@ -43,6 +43,8 @@ def command(root: Path, save: Path | None, output: str) -> int:
     rows += [[f"VM {vm['name']}", _versions(vm)] for vm in result["vms"]]
     if result["silent"]:
         rows += [["ALARM", "updates were out of reach for too long: see `vmgate explain AG020`"]]
+    if result["audit_refusals"]:
+        rows += [["ALARM", "much was refused in a short time: see `vmgate audit list --outcome refused`"]]
     if result["audit_alarm"]:
         rows += [["ALARM", "the audit trail is not off-loaded, or not written: see `vmgate explain AG110`"]]
     show(output, result, lambda: table(["WHAT", "STATE"], rows))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.alarm_rules import REFUSALS, Refusals
 from agent.audit import AuditTrail, records
 from agent.audit_settings import AuditSettings
 from agent.contact import Contact
@@ -173,6 +174,12 @@ def channel(place: Place) -> None:
     assert AuditSent.parse(sent.read_bytes()).head.sequence > 0
 
 
+def refusals(place: Place) -> None:
+    place.trail.observers.append(Refusals(place.trail).see)
+    for _ in range(REFUSALS):
+        place.trail.append("vm-start", "refused", "guest", "uid 0", check="way-in")
+
+
 def both(event: str, *outcomes: str) -> set[tuple[str, str]]:
     return {(event, outcome) for outcome in outcomes}
 
@@ -183,6 +190,7 @@ def both(event: str, *outcomes: str) -> set[tuple[str, str]]:
         (silence, both("update-silence", "failed")),
         (pause, both("update-pause", "started", "done") | both("update-resume", "started", "done")),
         (hooks, both("update-hook", "started", "done", "failed", "refused")),
+        (refusals, both("vm-start", "refused") | both("audit-alarm", "done")),
         (full_disk, both("audit-failure", "failed") | both("agent", "done")),
         (
             channel,
