@@ -219,7 +219,7 @@ EVENTS = (
     AuditEvent(
         name="audit-sent",
         rows=("FAU_STG.1",),
-        when="the trail lacks a record that was off-loaded: it was cut or exchanged",
+        when="the trail lacks a record that was off-loaded, so it was cut or exchanged; or what says so is damaged",
         details=(("refused", ("cause", "hash", "sent", "server")),),
     ),
 )

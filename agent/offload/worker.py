@@ -24,9 +24,9 @@ from agent.errors import ServerRefused
 from agent.offload.message import encode, frame
 from agent.trail_reader import TrailReader
 from content import durable
-from content.errors import ContentError, Missing
+from content.errors import ContentError, Missing, TooLarge
 from documents.audit import AuditBroken, AuditHead, AuditSent
-from documents.errors import VmgateError
+from documents.errors import DocumentError, DocumentNewer, VmgateError
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +105,15 @@ class Offload:
         self._sent = self._recover()
 
     def _recover(self) -> AuditSent:
-        """How far an earlier worker came; what does not fit the trail is told, and all is sent again."""
+        """How far an earlier worker came; what is damaged or does not fit the trail is told, and all is sent again."""
         try:
             sent = AuditSent.parse(durable.read_file(self._path, AuditSent.LIMIT))
         except Missing:
             return self._keep(AuditHead())
+        except DocumentNewer:
+            raise
+        except (DocumentError, TooLarge) as error:
+            return self._distrust("?", "?", f"it is damaged: {error.cause}")
         try:
             self._reader.go_after(sent.head.sequence)
         except AuditBroken:
@@ -118,11 +122,11 @@ class Offload:
             found = self._reader.at
         if found == sent.head:
             return sent
-        self._audit.append(
-            "audit-sent", "refused", "audit", "agent",
-            server=self._settings.server, sent=str(sent.head.sequence), hash=sent.head.hash,
-            cause="the trail has no such record: it was cut or exchanged after it was off-loaded",
-        )  # fmt: skip
+        cause = "the trail has no such record: it was cut or exchanged after it was off-loaded"
+        return self._distrust(str(sent.head.sequence), sent.head.hash, cause)
+
+    def _distrust(self, sequence: str, digest: str, cause: str) -> AuditSent:
+        self._record("audit-sent", "refused", sent=sequence, hash=digest, cause=cause)
         return self._keep(AuditHead())
 
     def _keep(self, head: AuditHead) -> AuditSent:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent.audit import AuditTrail, records, trail_path, verify
@@ -211,6 +213,67 @@ def test_a_wrong_server_gets_nothing(tmp_path: Path, authority: LogAuthority, de
     assert cause in dict(refused.details)["cause"]
     assert cause in desk.worker.told()
     assert desk.settled() == 0
+
+
+@pytest.mark.parametrize(
+    ("defect", "cause"),
+    [
+        ("", ""),
+        ("middle revoked", "certificate revoked"),
+        ("no list of the middle's", "unable to get certificate CRL"),
+        ("no list of the root's", "unable to get certificate CRL"),
+        ("middle that is no authority", "invalid CA certificate"),
+        ("middle without constraints", "invalid CA certificate"),
+        ("middle below a root that wants none", "path length constraint exceeded"),
+        ("middle that is not sent", "unable to get local issuer certificate"),
+        ("damaged signature", "certificate signature failure"),
+    ],
+)
+def test_every_certificate_of_the_path_counts(tmp_path: Path, defect: str, cause: str) -> None:
+    """FIA_X509_EXT.1: each is revocable, is vouched for, and may vouch."""
+    root = LogAuthority(tmp_path, "root", length=0 if "wants none" in defect else 1)
+    constraints = {"middle that is no authority": False, "middle without constraints": None}
+    middle = root.below("middle", ca=constraints.get(defect, True))
+    file, key, _ = middle.certificate("server")
+    if defect == "damaged signature":
+        file.write_bytes(damaged(file.read_bytes()))
+    if defect != "middle that is not sent":
+        file.write_bytes(file.read_bytes() + middle.file.read_bytes())
+    if defect == "middle revoked":
+        root.revoke(middle.serial)
+    lists = [] if "root's" in defect else [root.crl]
+    lists += [] if "middle's" in defect else [middle.crl]
+    crl = tmp_path / "all.crl"
+    crl.write_bytes(b"".join(path.read_bytes() for path in lists))
+    server = LogServer(file, key)
+    desk = Desk(tmp_path, replace(settings_for(server, root), crl_file=str(crl)))
+    desk.step()
+    (opened,) = desk.found("audit-channel-open")
+    if not cause:
+        assert opened.outcome == "done"
+        server.wait(1)
+    else:
+        assert opened.outcome == "refused"
+        assert cause in dict(opened.details)["cause"]
+        assert server.messages == []
+    server.stop()
+
+
+def damaged(certificate: bytes) -> bytes:
+    """The certificate with one bit of its signature's last byte flipped."""
+    der = x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER)
+    return ssl.DER_cert_to_PEM_cert(der[:-1] + bytes([der[-1] ^ 1])).encode()
+
+
+@pytest.mark.parametrize("untrusted", [b"", b"{}", b"x" * 5_000])
+def test_a_damaged_note_of_what_was_sent_costs_nothing(desk: Desk, server: LogServer, untrusted: bytes) -> None:
+    desk.act(2)
+    desk.sent.write_bytes(untrusted)
+    desk.begin()
+    assert [record.outcome for record in desk.found("audit-sent")] == ["refused"]
+    desk.step()
+    server.wait(4)
+    assert server.sequences() == [1, 2, 3, 4]
 
 
 def test_a_server_that_wants_to_know_its_clients(tmp_path: Path, authority: LogAuthority) -> None:

@@ -23,20 +23,39 @@ SIGNS = x509.KeyUsage(
 class LogAuthority:
     """An authority; its certificate lies at ``file``, its revocation list at ``crl``."""
 
-    def __init__(self, folder: Path, name: str = "log-ca") -> None:
+    def __init__(self, folder: Path, name: str = "log-ca", length: int = 0) -> None:
         self._folder = folder
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
+        self.serial = 0
         self.file, self.crl = folder / f"{name}.pem", folder / f"{name}.crl"
         public = self._key.public_key()
         builder = (
             _builder(self._name, self._name, public, -40, 80)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=length), critical=True)
             .add_extension(SIGNS, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         )
         self.file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
         self.revoke()
+
+    def below(self, name: str, *, ca: bool | None = True) -> LogAuthority:
+        """An authority that this one vouches for; ``ca`` is what its constraints say, None for no constraints."""
+        lower = LogAuthority(self._folder, name)
+        public = lower._key.public_key()
+        builder = (
+            _builder(lower._name, self._name, public, -20, 40)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if ca is not None:
+            builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
+        if ca:
+            builder = builder.add_extension(SIGNS, critical=True)
+        certificate = builder.sign(self._key, hashes.SHA256())
+        lower.serial = certificate.serial_number
+        lower.file.write_bytes(certificate.public_bytes(Encoding.PEM))
+        return lower
 
     def certificate(
         self,
