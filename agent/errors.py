@@ -85,7 +85,7 @@ class SettingsWrong(AgentError):
     explanation = (
         "The configuration file has an unknown key or a value that is out of its range. Nothing was changed. "
         "Its keys are repository, mirrors, proxy, ca_file, bandwidth, channels, host, tpm, libvirt, hook, accelerator "
-        "and the table update."
+        "and the tables update and audit."
     )
 
 
@@ -235,6 +235,28 @@ class BannerWrong(AgentError):
     code = "AG102"
     exit = Exit.USAGE
     explanation = "A banner is UTF-8 text of at most 4,000 characters. The one before it stays."
+
+
+class ServerUnreachable(AgentError):
+    """The log server does not answer, or went away."""
+
+    code = "AG110"
+    exit = Exit.UNREACHABLE
+    explanation = (
+        "The audit trail is off-loaded to the log server of [audit] in the settings. It does not answer, or the "
+        "channel broke. Records wait in the trail and are sent, in order, when it is back: none is lost."
+    )
+
+
+class ServerRefused(AgentError):
+    """The log server is not the administrator's, or that cannot be known."""
+
+    code = "AG111"
+    exit = Exit.REFUSED
+    explanation = (
+        "The log server's certificate was refused: its path to ca_file, its times, its purpose, its name, or the "
+        "revocation lists in crl_file, which must be there and not expired. No record was sent. Records wait."
+    )
 
 
 class AgentSaid(AgentError):

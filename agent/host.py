@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from agent.alarm_rules import Refusals
 from agent.approval import Approval
 from agent.audit_key import AuditKey
 from agent.baselines import Baselines
@@ -32,6 +33,7 @@ from agent.inhibit import Kexec
 from agent.launch import Launcher
 from agent.leftovers import remove_leftovers
 from agent.local_measure import LocalMeasure
+from agent.offload.start import offload
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
@@ -98,6 +100,9 @@ class Host:
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
+        self.offload = offload(outside)
+        self.refusals = Refusals(outside.audit)
+        outside.audit.observers.append(self.refusals.see)
         restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
         self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
         self.signing = Deferred(self.sign_audit, SIGNING_SECONDS)

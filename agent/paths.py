@@ -58,6 +58,11 @@ class HostPaths:
         return self.state / "audit"
 
     @property
+    def audit_sent(self) -> Path:
+        """How far the audit trail was off-loaded."""
+        return self.state / "audit-sent"
+
+    @property
     def sealed_key(self) -> Path:
         """The host's sealed key-encryption key."""
         return self.state / "tpm/host-key.json"

@@ -18,6 +18,7 @@ from agent.errors import BadRequest, PolicyRefused
 from agent.host import Host
 from agent.host_status import host_status
 from agent.identity import identity
+from agent.offload.start import audit_status
 from agent.server import Call, Handler
 from documents.canonical import Json
 from documents.errors import VmgateError
@@ -201,7 +202,7 @@ class Service:
             "platform": verdict.status if verdict else "not appraised",
             "update": host.updates.state() if generation else "no release yet: run `vmgate update apply`",
             "local": host.own.told(),
-            "audit": f"{host.outside.audit.head.sequence} records",
+            **audit_status(host.outside.audit, host.offload, refusals=host.refusals.alarm(host.outside.clock())),
             "level": verdict.level if verdict else host.platform.least_level,
             "releases": releases,
             "refused": refused,

@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent import update_settings
+from agent import audit_settings, update_settings
+from agent.audit_settings import AuditSettings
 from agent.errors import NotReady, SettingsWrong
 from agent.update_settings import UpdateSettings
 from content import durable
@@ -41,6 +42,7 @@ class Settings:
         ca_file: certificates in PEM, which alone are believed of servers; empty for the public ones.
         bandwidth: most bytes per second to fetch, at least 10,000; 0 for no limit.
         update: when this host may update itself.
+        audit: where the audit trail is off-loaded to.
     """
 
     repository: str = ""
@@ -55,6 +57,7 @@ class Settings:
     ca_file: str = ""
     bandwidth: int = 0
     update: UpdateSettings = field(default=UpdateSettings())
+    audit: AuditSettings = field(default=AuditSettings())
 
 
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]/_~%-]{1,300}")
@@ -106,6 +109,8 @@ def parse(untrusted_bytes: bytes, where: str) -> Settings:
             values[key] = _channels(value, where)
         elif key == "update":
             values[key] = update_settings.read(value, partial(_wrong, where))
+        elif key == "audit":
+            values[key] = audit_settings.read(value, partial(_wrong, where))
         elif key == "mirrors":
             values[key] = _mirrors(value, where)
         elif _is_in_form(key, value):

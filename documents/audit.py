@@ -145,6 +145,32 @@ class SignedHead(Document):
         return encode({"type": "vmgate.audit-head", "sequence": head.sequence, "hash": head.hash})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSent(Document):
+    """How far a trail was off-loaded, as far as this host can know.
+
+    Attributes:
+        head: the last record that need not be sent again; sequence 0 for none.
+        time: when the server was there last, seconds since 1970 UTC.
+    """
+
+    TYPE: ClassVar[str] = "vmgate.audit-sent"
+    LIMIT: ClassVar[int] = 1_000
+
+    head: AuditHead
+    time: int
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """See ``Document.read``."""
+        head = AuditHead(sequence=fields.take_int("sequence", 0, 2**60), hash=fields.take_digest("hash"))
+        return cls(head=head, time=fields.take_int("time", 0, 2**40))
+
+    def members(self) -> dict[str, Json]:
+        """See ``Document.members``."""
+        return {"sequence": self.head.sequence, "hash": self.head.hash, "time": self.time}
+
+
 def verify_chain(untrusted_lines: Iterable[bytes], head: AuditHead | None = None) -> AuditHead:
     """Check a whole trail from its first record.
 

@@ -25,6 +25,8 @@ from agent.audit import AuditTrail
 from agent.errors import NotReady
 from agent.fresh import Polkit
 from agent.host import Host
+from agent.kernel_audit import KernelAudit
+from agent.offload.start import Sending
 from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.role_file import RoleFile
@@ -92,6 +94,7 @@ def serve(root: Path) -> None:
             version=version("vmgate"),
             boot=_boot(),
         )
+        outside.audit.observers.append(KernelAudit().tell)
         host = Host(outside)
         host.start()
         host.note_boot()
@@ -104,6 +107,7 @@ def serve(root: Path) -> None:
         serving.start()
         # Now libvirtd may start: the platform is measured, and whatever it starts by itself meets the gate.
         tell_service_manager("READY=1")
+        sending = Sending(host.offload)
         done = host.take_over()
         click.echo(f"vmgate agent: ready, assurance level {host.level()}")
         while serving.is_alive():
@@ -114,6 +118,7 @@ def serve(root: Path) -> None:
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")
         host.signing.now()
+        sending.end()
         durable.remove(paths.socket)
 
 

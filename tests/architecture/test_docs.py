@@ -123,13 +123,16 @@ def test_verbs_in_the_guide_are_the_agents() -> None:
 
 
 def test_settings_in_the_guide_are_ours() -> None:
+    from agent.audit_settings import AuditSettings
     from agent.settings import Settings
     from agent.update_settings import UpdateSettings
 
     host = (ROOT / "docs/guide/host.md").read_text()
     section = host[host.index("## Settings") : host.index("## Every day")]
-    # The table of its own, which the guide to unattended updates has.
-    assert [*_written(section, Settings()), "update"] == list(Settings.__slots__)
+    # Tables of their own: the guide to unattended updates has one, this guide the other.
+    assert [*_written(section, Settings()), "update", "audit"] == list(Settings.__slots__)
+    section = host[host.index("## Audit") : host.index("## Files")]
+    assert _written(section, AuditSettings()) == list(AuditSettings.__slots__)
     unattended = (ROOT / "docs/guide/unattended.md").read_text()
     section = unattended[unattended.index("## Settings") : unattended.index("## Waves")]
     assert _written(section, UpdateSettings()) == list(UpdateSettings.__slots__)

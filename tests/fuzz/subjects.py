@@ -18,7 +18,7 @@ from tuf.api.metadata import Metadata, Root
 
 from agent import role_file
 from agent import settings as host_settings
-from agent.errors import GuestTpmFailed, RolesWrong, SettingsWrong
+from agent.errors import GuestTpmFailed, RolesWrong, ServerRefused, SettingsWrong
 from agent.roles import USER
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
 from documents.bundle import BundleEntry, BundleIndex
@@ -30,7 +30,7 @@ from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
 from documents.waves import HOSTS, read_waves
-from fuzz import certificates, evidence, measured, metadata, packs, results
+from fuzz import certificates, evidence, log_servers, measured, metadata, packs, results
 from hypervisor.errors import ConfigurationUnreadable, Qcow2Malformed, Qcow2Refused
 from hypervisor.qcow2 import MAX_HEADER, MAX_NAME, parse_header
 from hypervisor.qcow2_rules import MAX_VIRTUAL_SIZE, require_plain
@@ -418,6 +418,7 @@ SUBJECTS: dict[str, Subject] = {
     "vtpm-certificate": Subject(
         seeds=measured.certificates, check=measured.check_certificate, errors=(GuestTpmFailed,)
     ),
+    "log-server": Subject(seeds=log_servers.certificates, check=log_servers.check_certificate, errors=(ServerRefused,)),
     "settings": Subject(
         seeds=lambda: SETTINGS,
         check=_check_settings,

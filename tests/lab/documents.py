@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from documents.assignment import Assignment, Range
-from documents.audit import GENESIS, AuditHead, AuditRecord, SignedHead
+from documents.audit import GENESIS, AuditHead, AuditRecord, AuditSent, SignedHead
 from documents.audit import OUTCOMES as AUDIT_OUTCOMES
 from documents.baseline import Baseline, SignedBaseline
 from documents.boot_state import BootState
@@ -511,6 +511,9 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     SignedBaseline: SIGNED_BASELINES,
     LocalListing: LOCAL_LISTINGS,
     AuditRecord: AUDIT_RECORDS,
+    AuditSent: st.builds(
+        AuditSent, head=st.builds(AuditHead, sequence=st.integers(0, 2**60), hash=DIGESTS), time=TIMES
+    ),
     BootState: st.builds(BootState, boot=UUIDS, resets=st.integers(0, 2**32 - 1), restarts=st.integers(0, 2**32 - 1)),
     BundleIndex: bundle_indexes(),
     Challenge: CHALLENGES,

@@ -13,6 +13,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from agent.audit import records
+from agent.paths import HostPaths
+from lab.audit_table import require_as_promised
 from lab.libvirt_host import LibvirtHost
 from lab.publisher import VMGATE
 from lab.tpm import SoftwareTpm
@@ -123,7 +126,8 @@ accelerator = "emulation"
             time.sleep(0.1)
 
     def close(self) -> None:
-        """End the agent and the TPM."""
+        """End the agent and the TPM. Whatever the tests did with this host, its records are as the table says."""
         self.kill_agent()
         self.tpm.stop()
         RUN.unlink(missing_ok=True)
+        require_as_promised(records(HostPaths(self.root).audit))

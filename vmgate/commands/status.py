@@ -24,7 +24,8 @@ from vmgate.output import output_option, show, table
 def command(root: Path, save: Path | None, output: str) -> int:
     """Say whether this host is ready and trusted: exit 0 trusted, 5 something was refused, 7 not ready.
 
-    It is not ready either when its updates were out of reach for too long: somebody may keep them from it.
+    It is not ready either when its updates, or its log server, were out of reach for too long: somebody may keep them
+    from it.
     """
     if save is not None:
         from content.durable import write_file
@@ -34,7 +35,7 @@ def command(root: Path, save: Path | None, output: str) -> int:
         return Exit.DONE
     result: dict[str, Any] = ask(root, "status")
     names = {"tpm": "TPM", "libvirt": "libvirt", "platform": "platform", "update": "update", "audit": "audit trail"}
-    names |= {"local": "host's own"}
+    names |= {"audit_server": "audit server", "local": "host's own"}
     names |= {"reached": "updates reached", "paused": "updates paused"}
     rows = [[names[key], result[key]] for key in names]
     rows += [[f"channel {item['channel']}", f"release {item['number']}"] for item in result["releases"]]
@@ -42,12 +43,16 @@ def command(root: Path, save: Path | None, output: str) -> int:
     rows += [[f"VM {vm['name']}", _versions(vm)] for vm in result["vms"]]
     if result["silent"]:
         rows += [["ALARM", "updates were out of reach for too long: see `vmgate explain AG020`"]]
+    if result["audit_refusals"]:
+        rows += [["ALARM", "much was refused in a short time: see `vmgate audit list --outcome refused`"]]
+    if result["audit_alarm"]:
+        rows += [["ALARM", "the audit trail is not off-loaded, or not written: see `vmgate explain AG110`"]]
     show(output, result, lambda: table(["WHAT", "STATE"], rows))
     if not result["ready"]:
         return Exit.NOT_READY
     if not result["trusted"]:
         return Exit.REFUSED
-    return Exit.NOT_READY if result["silent"] else Exit.DONE
+    return Exit.NOT_READY if result["silent"] or result["audit_alarm"] else Exit.DONE
 
 
 def _versions(vm: dict[str, Any]) -> str:

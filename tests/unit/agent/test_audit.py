@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent import audit
 from agent.audit import AuditTrail, read_head, records, trail_path, verify
 from content.errors import ContentError
+from content.tail import read_from
 from documents.audit import AuditBroken, AuditHead
 from documents.canonical import encode
 from documents.errors import DocumentError
@@ -238,8 +240,14 @@ def test_full_disk(directory: Path) -> None:
     with intercepted(full), pytest.raises(ContentError):
         trail.append("vm-start", "started", "guest", "uid 0")
     assert trail_path(directory).read_bytes() == before
-    assert trail.append("vm-start", "started", "guest", "uid 0").sequence == 4
+    assert "No space left" in trail.failure
+    assert trail.append("vm-start", "started", "guest", "uid 0").sequence == 5
     assert verify(directory) == trail.head
+    assert trail.failure == ""
+    *_, told, _ = records(directory)
+    assert (told.sequence, told.event, told.outcome) == (4, "audit-failure", "failed")
+    details = dict(told.details)
+    assert (details["since"], details["unwritten"], details["code"]) == (str(TIME), "1", "CN002")
 
 
 def test_a_head_that_could_not_be_kept_does_not_spoil_the_trail(directory: Path) -> None:
@@ -253,8 +261,34 @@ def test_a_head_that_could_not_be_kept_does_not_spoil_the_trail(directory: Path)
     with intercepted(no_rename), pytest.raises(ContentError):
         trail.append("vm-start", "started", "guest", "uid 0")
     # The record is there although its act did not begin: a trail may announce more than was done, never less.
-    assert trail.append("vm-start", "failed", "guest", "uid 0").sequence == 5
+    assert trail.append("vm-start", "failed", "guest", "uid 0").sequence == 6
+    assert [record.event for record in records(directory)][3:] == ["vm-start", "audit-failure", "vm-start"]
     assert verify(directory) == trail.head
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 500, 700])
+def test_a_trail_is_read_in_pieces_of_any_size(directory: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    whole, found = trail_path(directory).read_bytes(), list(records(directory))
+    monkeypatch.setattr(audit, "read_from", lambda path, offset, limit: read_from(path, offset, min(chunk, limit)))
+    assert list(records(directory)) == found
+    assert verify(directory).sequence == 3
+    with trail_path(directory).open("ab") as stream:
+        stream.write(b'{"act\0\0')
+    assert opened(directory).head.sequence == 3
+    assert trail_path(directory).read_bytes() == whole
+
+
+def test_what_is_longer_than_any_record_is_no_power_cut(directory: Path) -> None:
+    with trail_path(directory).open("ab") as stream:
+        stream.write(b"{" * 3_000_000)
+    broken(directory, 4)
+
+
+def test_observers_see_what_is_durable(directory: Path) -> None:
+    trail, seen = opened(directory), []
+    trail.observers.append(lambda record: seen.append((record, verify(directory).sequence)))
+    record = trail.append("vm-start", "done", "guest", "uid 0")
+    assert seen == [(record, 4)]
 
 
 def _three(directory: Path) -> None:

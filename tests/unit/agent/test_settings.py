@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.audit_settings import AuditSettings, address
 from agent.errors import NotReady, SettingsWrong
 from agent.settings import MAX_BYTES, Settings, load, parse
 from agent.update_settings import UpdateSettings, read, zone
@@ -29,6 +30,8 @@ ca_file = "/etc/vmgate/site-ca.pem"
 bandwidth = 1_000_000
 """
 
+LOGS = b'[audit]\nserver = "tls://host:1"\nca_file = "/ca"\n'
+
 BAD = {
     "unknown key": (b'acelerator = "kvm"', "the key 'acelerator' is unknown"),
     "unknown table": (b"[upgrade]\nwindow = 1", "the key 'upgrade' is unknown"),
@@ -45,6 +48,22 @@ BAD = {
     "days that are a truth": (b"[update]\nstale_days = true", "'update.stale_days' is not in its form"),
     "no days": (b"[update]\nstale_days = 0", "'update.stale_days' is not in its form"),
     "hook without end": (b"[update]\nhook_seconds = 901", "'update.hook_seconds' is not in its form"),
+    "audit that is a text": (b'audit = "on"', "audit is not a table"),
+    "unknown key of audit": (b"[audit]\nservers = 1", "the key 'audit.servers' is unknown"),
+    "log server without TLS": (b'[audit]\nserver = "udp://host:514"', "'audit.server' is not in its form"),
+    "log server without a port": (b'[audit]\nserver = "tls://host"', "'audit.server' is not in its form"),
+    "log server with a huge port": (b'[audit]\nserver = "tls://host:70000"', "'audit.server' is not in its form"),
+    "log server with a path": (b'[audit]\nserver = "tls://host:1/x"', "'audit.server' is not in its form"),
+    "log server of any authority": (b'[audit]\nserver = "tls://host:1"', "wants audit.ca_file"),
+    "log server without revocation": (LOGS, 'wants audit.crl_file, or audit.revocation = "unsafe-none"'),
+    "revocation of two minds": (LOGS + b'crl_file = "/crl"\nrevocation = "unsafe-none"', "contradict each other"),
+    "unknown revocation": (LOGS + b'revocation = "none"', "'audit.revocation' is not in its form"),
+    "relative list": (LOGS + b'crl_file = "crl.pem"', "'audit.crl_file' is not in its form"),
+    "key without a certificate": (LOGS + b'crl_file = "/crl"\nclient_key = "/key"', "wants audit.client_cert"),
+    "files for no log server": (b'[audit]\nca_file = "/ca"', "no audit.server"),
+    "no hours": (LOGS + b'crl_file = "/crl"\nalarm_hours = 0', "'audit.alarm_hours' is not in its form"),
+    "hours that are a truth": (LOGS + b'crl_file = "/crl"\nalarm_hours = true', "'audit.alarm_hours'"),
+    "another policy for a full disk": (b'[audit]\nfull = "drop"', "'audit.full' is not in its form"),
     "key with a line end": (b'"a\\nb" = 1', "is unknown"),
     "name that is a path": (b'host = "../other"', "'host' is not in its form"),
     "number for a text": (b"repository = 1", "'repository' is not in its form"),
@@ -122,6 +141,35 @@ def test_bad_settings_are_one_line(tmp_path: Path, untrusted: bytes, cause: str)
     assert error.line().startswith(f"error[AG017]: {path} was not read; ")
     assert error.line().isprintable()
     assert len(error.line()) < 600
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (b'crl_file = "/crl"', AuditSettings(server="tls://host:1", ca_file="/ca", crl_file="/crl")),
+        (b'revocation = "unsafe-none"', AuditSettings(server="tls://host:1", ca_file="/ca", revocation="unsafe-none")),
+        (
+            b'crl_file = "/crl"\nclient_cert = "/c"\nclient_key = "/k"\nalarm_hours = 2\nfull = "stop"',
+            AuditSettings(
+                server="tls://host:1", ca_file="/ca", crl_file="/crl", client_cert="/c", client_key="/k", alarm_hours=2
+            ),
+        ),
+    ],
+)
+def test_a_log_server(more: bytes, expected: AuditSettings) -> None:
+    assert parse(LOGS + more, "vmgate.toml").audit == expected
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        ("tls://Logs.example.org:6514", ("logs.example.org", 6514)),
+        ("tls://192.0.2.1:1", ("192.0.2.1", 1)),
+        ("tls://[2001:db8::1]:6514", ("2001:db8::1", 6514)),
+    ],
+)
+def test_the_address_of_a_log_server(server: str, expected: tuple[str, int]) -> None:
+    assert address(server) == expected
 
 
 def test_good_settings(tmp_path: Path) -> None:
