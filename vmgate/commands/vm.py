@@ -11,6 +11,7 @@ import click
 
 from documents.verdict import VERDICT_SECONDS
 from vmgate.commands.host import ask, release, root_option
+from vmgate.commands.vm_introspect import introspect
 from vmgate.commands.vm_lint import lint
 from vmgate.output import output_option, say, show, table
 
@@ -121,3 +122,4 @@ def draw_verdict(verdict: dict[str, Any], remedy: str) -> None:
 
 
 command.add_command(lint)
+command.add_command(introspect)
