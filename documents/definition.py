@@ -17,7 +17,8 @@ from documents.fields import NAME, UUID, Fields
 from documents.release import MAX_LENGTH
 
 MACHINE = re.compile(r"pc-q35-[0-9]{1,2}\.[0-9]{1,2}")
-_BTF = re.compile(r"any|[0-9a-f]{64}")
+BTF = re.compile(r"any|[0-9a-f]{64}")
+"""What `introspection` says of the BTF of the guest's kernel."""
 DISK_CLASSES = ("readonly",)
 GUARDIANS = ("tpm",)
 RESTARTS = ("at-next-stop", "now", "window")
@@ -132,6 +133,6 @@ class VmDefinition(Document):
 def _introspection(untrusted: Json) -> str:
     """The digest in ``{"btf": DIGEST}``; empty for ``any``."""
     fields = Fields(untrusted, "introspection")
-    digest = fields.take_text("btf", _BTF, 64)
+    digest = fields.take_text("btf", BTF, 64)
     fields.finish()
     return "" if digest == "any" else digest

@@ -124,9 +124,7 @@ class CoreMalformed(IntrospectionError):
     """The image of a guest's memory is not one."""
 
     code = "HY041"
-    explanation = (
-        "QEMU's image of the guest's memory is not in the form that is expected. It was not looked at further."
-    )
+    explanation = "QEMU's image of the guest's memory is not in the expected form. It was not looked at any further."
 
 
 class MemoryUnreadable(IntrospectionError):

@@ -27,6 +27,7 @@ LIMIT = 8 * 1024 * 1024
 MAX_PAGES = 2 * 16_384
 """Pages of one region of a kernel."""
 VIEWS = ("tasks", "modules", "integrity")
+REMEDY = "try again, and look at the guest if it stays"
 ENDS = ("whole", "loop", "broken", "bound")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _ADDRESS = re.compile(r"[0-9a-f]{1,16}")
@@ -64,18 +65,14 @@ def read_answer(untrusted: bytes, view: str) -> dict[str, Json]:
 
 def failed(cause: str) -> ReaderFailed:
     """The error for a process that did not do what it is for."""
-    return ReaderFailed(
-        "the guest's memory was not read", cause=cause, remedy="try again; look at the guest if it stays"
-    )
+    return ReaderFailed("the guest's memory was not read", cause=cause, remedy=REMEDY)
 
 
 def _told(fields: Fields) -> IntrospectionError:
     kind = fields.take_choice("error", _ERRORS)
     cause = fields.take_text("cause", _PRINTABLE, 300)
     fields.finish()
-    return _ERRORS[kind](
-        "the guest's memory was not read", cause=cause, remedy="try again; look at the guest if it stays"
-    )
+    return _ERRORS[kind]("the guest's memory was not read", cause=cause, remedy=REMEDY)
 
 
 def _list(name: str, item: Callable[[Fields], dict[str, Json]], most: int) -> Callable[[Fields], dict[str, Json]]:

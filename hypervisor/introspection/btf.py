@@ -51,11 +51,17 @@ def extent(untrusted: bytes, at: int = 0) -> int:
     """
     if at + _HEADER.size > len(untrusted) or not untrusted.startswith(MAGIC, at):
         raise _malformed("it has no header of version 1")
-    _, _, _, _, _, types, strings, length = _HEADER.unpack_from(untrusted, at)
+    types, strings, length = _parts(untrusted, at)
     total = _HEADER.size + strings + length
     if strings != types or total > MAX_BYTES or at + total > len(untrusted) or not length:
         raise _malformed("its parts are not one behind the other")
     return total
+
+
+def _parts(untrusted: bytes, at: int) -> tuple[int, int, int]:
+    """Bytes of types, offset and bytes of the strings."""
+    _, _, _, _, _, types, strings, length = _HEADER.unpack_from(untrusted, at)
+    return int(types), int(strings), int(length)
 
 
 class Types:
@@ -76,7 +82,7 @@ class Types:
             raise _malformed("something lies behind it")
         self.digest = hashlib.sha256(untrusted).hexdigest()
         self._data = untrusted
-        _, _, _, _, _, types, _, _ = _HEADER.unpack_from(untrusted)
+        types, _, _ = _parts(untrusted, 0)
         self._strings = _HEADER.size + types
         # Number 0 is void.
         self._types = [_Type(0, 0, 0, bits=False, size=0, at=0)]
@@ -142,7 +148,7 @@ class Types:
                 offset = base + (offset & 0xFFFFFF if found.bits else offset)
                 spelled = self._string(name)
                 if spelled == wanted:
-                    return offset
+                    return int(offset)
                 inner = self._types[kind].kind if kind < len(self._types) else 0
                 if not spelled and inner in (_STRUCT, _UNION) and depth < MAX_DEPTH:
                     waiting.append((kind, offset, depth + 1))

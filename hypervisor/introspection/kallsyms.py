@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel's own table of symbols, found in its image and not by any address.
 
-Sources: Linux ``scripts/kallsyms.c`` and ``kernel/kallsyms.c``, in the layouts of 6.1 (addresses before the names) and of
-6.4 and later (addresses at the end). What the table says is the guest's word: it is checked to be one table, not to be true.
+Sources: Linux ``scripts/kallsyms.c`` and ``kernel/kallsyms.c``, in the layouts of 6.1 (addresses before the names)
+and of 6.4 and later (addresses at the end). What the table says is the guest's word: that it is one table is checked,
+that it is true is not.
 """
 
 from __future__ import annotations

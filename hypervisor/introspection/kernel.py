@@ -2,7 +2,8 @@
 """Finding the kernel in a guest's memory, wherever KASLR put it.
 
 CR3 and CR4 give the page tables; the kernel's image is what they map between -2 GiB and -1 GiB (Linux
-``Documentation/arch/x86/x86_64/mm.rst``). Symbols and types are found in the image by their form. This module judges nothing.
+``Documentation/arch/x86/x86_64/mm.rst``). Symbols and types are found in the image by their form. This module judges
+nothing.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 from content import durable
 from documents.canonical import Json
@@ -92,7 +93,7 @@ def read_guest(image: int, view: str, btf_digest: str = "", seconds: float = SEC
         stdin=image, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", env={}, start_new_session=True,
     )  # fmt: skip
     try:
-        untrusted = _bounded(process, time.monotonic() + seconds)
+        untrusted = _bounded(cast("IO[bytes]", process.stdout).fileno(), time.monotonic() + seconds)
     finally:
         process.kill()
         status = process.wait()
@@ -105,10 +106,8 @@ def read_guest(image: int, view: str, btf_digest: str = "", seconds: float = SEC
     return read_answer(untrusted, view)
 
 
-def _bounded(process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
-    """All that a process writes; None where that is too much or takes too long."""
-    assert process.stdout is not None
-    stream = process.stdout.fileno()
+def _bounded(stream: int, deadline: float) -> bytes | None:
+    """All that a process writes to a pipe; None where that is too much or takes too long."""
     waiting = select.poll()
     waiting.register(stream, select.POLLIN)
     found = bytearray()

@@ -26,8 +26,8 @@ from documents.errors import DocumentError, VmgateError
 from documents.fields import NAME, Fields
 from documents.release import Release
 from documents.waves import HOSTS, read_waves
-from fuzz import certificates, evidence, metadata, packs, results
-from hypervisor.errors import ConfigurationUnreadable
+from fuzz import certificates, evidence, guests, metadata, packs, results
+from hypervisor.errors import ConfigurationUnreadable, IntrospectionError
 from hypervisor.virt_conf import parse_configuration
 from keys.addresses import FileAddress, parse_address
 from keys.errors import SignersMalformed, UnknownSigner
@@ -320,6 +320,12 @@ SUBJECTS: dict[str, Subject] = {
         words=(b"#", b" ", b"\n", b"0" * 64),
     ),
     "ek-public": Subject(seeds=certificates.publics, check=certificates.check_public, errors=(IdentityRefused,)),
+    "guest-core": Subject(seeds=guests.cores, check=guests.check_core, errors=(IntrospectionError,)),
+    "guest-pages": Subject(seeds=guests.tables, check=guests.check_pages, errors=(IntrospectionError,)),
+    "guest-types": Subject(seeds=guests.types, check=guests.check_types, errors=(IntrospectionError,)),
+    "guest-symbols": Subject(seeds=guests.symbols, check=guests.check_symbols, errors=(IntrospectionError,)),
+    "guest-lists": Subject(seeds=guests.lists, check=guests.check_lists, errors=(IntrospectionError,)),
+    "guest-answer": Subject(seeds=guests.answers, check=guests.check_answer, errors=(IntrospectionError,), form="json"),
     "settings": Subject(
         seeds=lambda: SETTINGS,
         check=_check_settings,

@@ -51,9 +51,7 @@ def _state(number: int) -> str:
 
 def _end(name: str, result: dict[str, Any]) -> None:
     if result["ended"] != "whole":
-        say(
-            f"{name}: the list is not whole ({result['ended']}): it was read in an unlucky moment, or somebody changed it"
-        )
+        say(f"{name}: the list ends early ({result['ended']}): an unlucky moment, or somebody changed it")
     say(f"read from {LIMITS}")
 
 
