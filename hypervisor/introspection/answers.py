@@ -101,7 +101,14 @@ def _module(fields: Fields) -> dict[str, Json]:
     return {
         "name": fields.take_text("name", _PRINTABLE, 56, empty=True),
         "state": fields.take_int("state", 0, 2**32 - 1),
+        "listed": fields.take_bool("listed"),
     }
+
+
+def _modules(fields: Fields) -> dict[str, Json]:
+    # Those of the list, and those of the tree, which can have twice as many nodes.
+    members = _list("modules", _module, 3 * MAX_MODULES)(fields)
+    return {**members, "compared": fields.take_bool("compared")}
 
 
 def _integrity(fields: Fields) -> dict[str, Json]:
@@ -146,6 +153,6 @@ def _spelled(pattern: re.Pattern[str]) -> Callable[[Json], str]:
 
 _READERS: dict[str, Callable[[Fields], dict[str, Json]]] = {
     "tasks": _list("tasks", _task, MAX_TASKS + 1),
-    "modules": _list("modules", _module, MAX_MODULES),
+    "modules": _modules,
     "integrity": _integrity,
 }

@@ -32,6 +32,7 @@ SYMBOLS = frozenset(
         "modules",
         "sys_call_table",
         "early_idt_handler_array",
+        "mod_tree",
         "_stext",
         "_etext",
         "__start_rodata",

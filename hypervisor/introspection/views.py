@@ -90,30 +90,60 @@ def tasks(kernel: Kernel) -> dict[str, Json]:
 
 
 def modules(kernel: Kernel) -> dict[str, Json]:
-    """The loaded modules.
+    """The loaded modules: those in the kernel's list, then those that only its tree of addresses knows.
 
-    Returns: ``modules``: ``name`` and ``state`` (0: live); ``ended``.
+    Linux keeps each module twice: in the list that it shows, and in a tree by which it finds whose code an address is.
+    A module that was taken out of the list alone hides.
+
+    Returns: ``modules``: ``name``, ``state`` (0: live) and ``listed``; ``ended``; ``compared``, whether there is a tree.
 
     Raises:
         KernelMissing, TypesMalformed: the kernel cannot be read.
     """
-    types, space = kernel.types, kernel.space
-    at = {name: types.offset("module", name) for name in ("list", "name", "state")}
+    space, at = kernel.space, kernel.types.offset("module", "list")
     walk = Walk(space, kernel.symbol("modules"), MAX_MODULES)
+    listed = [entry - at for entry in walk]
+    compared = "mod_tree" in kernel.symbols
     found: list[Json] = []
-    for entry in walk:
-        module = entry - at["list"]
+    try:
+        hidden = sorted(_in_tree(kernel) - set(listed)) if compared else []
+    except MemoryUnreadable:
+        walk.ended, hidden = "broken", []
+    for number, module in enumerate((*listed, *hidden)):
         try:
-            found.append(
-                {
-                    "name": _text(space, module + at["name"], MODULE_NAME),
-                    "state": _number(space, module + at["state"]),
-                }
-            )
+            found.append(_module(kernel, module, number < len(listed)))
         except MemoryUnreadable:
             walk.ended = "broken"
-            break
-    return {"modules": found, "ended": walk.ended}
+    return {"modules": found, "ended": walk.ended, "compared": compared}
+
+
+def _module(kernel: Kernel, module: int, listed: bool) -> Json:
+    name, state = (kernel.types.offset("module", member) for member in ("name", "state"))
+    return {
+        "name": _text(kernel.space, module + name, MODULE_NAME),
+        "state": _number(kernel.space, module + state),
+        "listed": listed,
+    }
+
+
+def _in_tree(kernel: Kernel) -> set[int]:
+    """Addresses of the modules in ``mod_tree`` (``kernel/module/tree_lookup.c``), by the first of its two copies."""
+    types, space = kernel.types, kernel.space
+    root = kernel.symbol("mod_tree") + types.offset("mod_tree_root", "root")
+    root += types.offset("latch_tree_root", "tree") + types.offset("rb_root", "rb_node")
+    owner = types.offset("mod_tree_node", "mod") - types.offset("mod_tree_node", "node")
+    sides = [types.offset("rb_node", side) for side in ("rb_left", "rb_right")]
+    found: set[int] = set()
+    seen: set[int] = set()
+    waiting = [space.word(root)]
+    while waiting and len(seen) < 2 * MAX_MODULES:
+        node = waiting.pop()
+        if node == 0 or node in seen:
+            continue
+        seen.add(node)
+        found.add(space.word((node + owner) % 2**64))
+        waiting += [space.word(node + side) for side in sides]
+    return found
 
 
 def _number(space: AddressSpace, address: int) -> int:

@@ -50,7 +50,7 @@ def check_pages(folder: Path, untrusted: bytes) -> None:
     found = 0
     for five in (False, True):
         space = AddressSpace(core, 0, five_levels=five)
-        for _, _, size in islice(space.mapped(0, 1 << 32), 256):
+        for _, _, size in islice(space.mapped(0, 1 << 27), 256):
             assert 0 < size <= 2**30
             found += 1
         if found:
@@ -94,7 +94,7 @@ def check_lists(folder: Path, untrusted: bytes) -> None:
     core[start + REGION.start : start + REGION.stop] = untrusted[:size].ljust(size, b"\0")
     found: Any = {**tasks(kernel), **modules(kernel)}
     assert 0 < len(found["tasks"]) <= MAX_TASKS + 1
-    assert len(found["modules"]) <= MAX_MODULES
+    assert len(found["modules"]) <= 3 * MAX_MODULES
     for entry in (*found["tasks"], *found["modules"]):
         assert entry["name"].isascii()
         assert not entry["name"] or entry["name"].isprintable()

@@ -19,7 +19,7 @@ from hypervisor.domain import Placement, render
 from hypervisor.errors import DomainMissing, HypervisorError, TypesMalformed
 from hypervisor.introspection.drift import compare
 from hypervisor.introspection.elf_core import ElfCore
-from hypervisor.introspection.kernel import find_kernel
+from hypervisor.introspection.kernel import Kernel, find_kernel
 from hypervisor.introspection.reader import memory_image, read_guest
 from hypervisor.libvirt import Hypervisor
 from lab import guest_image
@@ -137,6 +137,17 @@ def test_a_planted_syscall_and_a_planted_byte_of_code_are_found(guest: Reading) 
     assert guest.hypervisor.state(VM) == "running"
 
 
+def test_a_module_that_is_taken_out_of_the_kernels_list_is_told_to_hide(guest: Reading) -> None:
+    kernel = _kernel(guest)
+    at = kernel.types.offset("module", "list")
+    first = kernel.space.word(kernel.symbol("modules"))
+    name = kernel.space.read(first - at + kernel.types.offset("module", "name"), 56).partition(b"\0")[0].decode()
+    _plant(guest, kernel.symbol("modules"), kernel.space.read(first, 8))
+    found = guest.read("modules")
+    assert [module["name"] for module in found["modules"] if not module["listed"]] == [name]
+    assert (len(found["modules"]), found["ended"]) == (len(guest_image.MODULES), "whole")
+
+
 def test_what_is_off_or_unknown_is_not_read(guest: Reading) -> None:
     with pytest.raises(DomainMissing), memory_image(SIZE, lambda path: guest.hypervisor.dump_memory("other", path)):
         pass
@@ -148,13 +159,18 @@ def test_what_is_off_or_unknown_is_not_read(guest: Reading) -> None:
 
 def _places(guest: Reading) -> tuple[int, int, int]:
     """The syscall table, a byte of code that nothing runs (filled with INT3), and an address in the data."""
+    kernel = _kernel(guest)
+    return kernel.symbol("sys_call_table"), kernel.symbol("_etext") - 1, kernel.symbol("init_task")
+
+
+def _kernel(guest: Reading) -> Kernel:
+    """What the attacker of a test knows about the guest."""
     path = guest.folder / "core"
     path.touch()
     guest.hypervisor.dump_memory(VM, path)
     kernel = find_kernel(ElfCore(path.read_bytes()))
     path.unlink()
-    end = kernel.symbol("_etext")
-    return kernel.symbol("sys_call_table"), end - 1, kernel.symbol("init_task")
+    return kernel
 
 
 def _plant(guest: Reading, address: int, data: bytes) -> None:

@@ -22,16 +22,24 @@ TEXT, TEXT_END, RODATA, RODATA_END = 0x0, 0x4000, 0x10_0000, 0x10_4000
 BTF_AT, SYMBOLS_AT, IDT_AT, INIT_AT, MODULES_AT = 0x11_0000, 0x12_0000, 0x20_0000, 0x21_0000, 0x21_8000
 OBJECTS = 0x10_0000
 """Physical: where tasks, credentials and modules lie, 512 bytes each, reached by the direct map."""
+TREE_NODE = 128
+"""Where in a module its node of the tree is."""
 CALLS = 40
 MEMBERS = {
     "list_head": {"next": 0, "prev": 8},
     "cred": {"usage": 0, "uid": 4},
     "task_struct": {"state": 0, "tasks": 64, "mm": 80, "pid": 96, "cred": 104, "comm": 128},
     "module": {"state": 0, "list": 8, "name": 24},
+    "mod_tree_root": {"root": 0, "addr_min": 24},
+    "latch_tree_root": {"seq": 0, "tree": 8},
+    "rb_root": {"rb_node": 0},
+    "rb_node": {"parent": 0, "rb_right": 8, "rb_left": 16},
+    "mod_tree_node": {"mod": 0, "node": 8},
 }
 SYMBOLS = {
     "_stext": TEXT, "_etext": TEXT_END, "__start_rodata": RODATA, "__end_rodata": RODATA_END, "sys_call_table": RODATA,
     "init_task": INIT_AT, "modules": MODULES_AT, "early_idt_handler_array": 0x3F_0000,
+    "mod_tree": MODULES_AT + 64,
 }  # fmt: skip
 
 
@@ -179,10 +187,14 @@ def _list_modules(made: Guest, names: Sequence[str]) -> None:
     places = [direct(start + 512 * number) + at["list"] for number in range(len(names))]
     ring = [*places, BASE + MODULES_AT]
     made.put(MODULES_AT, struct.pack("<Q", ring[0]))
+    made.put(MODULES_AT + 64 + 8, struct.pack("<Q", direct(start + TREE_NODE + 8) if names else 0))
     for number, name in enumerate(names):
         module = bytearray(512)
         struct.pack_into("<Q", module, at["list"], ring[number + 1])
         module[at["name"] : at["name"] + 56] = name.encode()[:55].ljust(56, b"\0")
+        # In the tree by addresses, which is as slim as a list here: each node's right is the next module's.
+        following = direct(start + 512 * (number + 1) + TREE_NODE + 8) if number + 1 < len(names) else 0
+        struct.pack_into("<QQQQ", module, TREE_NODE, direct(start + 512 * number), 0, following, 0)
         made.memory[start + 512 * number : start + 512 * number + 512] = module
 
 

@@ -40,8 +40,16 @@ def _kind(task: dict[str, Any]) -> str:
 
 
 def _modules(name: str, result: dict[str, Any]) -> None:
-    table(["MODULE", "STATE"], [[module["name"], _state(module["state"])] for module in result["modules"]])
+    rows = [[module["name"], _state(module["state"]), _listed(module)] for module in result["modules"]]
+    table(["MODULE", "STATE", "IN THE LIST"], rows)
+    if not result["compared"]:
+        say(f"{name}: this kernel keeps no tree of its modules, so that nothing was compared with the list")
     _end(name, result)
+
+
+def _listed(module: dict[str, Any]) -> str:
+    """A module that is not in the kernel's list hides from everybody in the guest."""
+    return "yes" if module["listed"] else "no: hidden"
 
 
 def _state(number: int) -> str:

@@ -41,8 +41,36 @@ def test_tasks_are_listed_as_the_kernel_lists_them(names: list[str], five: bool)
 
 def test_modules_are_listed() -> None:
     found = seen(made.guest(modules=("one", "two")), "modules")
-    assert found["modules"] == [{"name": "one", "state": 0}, {"name": "two", "state": 0}]
+    assert found["modules"] == [{"name": name, "state": 0, "listed": True} for name in ("one", "two")]
+    assert (found["ended"], found["compared"]) == ("whole", True)
+
+
+def test_a_module_that_left_the_list_alone_is_seen_to_hide() -> None:
+    guest = made.guest(modules=("one", "rootkit", "two"))
+    at, first = made.MEMBERS["module"]["list"], made.OBJECTS + 0x8000
+    struct.pack_into("<Q", guest.memory, first + at, made.direct(first + 1024) + at)
+    found = seen(guest, "modules")
+    assert [(module["name"], module["listed"]) for module in found["modules"]] == [
+        ("one", True), ("two", True), ("rootkit", False)
+    ]  # fmt: skip
     assert found["ended"] == "whole"
+
+
+@pytest.mark.parametrize("pointer", [1, made.direct(made.OBJECTS + 0x8000 + made.TREE_NODE + 8)])
+def test_a_tree_of_modules_that_leads_astray_ends(pointer: int) -> None:
+    guest = made.guest(modules=("one", "two"))
+    struct.pack_into("<Q", guest.memory, made.OBJECTS + 0x8000 + made.TREE_NODE + 16, pointer)
+    found = seen(guest, "modules")
+    assert [module["name"] for module in found["modules"]] == ["one", "two"]
+    assert found["ended"] == ("broken" if pointer == 1 else "whole")
+
+
+def test_a_kernel_without_a_tree_says_that_nothing_was_compared() -> None:
+    guest = made.guest()
+    symbols = {name: at for name, at in made.SYMBOLS.items() if name != "mod_tree"}
+    guest.put(made.SYMBOLS_AT, made.kallsyms(symbols).ljust(0x4000, b"\0"))
+    found = seen(guest, "modules")
+    assert (len(found["modules"]), found["compared"]) == (1, False)
 
 
 def test_a_name_of_the_guests_cannot_hide_what_stands_around_it() -> None:
