@@ -20,10 +20,10 @@ from hypervisor.errors import (
     ReaderFailed,
     TypesMalformed,
 )
-from hypervisor.introspection.views import MAX_MODULES, MAX_TASKS
+from hypervisor.introspection.elsewhere import MAX_MODULES, MAX_TASKS
 
 LIMIT = 8 * 1024 * 1024
-"""Bytes of an answer; 32,768 tasks take some 3 MB."""
+"""Bytes of an answer; 65,537 tasks take some 6 MB."""
 MAX_PAGES = 2 * 16_384
 """Pages of one region of a kernel."""
 VIEWS = ("tasks", "modules", "integrity")
@@ -83,7 +83,11 @@ def _list(name: str, item: Callable[[Fields], dict[str, Json]], most: int) -> Ca
         return members
 
     def read(fields: Fields) -> dict[str, Json]:
-        return {name: [*fields.take_list(name, one, most)], "ended": fields.take_choice("ended", ENDS)}
+        return {
+            name: [*fields.take_list(name, one, most)],
+            "ended": fields.take_choice("ended", ENDS),
+            "compared": fields.take_bool("compared"),
+        }
 
     return read
 
@@ -93,6 +97,7 @@ def _task(fields: Fields) -> dict[str, Json]:
         "pid": fields.take_int("pid", 0, 2**32 - 1),
         "uid": fields.take_int("uid", 0, 2**32 - 1),
         "kernel": fields.take_bool("kernel"),
+        "listed": fields.take_bool("listed"),
         "name": fields.take_text("name", _PRINTABLE, 16, empty=True),
     }
 
@@ -103,12 +108,6 @@ def _module(fields: Fields) -> dict[str, Json]:
         "state": fields.take_int("state", 0, 2**32 - 1),
         "listed": fields.take_bool("listed"),
     }
-
-
-def _modules(fields: Fields) -> dict[str, Json]:
-    # Those of the list, and those of the tree, which can have twice as many nodes.
-    members = _list("modules", _module, 3 * MAX_MODULES)(fields)
-    return {**members, "compared": fields.take_bool("compared")}
 
 
 def _integrity(fields: Fields) -> dict[str, Json]:
@@ -152,7 +151,8 @@ def _spelled(pattern: re.Pattern[str]) -> Callable[[Json], str]:
 
 
 _READERS: dict[str, Callable[[Fields], dict[str, Json]]] = {
-    "tasks": _list("tasks", _task, MAX_TASKS + 1),
-    "modules": _modules,
+    # What is in a list, and what is only known elsewhere, where a tree can have twice as many nodes.
+    "tasks": _list("tasks", _task, 2 * MAX_TASKS + 1),
+    "modules": _list("modules", _module, 3 * MAX_MODULES),
     "integrity": _integrity,
 }

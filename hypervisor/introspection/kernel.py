@@ -33,6 +33,7 @@ SYMBOLS = frozenset(
         "sys_call_table",
         "early_idt_handler_array",
         "mod_tree",
+        "init_pid_ns",
         "_stext",
         "_etext",
         "__start_rodata",

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs in a guest, as its kernel's lists tell it: tasks and modules.
 
-The lists are the guest's word: what was taken out of them is not seen (direct kernel object manipulation). Each list is
+The lists are the guest's word. What was taken out of them is told where ``elsewhere`` still finds it. Each list is
 followed for a bounded number of steps and ends where it comes back to something that it had; how it ended is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from documents.canonical import Json
 from hypervisor.errors import MemoryUnreadable
+from hypervisor.introspection.elsewhere import MAX_MODULES, MAX_TASKS, by_address, by_number
 from hypervisor.introspection.kernel import Kernel
 from hypervisor.introspection.pages import AddressSpace
 
-MAX_TASKS = 32_768
-MAX_MODULES = 4_096
 COMM = 16
 """Bytes of a task's name (TASK_COMM_LEN)."""
 MODULE_NAME = 56
@@ -58,35 +57,55 @@ class Walk:
 
 
 def tasks(kernel: Kernel) -> dict[str, Json]:
-    """The processes and kernel threads, beginning with the idle task. Threads of a process are not listed.
+    """The processes and kernel threads, beginning with the idle task, then those that only their numbers lead to.
 
-    Returns: ``tasks``: ``pid``, ``name``, ``kernel`` (whether it has no memory of its own), ``uid``; ``ended``.
+    Threads of a process are not listed. A task that was taken out of the kernel's list alone hides.
+
+    Returns: ``tasks``: ``pid``, ``name``, ``kernel`` (whether it has no memory of its own), ``uid`` and ``listed``;
+    ``ended``; ``compared``, whether the numbers could be looked at.
 
     Raises:
         KernelMissing, TypesMalformed: the kernel cannot be read.
     """
-    types, space = kernel.types, kernel.space
-    at = {name: types.offset("task_struct", name) for name in ("tasks", "pid", "comm", "mm", "cred")}
-    uid = types.offset("cred", "uid")
-    init = kernel.symbol("init_task")
-    walk = Walk(space, init + at["tasks"], MAX_TASKS)
+    init, at = kernel.symbol("init_task"), kernel.types.offset("task_struct", "tasks")
+    walk = Walk(kernel.space, init + at, MAX_TASKS)
+    listed = [init, *(entry - at for entry in walk)]
+    compared = "init_pid_ns" in kernel.symbols
+    found, ended = _described(kernel, listed, by_number if compared else None, _task)
+    return {"tasks": found, "ended": ended or walk.ended, "compared": compared}
+
+
+def _described(
+    kernel: Kernel,
+    listed: list[int],
+    elsewhere: Callable[[Kernel], set[int]] | None,
+    describe: Callable[[Kernel, int], dict[str, Json]],
+) -> tuple[list[Json], str]:
+    """What is in a list, then what is only known elsewhere; ``broken`` if some of it could not be read."""
+    ended, hidden = "", list[int]()
+    try:
+        hidden = sorted(elsewhere(kernel) - set(listed)) if elsewhere else []
+    except MemoryUnreadable:
+        ended = "broken"
     found: list[Json] = []
-    for entry in (init + at["tasks"], *walk):
-        task = entry - at["tasks"]
+    for number, place in enumerate((*listed, *hidden)):
         try:
-            credentials = space.word(task + at["cred"])
-            found.append(
-                {
-                    "pid": _number(space, task + at["pid"]),
-                    "name": _text(space, task + at["comm"], COMM),
-                    "kernel": space.word(task + at["mm"]) == 0,
-                    "uid": _number(space, credentials + uid),
-                }
-            )
+            found.append({**describe(kernel, place), "listed": number < len(listed)})
         except MemoryUnreadable:
-            walk.ended = "broken"
-            break
-    return {"tasks": found, "ended": walk.ended}
+            ended = "broken"
+    return found, ended
+
+
+def _task(kernel: Kernel, task: int) -> dict[str, Json]:
+    types, space = kernel.types, kernel.space
+    at = {name: types.offset("task_struct", name) for name in ("pid", "comm", "mm", "cred")}
+    credentials = space.word(task + at["cred"])
+    return {
+        "pid": _number(space, task + at["pid"]),
+        "name": _text(space, task + at["comm"], COMM),
+        "kernel": space.word(task + at["mm"]) == 0,
+        "uid": _number(space, credentials + types.offset("cred", "uid")),
+    }
 
 
 def modules(kernel: Kernel) -> dict[str, Json]:
@@ -95,55 +114,23 @@ def modules(kernel: Kernel) -> dict[str, Json]:
     Linux keeps each module twice: in the list that it shows, and in a tree by which it finds whose code an address is.
     A module that was taken out of the list alone hides.
 
-    Returns: ``modules``: ``name``, ``state`` (0: live) and ``listed``; ``ended``; ``compared``, whether there is a tree.
+    Returns: ``modules``: ``name``, ``state`` (0: live) and ``listed``; ``ended``; ``compared``, whether there is such a
+    tree.
 
     Raises:
         KernelMissing, TypesMalformed: the kernel cannot be read.
     """
-    space, at = kernel.space, kernel.types.offset("module", "list")
-    walk = Walk(space, kernel.symbol("modules"), MAX_MODULES)
+    at = kernel.types.offset("module", "list")
+    walk = Walk(kernel.space, kernel.symbol("modules"), MAX_MODULES)
     listed = [entry - at for entry in walk]
     compared = "mod_tree" in kernel.symbols
-    found: list[Json] = []
-    try:
-        hidden = sorted(_in_tree(kernel) - set(listed)) if compared else []
-    except MemoryUnreadable:
-        walk.ended, hidden = "broken", []
-    for number, module in enumerate((*listed, *hidden)):
-        try:
-            found.append(_module(kernel, module, number < len(listed)))
-        except MemoryUnreadable:
-            walk.ended = "broken"
-    return {"modules": found, "ended": walk.ended, "compared": compared}
+    found, ended = _described(kernel, listed, by_address if compared else None, _module)
+    return {"modules": found, "ended": ended or walk.ended, "compared": compared}
 
 
-def _module(kernel: Kernel, module: int, listed: bool) -> Json:
+def _module(kernel: Kernel, module: int) -> dict[str, Json]:
     name, state = (kernel.types.offset("module", member) for member in ("name", "state"))
-    return {
-        "name": _text(kernel.space, module + name, MODULE_NAME),
-        "state": _number(kernel.space, module + state),
-        "listed": listed,
-    }
-
-
-def _in_tree(kernel: Kernel) -> set[int]:
-    """Addresses of the modules in ``mod_tree`` (``kernel/module/tree_lookup.c``), by the first of its two copies."""
-    types, space = kernel.types, kernel.space
-    root = kernel.symbol("mod_tree") + types.offset("mod_tree_root", "root")
-    root += types.offset("latch_tree_root", "tree") + types.offset("rb_root", "rb_node")
-    owner = types.offset("mod_tree_node", "mod") - types.offset("mod_tree_node", "node")
-    sides = [types.offset("rb_node", side) for side in ("rb_left", "rb_right")]
-    found: set[int] = set()
-    seen: set[int] = set()
-    waiting = [space.word(root)]
-    while waiting and len(seen) < 2 * MAX_MODULES:
-        node = waiting.pop()
-        if node == 0 or node in seen:
-            continue
-        seen.add(node)
-        found.add(space.word((node + owner) % 2**64))
-        waiting += [space.word(node + side) for side in sides]
-    return found
+    return {"name": _text(kernel.space, module + name, MODULE_NAME), "state": _number(kernel.space, module + state)}
 
 
 def _number(space: AddressSpace, address: int) -> int:

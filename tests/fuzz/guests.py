@@ -13,16 +13,17 @@ from documents.canonical import encode
 from hypervisor.introspection.answers import VIEWS, read_answer
 from hypervisor.introspection.btf import Types
 from hypervisor.introspection.elf_core import ElfCore
+from hypervisor.introspection.elsewhere import MAX_MODULES, MAX_TASKS
 from hypervisor.introspection.kallsyms import find_symbols
 from hypervisor.introspection.kernel import SYMBOLS, Kernel, find_kernel
 from hypervisor.introspection.pages import AddressSpace
-from hypervisor.introspection.views import MAX_MODULES, MAX_TASKS, modules, tasks
+from hypervisor.introspection.views import modules, tasks
 from hypervisor.introspection.worker import look
 from lab import guest_memory as made
 
 PAGE = 4096
-REGION = slice(made.OBJECTS - 512, made.OBJECTS + 0x8800)
-"""Physical: tasks, credentials and modules."""
+REGION = slice(made.NUMBERS, made.OBJECTS + 0x8800)
+"""Physical: process numbers, tasks, credentials and modules."""
 NAMES = ("init", "sh", "head", "kworker/0:1")
 
 
@@ -93,7 +94,7 @@ def check_lists(folder: Path, untrusted: bytes) -> None:
     size = REGION.stop - REGION.start
     core[start + REGION.start : start + REGION.stop] = untrusted[:size].ljust(size, b"\0")
     found: Any = {**tasks(kernel), **modules(kernel)}
-    assert 0 < len(found["tasks"]) <= MAX_TASKS + 1
+    assert 0 < len(found["tasks"]) <= 2 * MAX_TASKS + 1
     assert len(found["modules"]) <= 3 * MAX_MODULES
     for entry in (*found["tasks"], *found["modules"]):
         assert entry["name"].isascii()

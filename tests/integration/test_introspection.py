@@ -102,8 +102,8 @@ def images() -> list[str]:
 def test_tasks_and_modules_of_a_guest_that_knows_nothing_of_it(guest: Reading) -> None:
     found = guest.read("tasks")
     tasks = {task["pid"]: task for task in found["tasks"]}
-    assert tasks[1] == {"pid": 1, "uid": 0, "kernel": False, "name": "init"}
-    assert tasks[2] == {"pid": 2, "uid": 0, "kernel": True, "name": "kthreadd"}
+    assert tasks[1] == {"pid": 1, "uid": 0, "kernel": False, "listed": True, "name": "init"}
+    assert tasks[2] == {"pid": 2, "uid": 0, "kernel": True, "listed": True, "name": "kthreadd"}
     assert "head" in {task["name"] for task in found["tasks"]}
     assert found["ended"] == "whole"
 
@@ -146,6 +146,15 @@ def test_a_module_that_is_taken_out_of_the_kernels_list_is_told_to_hide(guest: R
     found = guest.read("modules")
     assert [module["name"] for module in found["modules"] if not module["listed"]] == [name]
     assert (len(found["modules"]), found["ended"]) == (len(guest_image.MODULES), "whole")
+
+
+def test_a_task_that_is_taken_out_of_the_kernels_list_is_told_to_hide(guest: Reading) -> None:
+    kernel = _kernel(guest)
+    at = kernel.symbol("init_task") + kernel.types.offset("task_struct", "tasks")
+    _plant(guest, at, kernel.space.read(kernel.space.word(at), 8))
+    found = guest.read("tasks")
+    assert [(task["pid"], task["name"]) for task in found["tasks"] if not task["listed"]] == [(1, "init")]
+    assert found["ended"] == "whole"
 
 
 def test_what_is_off_or_unknown_is_not_read(guest: Reading) -> None:

@@ -22,13 +22,20 @@ TEXT, TEXT_END, RODATA, RODATA_END = 0x0, 0x4000, 0x10_0000, 0x10_4000
 BTF_AT, SYMBOLS_AT, IDT_AT, INIT_AT, MODULES_AT = 0x11_0000, 0x12_0000, 0x20_0000, 0x21_0000, 0x21_8000
 OBJECTS = 0x10_0000
 """Physical: where tasks, credentials and modules lie, 512 bytes each, reached by the direct map."""
+NUMBERS = OBJECTS - 2048
+"""Physical: the node of the table of process numbers."""
 TREE_NODE = 128
 """Where in a module its node of the tree is."""
 CALLS = 40
 MEMBERS = {
     "list_head": {"next": 0, "prev": 8},
     "cred": {"usage": 0, "uid": 4},
-    "task_struct": {"state": 0, "tasks": 64, "mm": 80, "pid": 96, "cred": 104, "comm": 128},
+    "task_struct": {"state": 0, "tasks": 64, "mm": 80, "pid": 96, "cred": 104, "comm": 128, "pid_links": 192},
+    "pid_namespace": {"idr": 0},
+    "idr": {"idr_rt": 0},
+    "xarray": {"xa_lock": 0, "xa_head": 8},
+    "xa_node": {"shift": 0, "slots": 40},
+    "pid": {"count": 0, "tasks": 16},
     "module": {"state": 0, "list": 8, "name": 24},
     "mod_tree_root": {"root": 0, "addr_min": 24},
     "latch_tree_root": {"seq": 0, "tree": 8},
@@ -39,7 +46,7 @@ MEMBERS = {
 SYMBOLS = {
     "_stext": TEXT, "_etext": TEXT_END, "__start_rodata": RODATA, "__end_rodata": RODATA_END, "sys_call_table": RODATA,
     "init_task": INIT_AT, "modules": MODULES_AT, "early_idt_handler_array": 0x3F_0000,
-    "mod_tree": MODULES_AT + 64,
+    "mod_tree": MODULES_AT + 64, "init_pid_ns": MODULES_AT + 256,
 }  # fmt: skip
 
 
@@ -138,6 +145,7 @@ def guest(names: Sequence[str] = ("init", "sh"), modules: Sequence[str] = ("virt
     for number in range(256):
         made.put(IDT_AT + 16 * number, gate(BASE + TEXT + 32 * number))
     _list_tasks(made, names)
+    _number_tasks(made, len(names))
     _list_modules(made, modules)
     return made
 
@@ -179,6 +187,17 @@ def _list_tasks(made: Guest, names: Sequence[str]) -> None:
             made.memory[start : start + 512] = task
         else:
             made.put(INIT_AT, bytes(task))
+
+
+def _number_tasks(made: Guest, count: int) -> None:
+    """The table of process numbers: one node of 64 slots, and for each task a ``struct pid`` behind it."""
+    made.put(MODULES_AT + 256 + 8, struct.pack("<Q", direct(NUMBERS) | 2))
+    for number in range(1, count + 1):
+        pid = direct(OBJECTS + 1024 * (number - 1) + 512)
+        struct.pack_into("<Q", made.memory, NUMBERS + 40 + 8 * number, pid)
+        # Who leads the process (PIDTYPE_TGID), by the link that lies in the task.
+        task = direct(OBJECTS + 1024 * (number - 1))
+        struct.pack_into("<Q", made.memory, pid - DIRECT_MAP + 16 + 8, task + MEMBERS["task_struct"]["pid_links"] + 16)
 
 
 def _list_modules(made: Guest, names: Sequence[str]) -> None:

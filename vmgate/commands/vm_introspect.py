@@ -30,8 +30,8 @@ def introspect(name: str, view: str, root: Path, output: str) -> None:
 
 
 def _tasks(name: str, result: dict[str, Any]) -> None:
-    rows = [[str(task["pid"]), str(task["uid"]), _kind(task), task["name"]] for task in result["tasks"]]
-    table(["PID", "UID", "KIND", "NAME"], rows)
+    rows = [[str(task["pid"]), str(task["uid"]), _kind(task), _listed(task), task["name"]] for task in result["tasks"]]
+    table(["PID", "UID", "KIND", "IN THE LIST", "NAME"], rows)
     _end(name, result)
 
 
@@ -42,14 +42,12 @@ def _kind(task: dict[str, Any]) -> str:
 def _modules(name: str, result: dict[str, Any]) -> None:
     rows = [[module["name"], _state(module["state"]), _listed(module)] for module in result["modules"]]
     table(["MODULE", "STATE", "IN THE LIST"], rows)
-    if not result["compared"]:
-        say(f"{name}: this kernel keeps no tree of its modules, so that nothing was compared with the list")
     _end(name, result)
 
 
-def _listed(module: dict[str, Any]) -> str:
-    """A module that is not in the kernel's list hides from everybody in the guest."""
-    return "yes" if module["listed"] else "no: hidden"
+def _listed(entry: dict[str, Any]) -> str:
+    """A task or module that is not in the kernel's list hides from the guest's own tools."""
+    return "yes" if entry["listed"] else "no: hidden"
 
 
 def _state(number: int) -> str:
@@ -58,6 +56,8 @@ def _state(number: int) -> str:
 
 
 def _end(name: str, result: dict[str, Any]) -> None:
+    if not result["compared"]:
+        say(f"{name}: this kernel keeps no second record, so that nothing was compared with its list")
     if result["ended"] != "whole":
         say(f"{name}: the list ends early ({result['ended']}): an unlucky moment, or somebody changed it")
     say(f"read from {LIMITS}")

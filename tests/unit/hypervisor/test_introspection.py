@@ -16,9 +16,10 @@ from hypervisor.errors import CoreMalformed, KernelMissing, MemoryUnreadable, Ty
 from hypervisor.introspection.btf import Types
 from hypervisor.introspection.drift import compare
 from hypervisor.introspection.elf_core import ElfCore
+from hypervisor.introspection.elsewhere import MAX_TASKS
 from hypervisor.introspection.kallsyms import find_symbols
 from hypervisor.introspection.pages import AddressSpace
-from hypervisor.introspection.views import MAX_TASKS, Walk
+from hypervisor.introspection.views import Walk
 from hypervisor.introspection.worker import answered, look
 from lab import guest_memory as made
 
@@ -36,7 +37,27 @@ def test_tasks_are_listed_as_the_kernel_lists_them(names: list[str], five: bool)
     assert [task["name"] for task in found["tasks"]] == ["swapper/0", *names]
     assert [task["pid"] for task in found["tasks"]] == list(range(len(names) + 1))
     assert [task["kernel"] for task in found["tasks"]] == [True] + [False] * len(names)
-    assert found["ended"] == "whole"
+    assert all(task["listed"] for task in found["tasks"])
+    assert (found["ended"], found["compared"]) == ("whole", True)
+
+
+def test_a_task_that_left_the_list_alone_is_seen_to_hide() -> None:
+    guest = made.guest(("init", "rootkit", "sh"))
+    tasks = made.MEMBERS["task_struct"]["tasks"]
+    struct.pack_into("<Q", guest.memory, made.OBJECTS + tasks, made.direct(made.OBJECTS + 2048) + tasks)
+    found = seen(guest, "tasks")
+    assert [(task["pid"], task["name"], task["listed"]) for task in found["tasks"]] == [
+        (0, "swapper/0", True), (1, "init", True), (3, "sh", True), (2, "rootkit", False)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", [made.direct(made.NUMBERS) | 2, 7, made.direct(2**29), 2])
+def test_process_numbers_that_lead_astray_end(entry: int) -> None:
+    guest = made.guest(("init",))
+    struct.pack_into("<Q", guest.memory, made.NUMBERS + 40 + 8 * 9, entry)
+    found = seen(guest, "tasks")
+    assert [task["name"] for task in found["tasks"]] == ["swapper/0", "init"]
+    assert found["ended"] == ("broken" if entry in (made.direct(2**29), 2) else "whole")
 
 
 def test_modules_are_listed() -> None:
@@ -65,12 +86,13 @@ def test_a_tree_of_modules_that_leads_astray_ends(pointer: int) -> None:
     assert found["ended"] == ("broken" if pointer == 1 else "whole")
 
 
-def test_a_kernel_without_a_tree_says_that_nothing_was_compared() -> None:
+def test_a_kernel_without_second_records_says_that_nothing_was_compared() -> None:
     guest = made.guest()
-    symbols = {name: at for name, at in made.SYMBOLS.items() if name != "mod_tree"}
+    symbols = {name: at for name, at in made.SYMBOLS.items() if name not in ("mod_tree", "init_pid_ns")}
     guest.put(made.SYMBOLS_AT, made.kallsyms(symbols).ljust(0x4000, b"\0"))
-    found = seen(guest, "modules")
-    assert (len(found["modules"]), found["compared"]) == (1, False)
+    for view, count in (("modules", 1), ("tasks", 3)):
+        found = seen(guest, view)
+        assert (len(found[view]), found["compared"]) == (count, False)
 
 
 def test_a_name_of_the_guests_cannot_hide_what_stands_around_it() -> None:

@@ -144,15 +144,15 @@ def test_a_reader_that_misbehaves_is_refused(monkeypatch: pytest.MonkeyPatch, co
     "members",
     [
         {}, {"ended": "fine"}, {"view": "modules"}, {"btf": "x"}, {"more": 1}, {"tasks": [{"pid": 1}]},
-        {"tasks": [{"pid": -1, "uid": 0, "kernel": True, "name": "a"}]},
-        {"tasks": [{"pid": 1, "uid": 0, "kernel": True, "name": "\x1b[2J"}]},
-        {"tasks": [{"pid": 1, "uid": 0, "kernel": True, "name": "a" * 17}]},
-        {"tasks": [{"pid": 1, "uid": 0, "kernel": True, "name": "a"}] * 40_000},
+        {"tasks": [{"pid": -1, "uid": 0, "kernel": True, "listed": True, "name": "a"}]},
+        {"tasks": [{"pid": 1, "uid": 0, "kernel": True, "listed": True, "name": "\x1b[2J"}]},
+        {"tasks": [{"pid": 1, "uid": 0, "kernel": True, "listed": True, "name": "a" * 17}]},
+        {"tasks": [{"pid": 1, "uid": 0, "kernel": True, "listed": True, "name": "a"}] * 70_000},
         {"error": "HY001", "cause": "?"}, {"error": "HY043"},
     ],
 )  # fmt: skip
 def test_an_answer_of_another_form_is_refused(members: dict[str, Any]) -> None:
-    good = {"view": "tasks", "btf": "ab" * 32, "tasks": [], "ended": "whole"}
+    good = {"view": "tasks", "btf": "ab" * 32, "tasks": [], "ended": "whole", "compared": True}
     assert read_answer(encode(good), "tasks") == good
     with pytest.raises(ReaderFailed):
         read_answer(encode({**good, **members} if members else {}), "tasks")
