@@ -53,6 +53,7 @@ class Introspection:
             raise BadRequest("nothing was read", cause="there is no such view", remedy=f"use one of {', '.join(VIEWS)}")
         vm = self._vms.find(name)
         details = {"vm": vm.definition.uuid, "view": view}
+        run = self._outside.hypervisor.run_number(name)
         try:
             self._require_allowed(vm)
         except VmgateError as error:
@@ -64,7 +65,7 @@ class Introspection:
             # Before the act: nobody reads a guest without a trace (FPT_INT_EXT.1).
             self._outside.audit.append("vm-introspect", "started", name, actor, **details)
             try:
-                found = self._read(vm, view)
+                found = self._read(vm, view, run)
             except VmgateError as error:
                 self._outside.audit.append("vm-introspect", "failed", name, actor, why=error.code, **details)
                 raise
@@ -84,11 +85,13 @@ class Introspection:
         if versions.running is None or versions.running.definition != versions.installed.definition:
             raise _forbidden(name, "it was started from another definition than the one that is active")
 
-    def _read(self, vm: VmPlan, view: str) -> dict[str, Json]:
+    def _read(self, vm: VmPlan, view: str, run: int) -> dict[str, Json]:
         name, hypervisor = vm.definition.name, self._outside.hypervisor
-        run = hypervisor.run_number(name)
         size = vm.definition.memory_mib * MIB + VIDEO
         with memory_image(size, lambda path: hypervisor.dump_memory(name, path)) as image:
+            # Another run of the VM may have another definition than the one that was looked at.
+            if hypervisor.run_number(name) != run:
+                raise NotReady(f"{name} was not read", cause="it was started anew meanwhile", remedy="try again")
             found = read_guest(image, view, vm.definition.introspection or "")
         if view != "integrity":
             return found

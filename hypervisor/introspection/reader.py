@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from content import durable
+from content.errors import storage
 from documents.canonical import Json
 from hypervisor.errors import NoRoomForMemory
 from hypervisor.introspection.answers import LIMIT, failed, read_answer
@@ -42,6 +43,7 @@ def memory_image(size: int, dump: Callable[[Path], None]) -> Iterator[int]:
 
     Raises:
         NoRoomForMemory: the host has too little memory left.
+        ContentError: the image was not made.
     """
     free = _available(durable.read_file(Path("/proc/meminfo"), 100_000).decode("ascii", "replace"))
     if free < size + SPARE:
@@ -50,13 +52,16 @@ def memory_image(size: int, dump: Callable[[Path], None]) -> Iterator[int]:
             cause=f"that takes {(size + SPARE) >> 20} MiB of the host's memory and {free >> 20} MiB are free",
             remedy="stop something else first",
         )
-    image = os.memfd_create("vmgate-guest-memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    failure = "the guest's memory was not read"
+    with storage(failure, Path("memfd")):
+        image = os.memfd_create("vmgate-guest-memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         path = Path(f"/proc/{os.getpid()}/fd/{image}")
         dump(path)
-        # Nobody changes it while it is read.
-        fcntl.fcntl(image, fcntl.F_ADD_SEALS, _SEALS)
-        readable = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with storage(failure, path):
+            # Nobody changes it while it is read.
+            fcntl.fcntl(image, fcntl.F_ADD_SEALS, _SEALS)
+            readable = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             yield readable
         finally:
@@ -88,10 +93,7 @@ def read_guest(image: int, view: str, btf_digest: str = "", seconds: float = SEC
         ReaderFailed: it did not answer in time and form.
         IntrospectionError: the guest cannot be read.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-B", "-c", _START, str(_SITE), view, btf_digest],
-        stdin=image, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", env={}, start_new_session=True,
-    )  # fmt: skip
+    process = _started(image, view, btf_digest)
     try:
         untrusted = _bounded(cast("IO[bytes]", process.stdout).fileno(), time.monotonic() + seconds)
     finally:
@@ -104,6 +106,17 @@ def read_guest(image: int, view: str, btf_digest: str = "", seconds: float = SEC
     if not untrusted:
         raise failed(f"the process that reads it ended with status {status} and without an answer")
     return read_answer(untrusted, view)
+
+
+def _started(image: int, view: str, btf_digest: str) -> subprocess.Popen[bytes]:
+    """The process, with nothing of the agent's but the image and a pipe."""
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", "-c", _START, str(_SITE), view, btf_digest],
+            stdin=image, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", env={}, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise failed(f"no process was started: {error.strerror or error}") from error
 
 
 def _bounded(stream: int, deadline: float) -> bytes | None:

@@ -99,6 +99,17 @@ def test_another_vm_is_never_read(
     assert told(tmp_path) == [("vm-introspect", "refused", "work", {**DETAILS, "why": error.code})]
 
 
+def test_a_vm_that_is_started_anew_meanwhile_is_not_read(tmp_path: Path) -> None:
+    class Restarted(Machine):
+        def dump_memory(self, name: str, path: Path) -> None:
+            super().dump_memory(name, path)
+            self.run += 1
+
+    with pytest.raises(NotReady, match="started anew meanwhile"):
+        host(tmp_path, Restarted(made.guest().core())).look("work", "tasks", "uid 0")
+    assert [outcome for _, outcome, _, _ in told(tmp_path)] == ["started", "failed"]
+
+
 def test_a_vm_that_is_off_is_not_read(tmp_path: Path) -> None:
     machine = Machine(b"", "off")
     with pytest.raises(NotReady, match="does not run"):

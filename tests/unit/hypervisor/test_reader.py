@@ -140,6 +140,12 @@ def test_a_reader_that_misbehaves_is_refused(monkeypatch: pytest.MonkeyPatch, co
         read_guest(nothing.fileno(), "tasks", seconds=seconds)
 
 
+def test_a_reader_that_cannot_be_started_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python3")
+    with Path("/dev/null").open("rb") as nothing, pytest.raises(ReaderFailed, match="No such file"):
+        read_guest(nothing.fileno(), "tasks")
+
+
 @pytest.mark.parametrize(
     "members",
     [
