@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hypervisor.errors import KernelMissing, MemoryUnreadable, TypesMalformed
@@ -23,6 +24,8 @@ MAX_IMAGE = 192 * 1024 * 1024
 LEAST_IMAGE = 4 * 1024 * 1024
 MAX_TRIES = 64
 """Places that may look like BTF."""
+MAX_PROCESSORS = 8
+"""Processors that are asked."""
 _USER_TABLES = 1 << 12
 """In CR3 with page table isolation: the tables of user mode, which lie behind the kernel's."""
 
@@ -93,15 +96,20 @@ def find_kernel(core: ElfCore, btf_digest: str = "") -> Kernel:
 
 
 def _find_image(memory: PhysicalMemory, processors: tuple[Processor, ...]) -> tuple[AddressSpace, bytes, int]:
-    for processor in processors[:8]:
-        for root in (processor.cr3, processor.cr3 & ~_USER_TABLES):
+    """What the first processor that maps a kernel maps of it.
+
+    In user mode, page table isolation leaves part of the kernel mapped: the tables that map most are the kernel's.
+    """
+    for processor in processors[:MAX_PROCESSORS]:
+        best: tuple[AddressSpace, bytes, int] | None = None
+        for root in dict.fromkeys((processor.cr3, processor.cr3 & ~_USER_TABLES)):
             space = AddressSpace(memory, root, five_levels=bool(processor.cr4 & LA57))
-            try:
+            with suppress(MemoryUnreadable):
                 image, base = _image(memory, space)
-            except MemoryUnreadable:
-                continue
-            if len(image) >= LEAST_IMAGE:
-                return space, image, base
+                if len(image) >= LEAST_IMAGE and (best is None or len(image) > len(best[1])):
+                    best = space, image, base
+        if best is not None:
+            return best
     raise _missing("no processor's page tables map one")
 
 

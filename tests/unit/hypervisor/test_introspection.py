@@ -237,6 +237,16 @@ def test_only_canonical_addresses_are_mapped() -> None:
             space.translate(address)
 
 
+def test_a_processor_in_user_mode_leads_to_the_kernels_tables_too() -> None:
+    """Page table isolation: the tables of user mode lie a page behind the kernel's and map next to nothing of it."""
+    guest, kernel, user = made.guest(("init",)), 0x6000, 0x7000
+    guest.memory[kernel : kernel + 4096] = guest.memory[made.ROOT : made.ROOT + 4096]
+    process_number = 0x18
+    core = made.core(guest.memory, cr3=user | process_number, idt=made.BASE + made.IDT_AT)
+    found: Any = look(ElfCore(core), "tasks", "")
+    assert [task["name"] for task in found["tasks"]] == ["swapper/0", "init"]
+
+
 def test_types_know_members_of_nameless_structures() -> None:
     types = Types(made.btf())
     for structure, members in made.MEMBERS.items():
