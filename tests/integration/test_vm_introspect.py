@@ -43,7 +43,6 @@ def _refused(world: World, words: str) -> None:
 
 def test_a_vm_is_read_where_its_definition_allows_it_and_only_from_then_on(world: World) -> None:
     world.run("vm", "start", VM_NAME)
-    world.host.console_until("vmgate-guest: ready", VM_NAME)
     _refused(world, "its signed definition does not allow it")
 
     more = '\n[introspection]\nbtf = "any"\n'
