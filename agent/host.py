@@ -30,6 +30,7 @@ from agent.hooks import Hooks
 from agent.host_own import HostOwn
 from agent.identity import open_challenge
 from agent.inhibit import Kexec
+from agent.introspect import Introspection
 from agent.launch import Launcher
 from agent.leftovers import remove_leftovers
 from agent.local_measure import LocalMeasure
@@ -99,6 +100,7 @@ class Host:
         self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
+        self.introspection = Introspection(outside, self.vms)
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         self.offload = offload(outside)
         self.refusals = Refusals(outside.audit)

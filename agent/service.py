@@ -64,6 +64,7 @@ class Service:
         handlers: dict[str, Handler] = {
             "vm/list": self._vm_list,
             "vm/stop": self._stop,
+            "vm/introspect": self._introspect,
             "update/check": self._check,
             "update/apply": lambda call: self._changed(call, lambda: host.updates.apply(call.actor)),
             "update/rollback": lambda call: self._changed(call, lambda: host.updates.roll_back(call.actor)),
@@ -111,6 +112,11 @@ class Service:
         if not seconds.isdecimal() or not 1 <= int(seconds) <= 3600:
             raise BadRequest("the VM was not stopped", cause="the time-out is not 1 to 3600", remedy="use --timeout")
         return self._host.vms.stop(name, int(seconds))
+
+    def _introspect(self, call: Call) -> dict[str, Json]:
+        name, view = call.take("name"), call.take("view")
+        call.finish()
+        return self._host.introspection.look(name, view, call.actor)
 
     def _changed(self, call: Call, change: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         call.finish()

@@ -101,7 +101,7 @@ class Vms:
             if not sees(vm.definition.name):
                 continue
             verdict = self._launcher.last_verdict(vm.definition.name)
-            versions = self._versions(vm)
+            versions = self.versions_of(vm)
             vms.append(
                 {
                     "name": vm.definition.name,
@@ -116,25 +116,26 @@ class Vms:
 
     def show(self, name: str) -> dict[str, Json]:
         """What one VM is made of."""
-        vm = self._find(name)
+        vm = self.find(name)
         return {
             "definition": vm.definition.members(),
             "release": {"channel": vm.release.channel, "number": vm.release.number},
             "xml": vm.xml,
             "restart": vm.definition.restart,
-            **self._versions(vm).members(),
+            **self.versions_of(vm).members(),
         }
 
     def versions(self) -> Iterator[tuple[Versions, str, bool]]:
         """What each VM runs and what is installed; its restart policy; whether what is installed is urgent."""
         for vm in self.all():
-            yield self._versions(vm), vm.definition.restart, vm.release.urgent or vm.platform.urgent
+            yield self.versions_of(vm), vm.definition.restart, vm.release.urgent or vm.platform.urgent
 
     def is_off(self, name: str) -> bool:
         """Whether a VM does not run."""
         return self._hypervisor.state(name) in OFF
 
-    def _versions(self, vm: VmPlan) -> Versions:
+    def versions_of(self, vm: VmPlan) -> Versions:
+        """What one VM runs and what is installed."""
         name = vm.definition.name
         state = self._hypervisor.state(name)
         return Versions(
@@ -154,7 +155,7 @@ class Vms:
         self._require_known(name)
         before = self._launcher.asked[name]
         try:
-            self._hypervisor.define(self._find(name).xml)
+            self._hypervisor.define(self.find(name).xml)
         except (ContentError, DocumentError) as error:
             # The definition is damaged: the gate will refuse it, and say and record so.
             log.warning("%s was not defined anew: %s", name, error)
@@ -191,7 +192,7 @@ class Vms:
 
     def console(self, name: str) -> dict[str, Json]:
         """What a VM wrote to its console, made safe to print."""
-        path = self._find(name).placement.console_log
+        path = self.find(name).placement.console_log
         try:
             untrusted = durable.read_file(path, MAX_CONSOLE)
         except Missing:
@@ -222,7 +223,12 @@ class Vms:
                 f"there is no VM {name[:63]!r}", cause="no active release defines it", remedy="see `vmgate vm list`"
             )
 
-    def _find(self, name: str) -> VmPlan:
+    def find(self, name: str) -> VmPlan:
+        """One VM of the active releases.
+
+        Raises:
+            NotFound: none has that name.
+        """
         self._require_known(name)
         return next(vm for vm in self.all() if vm.definition.name == name)
 

@@ -265,7 +265,7 @@ EVENTS = (
             ("done", ("found", "view", "vm")),
             ("failed", ("view", "vm", "why")),
             ("refused", ("view", "vm", "why")),
-        ),  # fmt: skip
+        ),
     ),
     AuditEvent(
         name="audit-sent",

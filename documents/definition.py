@@ -17,6 +17,8 @@ from documents.fields import NAME, UUID, Fields
 from documents.release import MAX_LENGTH
 
 MACHINE = re.compile(r"pc-q35-[0-9]{1,2}\.[0-9]{1,2}")
+BTF = re.compile(r"any|[0-9a-f]{64}")
+"""What `introspection` says of the BTF of the guest's kernel."""
 DISK_CLASSES = ("readonly",)
 GUARDIANS = ("tpm",)
 RESTARTS = ("at-next-stop", "now", "window")
@@ -71,6 +73,8 @@ class VmDefinition(Document):
         disks: in boot order.
         guardians: who can open the VM's key; any one of them.
         restart: one of ``RESTARTS``, for hosts that update themselves; absent where it is the default.
+        introspection: whether the guest may be read from its memory: None (absent) for never, empty for a kernel with
+            whatever BTF, or the SHA-256 of the BTF that its kernel must have.
     """
 
     TYPE: ClassVar[str] = "vmgate.vm-definition"
@@ -85,6 +89,7 @@ class VmDefinition(Document):
     disks: tuple[Disk, ...]
     guardians: tuple[str, ...]
     restart: str = RESTARTS[0]
+    introspection: str | None = None
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -100,6 +105,7 @@ class VmDefinition(Document):
             guardians=fields.take_texts("guardians", NAME, 3),
             # One form for each meaning: the default is not written.
             restart=fields.take_choice("restart", RESTARTS[1:]) if fields.has("restart") else RESTARTS[0],
+            introspection=_introspection(fields.take("introspection")) if fields.has("introspection") else None,
         )
         fields.require_distinct("disks", [disk.name for disk in definition.disks])
         if not definition.disks:
@@ -120,4 +126,13 @@ class VmDefinition(Document):
             "disks": [disk.members() for disk in self.disks],
             "guardians": list(self.guardians),
             **({"restart": self.restart} if self.restart != RESTARTS[0] else {}),
+            **({} if self.introspection is None else {"introspection": {"btf": self.introspection or "any"}}),
         }
+
+
+def _introspection(untrusted: Json) -> str:
+    """The digest in ``{"btf": DIGEST}``; empty for ``any``."""
+    fields = Fields(untrusted, "introspection")
+    digest = fields.take_text("btf", BTF, 64)
+    fields.finish()
+    return "" if digest == "any" else digest

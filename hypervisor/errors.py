@@ -184,3 +184,79 @@ class ChainRefused(HypervisorError):
         "A disk is an image over a backing file, over another. Each must name exactly the one that the VM's definition "
         "puts below it, with its format, and the last must name none. One does not; none of what it names was opened."
     )
+
+
+class IntrospectionError(HypervisorError):
+    """The root of what can go wrong when a guest is read from its memory."""
+
+    code = "HY040"
+    exit = Exit.REFUSED
+    explanation = "A guest was to be read from its memory, and that was not possible. Nothing is known about it."
+
+
+class CoreMalformed(IntrospectionError):
+    """The image of a guest's memory is not one."""
+
+    code = "HY041"
+    explanation = "QEMU's image of the guest's memory is not in the expected form. It was not looked at any further."
+
+
+class MemoryUnreadable(IntrospectionError):
+    """An address of the guest has no memory behind it."""
+
+    code = "HY042"
+    explanation = (
+        "The guest's own tables point at an address that has no memory behind it. Either it was read in an unlucky "
+        "moment, or the guest is not what it should be."
+    )
+
+
+class KernelMissing(IntrospectionError):
+    """No Linux kernel was found in the guest's memory."""
+
+    code = "HY043"
+    explanation = (
+        "In the guest's memory no Linux kernel for x86-64 with BTF and kallsyms was found. Guests of another kind, and "
+        "guests that still boot, cannot be read. A guest that hides its kernel is not healthy."
+    )
+
+
+class TypesMalformed(IntrospectionError):
+    """The kernel's description of its types is damaged, or not the signed one."""
+
+    code = "HY044"
+    explanation = (
+        "The kernel in the guest describes its types in BTF. That description is damaged, lacks what is needed, or is "
+        "not the one whose digest stands in the VM's signed definition."
+    )
+
+
+class ReaderFailed(IntrospectionError):
+    """The confined process that reads a guest's memory did not answer well."""
+
+    code = "HY045"
+    explanation = (
+        "A guest's memory is read by a process that may do nothing else. It ended without an answer, took too long, or "
+        "answered in a form that is not its own. The guest may have tried to break it; nothing of the answer was used."
+    )
+
+
+class IntrospectionForbidden(IntrospectionError):
+    """The VM's signed definition does not let its memory be read."""
+
+    code = "HY046"
+    explanation = (
+        "A VM's memory is read only where its signed definition has the member `introspection`. This one's has not, or "
+        "the VM was started from another definition. Its publisher decides; a host cannot allow it."
+    )
+
+
+class NoRoomForMemory(IntrospectionError):
+    """The image of a guest's memory has no safe place."""
+
+    code = "HY047"
+    exit = Exit.NOT_READY
+    explanation = (
+        "The image of a guest's memory lies in a folder of root's in memory, never on a disk, for the seconds in which "
+        "it is read. That folder is not safe or has too little room: it takes as much as the guest has memory."
+    )

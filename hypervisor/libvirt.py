@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -252,6 +253,30 @@ class Hypervisor:
             domain = connection.lookupByName(name)
             if _STATES.get(domain.state()[0]) != "paused":
                 domain.suspend()
+
+    def dump_memory(self, name: str, path: Path) -> None:
+        """Let QEMU write a domain's memory and processors to a file, as an ELF core. The domain stands meanwhile.
+
+        Args:
+            name: the domain.
+            path: a file that is there; libvirt runs as root and opens it by this name.
+
+        Raises:
+            DomainMissing: libvirt does not know it.
+            HypervisorError: it is off, or was not written.
+        """
+        with self._own_connection() as connection, _translated(f"the memory of {name} was not written"):
+            domain = connection.lookupByName(name)
+            domain.coreDumpWithFormat(str(path), libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW, libvirt.VIR_DUMP_MEMORY_ONLY)
+
+    def run_number(self, name: str) -> int:
+        """What tells one run of a domain from another while libvirt's host is up; -1 where it is off.
+
+        Raises:
+            DomainMissing: libvirt does not know it.
+        """
+        with _translated(f"the run of {name} is not known"):
+            return int(self._domain(name).ID())
 
     def set_secret(self, secret: str, vm: str, value: bytes) -> None:
         """Give libvirt the secret of a VM's TPM. It is held in memory only and cannot be read back.

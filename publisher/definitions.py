@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from content.fsverity import Measured
 from documents.canonical import Json
-from documents.definition import DISK_CLASSES, RESTARTS, VmDefinition
+from documents.definition import BTF, DISK_CLASSES, RESTARTS, VmDefinition
 from documents.security_policy import DIGESTS, SecurityPolicy
 from publisher.tables import Table, read_table
 
@@ -22,8 +22,8 @@ MAX_DISKS = 16
 def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[str, Measured]) -> VmDefinition:
     """Read a VM definition.
 
-    Its keys are the members of ``VmDefinition``, of which ``restart`` may be left out; each ``[[disks]]`` has ``name``,
-    ``image`` (a name) and ``class``.
+    Its keys are the members of ``VmDefinition``; ``restart`` and the table ``[introspection]`` may be left out. Each
+    ``[[disks]]`` has ``name``, ``image`` (a name) and ``class``.
 
     Args:
         untrusted_bytes: TOML.
@@ -40,6 +40,10 @@ def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[st
     whole = table.with_value("disks", disks)
     if restart != RESTARTS[0]:
         whole = whole.with_value("restart", restart)
+    if table.has("introspection"):
+        inner = table.table("introspection")
+        whole = whole.with_value("introspection", {"btf": inner.take_text("btf", BTF, 64)})
+        inner.finish()
     definition = VmDefinition.read(whole)
     whole.finish()
     return definition

@@ -30,8 +30,8 @@ from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
 from documents.waves import HOSTS, read_waves
-from fuzz import certificates, evidence, log_servers, measured, metadata, packs, results
-from hypervisor.errors import ConfigurationUnreadable, Qcow2Malformed, Qcow2Refused
+from fuzz import certificates, evidence, guests, log_servers, measured, metadata, packs, results
+from hypervisor.errors import ConfigurationUnreadable, IntrospectionError, Qcow2Malformed, Qcow2Refused
 from hypervisor.qcow2 import MAX_HEADER, MAX_NAME, parse_header
 from hypervisor.qcow2_rules import MAX_VIRTUAL_SIZE, require_plain
 from hypervisor.virt_conf import parse_configuration
@@ -419,6 +419,12 @@ SUBJECTS: dict[str, Subject] = {
         seeds=measured.certificates, check=measured.check_certificate, errors=(GuestTpmFailed,)
     ),
     "log-server": Subject(seeds=log_servers.certificates, check=log_servers.check_certificate, errors=(ServerRefused,)),
+    "guest-core": Subject(seeds=guests.cores, check=guests.check_core, errors=(IntrospectionError,)),
+    "guest-pages": Subject(seeds=guests.tables, check=guests.check_pages, errors=(IntrospectionError,)),
+    "guest-types": Subject(seeds=guests.types, check=guests.check_types, errors=(IntrospectionError,)),
+    "guest-symbols": Subject(seeds=guests.symbols, check=guests.check_symbols, errors=(IntrospectionError,)),
+    "guest-lists": Subject(seeds=guests.lists, check=guests.check_lists, errors=(IntrospectionError,)),
+    "guest-answer": Subject(seeds=guests.answers, check=guests.check_answer, errors=(IntrospectionError,), form="json"),
     "settings": Subject(
         seeds=lambda: SETTINGS,
         check=_check_settings,

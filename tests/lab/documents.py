@@ -260,6 +260,7 @@ DEFINITIONS = st.builds(
     disks=st.lists(DISKS, min_size=1, max_size=3, unique_by=lambda disk: disk.name).map(tuple),
     guardians=st.just(GUARDIANS),
     restart=st.sampled_from(RESTARTS),
+    introspection=st.one_of(st.none(), st.just(""), DIGESTS),
 )
 SECURITY_POLICIES = st.builds(
     SecurityPolicy,

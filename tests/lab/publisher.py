@@ -130,8 +130,10 @@ max_memory_mib = {max_memory_mib}
         )
         return recipe
 
-    def write_workload(self, *, title: str, image: str, accepts: tuple[int, int], memory_mib: int = 512) -> Path:
-        """The recipe of a workload release with one VM."""
+    def write_workload(
+        self, *, title: str, image: str, accepts: tuple[int, int], memory_mib: int = 512, more: str = ""
+    ) -> Path:
+        """The recipe of a workload release with one VM; ``more`` ends its definition."""
         (self.folder / "hello.toml").write_text(
             f"""\
 name = "{VM_NAME}"
@@ -146,7 +148,7 @@ guardians = ["tpm"]
 name = "system"
 image = "hello"
 class = "readonly"
-"""
+{more}"""
         )
         recipe = self.folder / "workload.toml"
         recipe.write_text(

@@ -11,6 +11,7 @@ import click
 
 from documents.verdict import VERDICT_SECONDS
 from vmgate.commands.host import ask, release, root_option
+from vmgate.commands.vm_introspect import introspect
 from vmgate.commands.vm_lint import lint
 from vmgate.output import output_option, say, show, table
 
@@ -129,3 +130,4 @@ def found_text(finding: dict[str, Any]) -> str:
 
 
 command.add_command(lint)
+command.add_command(introspect)

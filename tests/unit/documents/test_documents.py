@@ -35,7 +35,7 @@ OPTIONAL: dict[type[Document], set[str]] = {
     SecurityPolicy: {"collect", "digests", "kernel_denied", "kernel_required", "local", "verdict_seconds", "warn_only"},
     Verdict: {"expires", "kept", "taken"},
     SealedKey: {"ahead", "floor"},
-    VmDefinition: {"restart"},
+    VmDefinition: {"introspection", "restart"},
 }
 """Members that are absent in their default: no other way to write that is read."""
 OTHER_TYPES: tuple[Json, ...] = (None, True, 7, "text", ["text"], {"member": "text"})

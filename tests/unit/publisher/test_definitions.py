@@ -60,10 +60,22 @@ def test_a_restart_policy_may_be_written_out_and_has_one_form(restart: str) -> N
     assert read(GOOD).restart == "at-next-stop"
 
 
+@pytest.mark.parametrize("btf", ["any", "ab" * 32])
+def test_a_vm_may_be_read_only_where_its_definition_says_so(btf: str) -> None:
+    definition = read(f'{GOOD}[introspection]\nbtf = "{btf}"\n')
+    assert definition.introspection == btf.replace("any", "")
+    assert VmDefinition.parse(definition.encode()) == definition
+    assert read(GOOD).introspection is None
+    assert b"introspection" not in read(GOOD).encode()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
         ("vcpus = 1", 'restart = "soon"\nvcpus = 1', "line 5: key 'restart' is not one of the known values"),
+        ("vcpus = 1", "vcpus = 1\nintrospection = true", "line 6: introspection is not a table"),
+        ("[[disks]]  #", '[introspection]\nbtf = "yes"\n[[disks]]  #', "line 10: key 'btf' is not in its form"),
+        ("[[disks]]  #", "[introspection]\n[[disks]]  #", "key 'btf' is missing"),
         ("vcpus = 1", "vcpus = 0", "line 5: key 'vcpus' is not between 1 and 255"),
         ("vcpus = 1", "vcpus = 1.5", "line 5: key 'vcpus' is not an integer"),
         ("vcpus = 1", "vcpus = 2026-11-23", "line 5: key 'vcpus' is not an integer"),
