@@ -134,11 +134,11 @@ FUNCTIONS: tuple[Function, ...] = (
         verbs=("audit/list",),
     ),
     Function(
-        number="V12", does="look into a VM's memory", sfr="FPT_INT_EXT.1", roles=_only(ADMINISTRATOR), changes=True,
+        number="V11", does="look into a VM's memory", sfr="FPT_INT_EXT.1", roles=_only(ADMINISTRATOR), changes=True,
         verbs=("vm/introspect",),
     ),
     Function(
-        number="V11", does="answer libvirt's hook", sfr="FPT_ML_EXT.1", roles=_only(), changes=True,
+        number="V12", does="answer libvirt's hook", sfr="FPT_ML_EXT.1", roles=_only(), changes=True,
         verbs=(
             "gate/prepare", "gate/started", "gate/stopped", "gate/release", "gate/reconnect", "gate/attach",
             "gate/migrate", "gate/restore",

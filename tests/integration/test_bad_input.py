@@ -315,17 +315,19 @@ def test_state_that_is_damaged_is_left_alone(bench: Bench, name: str) -> None:
 
 
 def test_a_floor_that_cannot_be_read_lets_no_update_in(bench: Bench) -> None:
-    for change, exit_code in (
-        (lambda data: data.replace(b'"version":1}', b'"version":2}'), 7),
-        (lambda data: data[:-1], 5),
-        (lambda _: b"", 5),
-    ):
+    for change in (lambda data: data[:-1], lambda _: b""):
         with edited(bench.var / "floor", change):
             host, before = bench.on(), bench.state()
-            refused(host.vmgate("update", "check"), exit_code)
-            refused(host.vmgate("update", "apply"), exit_code)
-            refused(host.vmgate("update", "import", bench.bundle), exit_code)
+            refused(host.vmgate("update", "check"), 5)
+            refused(host.vmgate("update", "apply"), 5)
+            refused(host.vmgate("update", "import", bench.bundle), 5)
             assert bench.state() == before
+    bench.off()
+    # The host's key is sealed with the floor, so a newer vmgate's floor is looked at when the agent starts.
+    with edited(bench.var / "floor", lambda data: data.replace(b'"version":1}', b'"version":2}')):
+        before = bench.state()
+        refused(bench.agent(), 7)
+        assert bench.state() == before
 
 
 def test_a_damaged_key_of_the_host_opens_nothing(bench: Bench) -> None:
