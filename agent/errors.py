@@ -201,6 +201,29 @@ class GuestTpmFailed(AgentError):
     )
 
 
+class RecoveryKeyThere(AgentError):
+    """A recovery key would take the place of another one."""
+
+    code = "AG130"
+    exit = Exit.POLICY
+    explanation = (
+        "This host has a recovery key already. A new one takes its place only by `vmgate recovery create --replace`; "
+        "the copies of the VMs' keys are then made anew, and the old file opens them no more."
+    )
+
+
+class CopyUnknown(AgentError):
+    """A recovery copy is not the one that this host made last of this VM's key."""
+
+    code = "AG131"
+    exit = Exit.REFUSED
+    explanation = (
+        "Each recovery copy of a VM's key is named in the audit trail when it is made. This one is not the newest, is "
+        "of another VM or another key, or stands beside a key that is gone. Nothing was changed. Put the newest "
+        "key-recovery.json back into the VM's folder, or see docs/guide/recovery.md."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

@@ -50,6 +50,7 @@ class Service:
             "attest/self": self._attest_self,
             "attest/identity": self._identity,
             "config/show": host.approval.show,
+            "recovery/show": host.recovery.show,
             "config/check": self._config_check,
             "attest/explain": host.explain_evidence,
         }
@@ -72,6 +73,9 @@ class Service:
             "attest/evidence": self._evidence,
             "attest/answer": self._answer,
             "config/approve": self._config_approve,
+            "recovery/install": self._recovery_install,
+            "recovery/copies": self._recovery_copies,
+            "recovery/use": self._recovery_use,
             "gate/prepare": self._prepare,
             "gate/started": partial(self._told, host.launcher.started),
             "gate/stopped": partial(self._told, host.launcher.stopped),
@@ -142,6 +146,26 @@ class Service:
     def _resume(self, call: Call) -> dict[str, Json]:
         call.finish()
         return self._host.unattended.resume(call.actor)
+
+    def _recovery_install(self, call: Call) -> dict[str, Json]:
+        call.require_root()
+        key, instead = call.take("key"), call.take("instead", "")
+        call.finish()
+        return self._host.recovery.install(key.encode(), call.actor, instead=instead)
+
+    def _recovery_copies(self, call: Call) -> dict[str, Json]:
+        call.require_root()
+        purpose = call.take("purpose")
+        call.finish()
+        if purpose not in ("test", "use"):
+            raise BadRequest("no copy was handed out", cause="the purpose is unknown", remedy="use the vmgate command")
+        return self._host.recovery.copies(purpose, call.actor)
+
+    def _recovery_use(self, call: Call) -> dict[str, Json]:
+        call.require_root()
+        untrusted_keys = call.take("keys")
+        call.finish()
+        return self._host.recovery.use(untrusted_keys.encode(), call.actor)
 
     def _prepare(self, call: Call) -> dict[str, Json]:
         name, untrusted_xml = call.take("name"), call.take("xml")
