@@ -262,8 +262,7 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"vm-tpm"}), "the VM's own TPM is not the one that it had: `vmgate explain AG040`"),
     (
         frozenset({"vm-key"}),
-        "the TPM did not open the VM's key: `vmgate recovery use FILE` if it was cleared or replaced; else reboot, or "
-        "`vmgate update rollback`",
+        "its key is shut: `vmgate recovery use FILE` if the TPM was cleared, else reboot or `vmgate update rollback`",
     ),
     (
         frozenset({"policy", "local-policy", "accelerator", "assurance-level"}),
