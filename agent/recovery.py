@@ -136,9 +136,10 @@ class Recovery:
         Raises:
             NotFound: this host has no recovery key.
         """
-        installed = self._require_installed()
-        self._audit.append("recovery-copies", "done", "host", actor, key=installed.id, purpose=purpose)
-        return {"id": installed.id, "vms": [self._told(definition) for definition in self._definitions()]}
+        with self._turn:
+            installed = self._require_installed()
+            self._audit.append("recovery-copies", "done", "host", actor, key=installed.id, purpose=purpose)
+            return {"id": installed.id, "vms": [self._told(definition) for definition in self._definitions()]}
 
     def use(self, untrusted: bytes, actor: str) -> dict[str, Json]:
         """Wrap VM keys that the recovery key's holder opened with this host's key.

@@ -9,23 +9,27 @@ newest copy: an older one, or one from elsewhere, is not taken for it. This modu
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 
 from agent.audit import AuditTrail, records
 from agent.errors import CopyUnknown
 from agent.paths import HostPaths
 from content import durable
-from content.errors import Missing
+from content.errors import ContentError, Missing, TooLarge
 from documents.definition import VmDefinition
+from documents.errors import DocumentError
 from documents.host_state import WrappedVmKey
 from documents.recovery import RecoveryKey
 from keys import recovery
+
+log = logging.getLogger(__name__)
 
 EVENT = "recovery-copy"
 
 
 class RecoveryCopies:
-    """Keeps the recovery copies of one host.
+    """Keeps the recovery copies of one host; its user holds the lock that judges starts one after the other.
 
     Args:
         paths: of this host.
@@ -61,7 +65,7 @@ class RecoveryCopies:
         if installed is None:
             return
         recovery.verify_seal(installed, host_key)
-        stored = self.stored(definition)
+        stored = self._readable(definition)
         if stored is not None and self._is_recorded(definition, stored):
             if stored.check != recovery.check_value(vm_key, definition.uuid):
                 raise CopyUnknown(
@@ -73,8 +77,20 @@ class RecoveryCopies:
                 return
         copy = recovery.wrap(installed, definition.uuid, vm_key, os.urandom)
         self._record("started", definition, copy)
-        durable.write_file(self._paths.recovery_copy(definition.name), copy.encode())
+        try:
+            durable.write_file(self._paths.recovery_copy(definition.name), copy.encode())
+        except ContentError:
+            self._record("failed", definition, copy)
+            raise
         self._record("done", definition, copy)
+
+    def _readable(self, definition: VmDefinition) -> WrappedVmKey | None:
+        """A VM's copy; None also for what is none: it is made anew."""
+        try:
+            return self.stored(definition)
+        except (DocumentError, TooLarge) as error:
+            log.warning("the recovery copy of %s is made anew: %s", definition.name, error)
+            return None
 
     def stored(self, definition: VmDefinition) -> WrappedVmKey | None:
         """A VM's copy as it lies on the disk; None for none. Not verified."""

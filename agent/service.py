@@ -151,7 +151,9 @@ class Service:
         call.require_root()
         key, instead = call.take("key"), call.take("instead", "")
         call.finish()
-        return self._host.recovery.install(key.encode(), call.actor, instead=instead)
+        result = self._host.recovery.install(key.encode(), call.actor, instead=instead)
+        self._host.signing.soon()
+        return result
 
     def _recovery_copies(self, call: Call) -> dict[str, Json]:
         call.require_root()
@@ -165,7 +167,9 @@ class Service:
         call.require_root()
         untrusted_keys = call.take("keys")
         call.finish()
-        return self._host.recovery.use(untrusted_keys.encode(), call.actor)
+        result = self._host.recovery.use(untrusted_keys.encode(), call.actor)
+        self._host.signing.soon()
+        return result
 
     def _prepare(self, call: Call) -> dict[str, Json]:
         name, untrusted_xml = call.take("name"), call.take("xml")

@@ -6,6 +6,7 @@ The private half is used here as the command uses it; the agent's part gets VM k
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import tpm2_pytss as tss
@@ -22,7 +24,8 @@ from agent.audit import records
 from agent.audit_key import verify_signed_head
 from agent.errors import CopyUnknown, NotFound, RecoveryKeyThere
 from agent.recovery_copies import digest
-from content import durable
+from content import durable, effects
+from content.errors import ContentError
 from documents.definition import GUARDIANS, Disk, VmDefinition
 from documents.errors import VmgateError
 from documents.host_state import WrappedVmKey
@@ -260,11 +263,28 @@ def test_an_older_copy_put_back_is_refused_and_one_made_elsewhere_too(site: Site
 def test_a_start_makes_a_changed_or_lost_copy_anew(site: Site) -> None:
     path = site.host.paths.recovery_copy("desk")
     planted = recovery.wrap(SITE, DESK.uuid, os.urandom(32), os.urandom)
-    path.write_bytes(planted.encode())
-    assert site.open(DESK) == site.secrets[DESK.name]
+    for found in (planted.encode(), b"", b"{}", bytes(10_000)):
+        path.write_bytes(found)
+        assert site.open(DESK) == site.secrets[DESK.name]
     path.unlink()
     assert site.open(DESK) == site.secrets[DESK.name]
     assert recovery.unwrap(OURS, site.copy(DESK), DESK.uuid).hex() == site.secrets[DESK.name]
+
+
+def test_a_copy_that_cannot_be_written_keeps_the_vm_off(site: Site) -> None:
+    path = site.host.paths.recovery_copy("desk")
+    path.unlink()
+    rename = effects.rename
+
+    def full(source: Path, target: Path) -> None:
+        if target == path:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        rename(source, target)
+
+    with patch.object(effects, "rename", full):
+        refused(site, ContentError, lambda: site.open(DESK))
+    assert site.told("recovery-copy")[-2:] == ["started", "failed"]
+    assert site.open(DESK) == site.secrets[DESK.name]
 
 
 def test_a_recovery_key_put_on_the_disk_gets_no_copy(site: Site) -> None:
@@ -306,6 +326,28 @@ def test_an_older_key_beside_its_newer_copy_is_not_used(site: Site) -> None:
     kek = site.host.keys.open_host_key(ONE)
     site.host.keys.put(DESK, os.urandom(32), kek)
     assert "of another key" in refused(site, CopyUnknown, lambda: site.open(DESK))
+
+
+def test_the_way_out_by_hand_does_not_spoil_the_recovery(site: Site) -> None:
+    """Somebody did what was the only way without a recovery key, and then found the recovery key."""
+    site.clear()
+    for path in (site.host.paths.sealed_key, site.host.paths.audit_key, site.host.paths.wrapped_key("mail")):
+        path.unlink()
+    site.host.confirm(ONE)
+    refused(site, KeyRefused, lambda: site.open(DESK))
+    assert "recovery copy" in refused(site, CopyUnknown, lambda: site.open(MAIL))
+    site.use()
+    for definition in (DESK, MAIL):
+        assert site.open(definition) == site.secrets[definition.name]
+
+
+def test_a_key_that_the_counter_shut_out_is_not_replaced(site: Site) -> None:
+    """A folder from before a raised epoch: recovery is no way around what this TPM remembers."""
+    sealed = site.host.sealed()
+    site.host.tpm.raise_counter(sealed.counter + 1)
+    site.host.keys.forget()
+    given = site.opened()
+    assert "past the value" in refused(site, SealShut, lambda: site.host.recovery.use(given.encode(), ADMIN))
 
 
 def test_a_cut_at_each_step_leaves_what_the_same_command_completes(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ One story, told in order. What the agent refuses and records besides is in ``tes
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,9 @@ def test_a_key_is_made_and_its_private_half_stays_away(world: World, away: Path)
     code, out, _ = _recovery(world, "test", away / "key.pem", "--output", "json", passphrase=away / "passphrase")
     (vm,) = json.loads(out)["vms"]
     assert (code, vm["name"], vm["result"]) == (0, VM_NAME, "opens")
+    # The same public half again is no other key.
+    assert world.host.vmgate("recovery", "install", away / "key.pem.public").exit == 2
+    assert world.run("recovery", "install", away / "key.pem.public", "--replace").startswith("installed ")
     assert _starts(world) == first
     private = (away / "key.pem").read_bytes()
     for path in world.root.rglob("*"):
@@ -94,8 +98,8 @@ def test_a_wrong_passphrase_and_another_file_change_nothing(world: World, away: 
     before = (world.state_folder / KEY).read_bytes()
     code, _, err = _recovery(world, "use", away / "key.pem", "-y", passphrase=away / "wrong")
     assert (code, err.count("\n"), "wrong passphrase" in err) == (4, 0, True)
-    made = ("create", "--out", away / "other.pem", "--public", away / "other.json")
-    assert _recovery(world, *made, passphrase=away / "passphrase")[0] == 0
+    made = _recovery(world, "create", "--out", away / "other.pem", "--no-install", passphrase=away / "passphrase")
+    assert made[0] == 0
     code, _, err = _recovery(world, "use", away / "other.pem", "-y", passphrase=away / "passphrase")
     assert (code, err.count("\n"), "this host has" in err) == (5, 0, True)
     assert (world.state_folder / KEY).read_bytes() == before
@@ -113,6 +117,27 @@ def test_the_vm_starts_with_its_old_tpm(world: World, away: Path) -> None:
     world.host.power_cycle()
     world.host.start_agent()
     assert _starts(world) == known
+
+
+def test_the_folder_opens_on_another_mainboard(world: World, away: Path) -> None:
+    """The disk of a dead host, with another TPM, which never saw vmgate."""
+    known = json.loads((world.state_folder / "vms" / VM_NAME / "vtpm.json").read_bytes())["endorsement"]
+    old = (world.state_folder / "tpm/ak.pub").read_bytes()
+    world.host.stop_agent()
+    world.host.tpm.stop()
+    shutil.rmtree(world.host.tpm.state)
+    world.host.power_cycle()
+    world.host.start_agent()
+    assert refused_by_agent(world) == [("vm-key", VM_NAME)]
+    assert _recovery(world, "use", away / "key.pem", "-y", passphrase=away / "passphrase")[0] == 0
+    assert (world.state_folder / "tpm/ak.pub").read_bytes() != old
+    assert _starts(world) == known
+    world.host.power_cycle()
+    world.host.start_agent()
+    assert _starts(world) == known
+    world.host.stop_agent()
+    assert "records" in world.run("audit", "verify")
+    world.host.start_agent()
 
 
 def test_the_gate_is_not_opened_by_it(world: World, away: Path) -> None:

@@ -42,26 +42,30 @@ def show_(root: Path, output: str) -> None:
 
 @command.command("create")
 @click.option("--out", type=NEW_FILE, required=True, help="The new file of the private half; keep it off the host.")
-@click.option("--public", type=NEW_FILE, help="Ask no agent: write the public half here, for `recovery install`.")
+@click.option("--no-install", is_flag=True, help="Ask no agent: only make the two files.")
 @click.option("--replace", is_flag=True, help="Replace this host's recovery key; the old file opens no copy any more.")
 @passphrase_option(confirm=True)
 @root_option
 @output_option
-def create(*, out: Path, public: Path | None, replace: bool, passphrase: Any, root: Path, output: str) -> None:
-    """Make a recovery key, and install its public half on this host."""
+def create(*, out: Path, no_install: bool, replace: bool, passphrase: Any, root: Path, output: str) -> None:
+    """Make a recovery key, and install its public half on this host.
+
+    The public half is written beside the private one, as OUT.public: for `vmgate recovery install` on other hosts, or
+    on this one if the agent could not take it.
+    """
     from content.durable import write_file
     from keys.files import create_key
     from keys.recovery import recovery_key
     from keys.roles import P256
 
-    if public is not None and (public.exists() or replace):
-        raise UsageError(
-            "no key was made", cause=f"{public} is there, or --replace was given with --public", remedy="see --help"
-        )
-    instead = "" if public else _replaced(root, replace=replace)
+    public = out.with_name(f"{out.name}.public")
+    if public.exists() or (no_install and replace):
+        cause = "--replace is for installing" if no_install and replace else f"{public} is there already"
+        raise UsageError("no key was made", cause=cause, remedy="see `vmgate recovery create --help`")
+    instead = "" if no_install else _replaced(root, replace=replace)
     key = recovery_key(create_key(out, P256, passphrase()), int(time.time()))
-    if public is not None:
-        write_file(public, key.encode(), 0o644)
+    write_file(public, key.encode(), 0o644)
+    if no_install:
         result: dict[str, Any] = {"id": key.id, "copied": [], "failed": []}
         show(output, result, lambda: say(f"made {key.id}; now `vmgate recovery install {public}` on each host"))
         return
