@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.errors import CopyUnknown
 from documents.errors import Exit, VmgateError
 from vmgate.commands.host import ask, root_option
 from vmgate.commands.key_options import FILE, NEW_FILE, passphrase_option
@@ -198,13 +199,14 @@ def _tried(private: ec.EllipticCurvePrivateKey, vm: dict[str, Any]) -> tuple[boo
 def _chosen(vms: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
     """The VMs to recover; one whose copy is not to be taken stops all, unless others were named."""
     unknown = set(names) - {vm["name"] for vm in vms}
+    if unknown:
+        cause = f"there is no VM {min(unknown)[:63]!r}"
+        raise UsageError("nothing was recovered", cause=cause, remedy="see `vmgate vm list`")
     wanted = [vm for vm in vms if (vm["name"] in names if names else vm["copy"] or vm["problem"])]
-    bad = [vm for vm in wanted if not vm["copy"]]
-    if unknown or bad:
-        cause = (
-            f"there is no VM {min(unknown)[:63]!r}"
-            if unknown
-            else f"{bad[0]['name']}: {bad[0]['problem'] or 'no copy'}"
-        )
-        raise UsageError("nothing was recovered", cause=cause, remedy="`vmgate recovery test FILE`; choose by --vm")
+    for vm in wanted:
+        if not vm["copy"]:
+            cause = f"{vm['name']}: {vm['problem'] or 'it has no copy'}"
+            raise CopyUnknown(
+                "nothing was recovered", cause=cause, remedy="put its copy back, or choose others by --vm"
+            )
     return wanted

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
 import os
 from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +33,20 @@ def test_a_copy_opens_with_the_private_half_also_after_a_way_over_the_disk() -> 
     assert recovery.unwrap(OURS, WrappedVmKey.parse(COPY.encode()), DESK) == KEY
     assert KEY not in COPY.encode()
     assert recovery.wrap(PUBLIC, DESK, KEY, os.urandom).sender != COPY.sender, "each is made by a fresh key"
+
+
+def test_a_copy_opens_by_hand_as_the_guide_says() -> None:
+    """docs/guide/formats.md, without our own code: whoever has the file is not bound to this program."""
+    told = json.loads(COPY.encode())
+    sender, check = base64.b64decode(told["sender"]), base64.b64decode(told["check"])
+    shared = OURS.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), sender))
+    info = b"vmgate recovery copy 1\0" + bytes.fromhex(told["key"]) + told["uuid"].encode() + sender + check
+    # HKDF (RFC 5869) for one block of SHA-256.
+    extracted = hmac.digest(bytes(32), shared, "sha256")
+    secret = hmac.digest(extracted, info + b"\1", "sha256")
+    nonce, ciphertext = base64.b64decode(told["nonce"]), base64.b64decode(told["ciphertext"])
+    assert AESGCM(secret).decrypt(nonce, ciphertext, DESK.encode()) == KEY
+    assert check == hmac.digest(KEY, b"vmgate VM key check 1\0" + DESK.encode(), "sha256")
 
 
 def test_another_recovery_key_opens_nothing_whatever_the_copy_says() -> None:
