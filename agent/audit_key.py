@@ -51,6 +51,11 @@ class AuditKey:
         if not self._paths.audit_key.exists():
             self._make(release)
 
+    def make_anew(self, release: Release) -> None:
+        """Make another key, certified by this TPM's attestation key: the one before is of another TPM."""
+        durable.write_file(self._paths.ak, self._tpm.create_ak(), 0o644)
+        self._make(release)
+
     def follow(self, release: Release) -> None:
         """Make another key where a confirmed release has another policy key: the old one would soon sign no more.
 

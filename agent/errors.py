@@ -223,8 +223,8 @@ class NotFresh(AgentError):
     code = "AG101"
     exit = Exit.NOT_PERMITTED
     explanation = (
-        "Granting roles, approving what is local to the host and importing a bundle beyond its days ask an "
-        "administrator who is not root for a password each time, by polkit (org.vmgate.*). It was not given, there is "
+        "Granting roles, approving what is local to the host, importing a bundle beyond its days and recovery keys ask "
+        "an administrator who is not root for a password each time, by polkit (org.vmgate.*). It was not given, there is "
         "no polkit, or no polkit agent runs in the session. Nothing was changed. Root is not asked."
     )
 
@@ -256,6 +256,29 @@ class ServerRefused(AgentError):
     explanation = (
         "The log server's certificate was refused: its path to ca_file, its times, its purpose, its name, or the "
         "revocation lists in crl_file, which must be there and not expired. No record was sent. Records wait."
+    )
+
+
+class RecoveryKeyThere(AgentError):
+    """A recovery key would take the place of another one."""
+
+    code = "AG130"
+    exit = Exit.POLICY
+    explanation = (
+        "This host has a recovery key already. A new one takes its place only by `vmgate recovery create --replace`; "
+        "the copies of the VMs' keys are then made anew, and the old file opens them no more."
+    )
+
+
+class CopyUnknown(AgentError):
+    """A recovery copy is not the one that this host made last of this VM's key."""
+
+    code = "AG131"
+    exit = Exit.REFUSED
+    explanation = (
+        "Each recovery copy of a VM's key is named in the audit trail when it is made. This one is not the newest, is "
+        "of another VM or another key, or stands beside a key that is gone. Nothing was changed. Put the newest "
+        "key-recovery.json back into the VM's folder, or see docs/guide/recovery.md."
     )
 
 

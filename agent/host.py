@@ -38,6 +38,8 @@ from agent.offload.start import offload
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
+from agent.recovery import HostKeys, Recovery
+from agent.recovery_copies import RecoveryCopies
 from agent.resealing import Resealing
 from agent.restarts import Restarts
 from agent.unattended import Unattended
@@ -47,6 +49,7 @@ from agent.vms import Vms
 from agent.wake import Wake
 from content.store import ContentStore
 from documents.canonical import Json
+from documents.definition import VmDefinition
 from documents.errors import DocumentNewer, VmgateError
 from documents.evidence import Evidence
 from documents.host_state import Generation
@@ -84,7 +87,8 @@ class Host:
         self.log = self._open_log()
         self.before = BootLogs(settings.tpm)
         self.platform = Platform(outside, self.log, self.before, components, self.store, self._earlier, own)
-        self.keys = VmKeys(paths, outside.tpm)
+        copies = RecoveryCopies(paths, outside.audit)
+        self.keys = VmKeys(paths, outside.tpm, copies)
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
         plan = Plan(paths, self.store, settings.accelerator)
         gate = Gate(self.platform, self.store, plan, outside.clock)
@@ -101,6 +105,9 @@ class Host:
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
         self.introspection = Introspection(outside, self.vms)
+        host_keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=resealing)
+        active = self.updates.require_active
+        self.recovery = Recovery(paths, host_keys, outside.audit, self._definitions, active, turn)
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         self.offload = offload(outside)
         self.refusals = Refusals(outside.audit)
@@ -132,6 +139,9 @@ class Host:
             return ()
         present = self.outside.tpm.read_pcrs("sha256", [SECURE_BOOT_PCR])[SECURE_BOOT_PCR]
         return foreseen(self.before.boot(), present, image, self.platform.image(now) if now else None)
+
+    def _definitions(self) -> tuple[VmDefinition, ...]:
+        return tuple(vm.definition for vm in self.vms.all())
 
     def generation(self) -> Generation | None:
         """The active generation."""

@@ -68,6 +68,11 @@ class HostPaths:
         return self.state / "tpm/host-key.json"
 
     @property
+    def recovery_key(self) -> Path:
+        """The public half of the recovery key."""
+        return self.state / "tpm/recovery-key.json"
+
+    @property
     def audit_key(self) -> Path:
         """The key that signs heads of the audit trail."""
         return self.state / "tpm/audit-key.json"
@@ -150,3 +155,11 @@ class HostPaths:
     def vm(self, name: str) -> Path:
         """The folder of one VM; ``name`` has been checked by its document."""
         return self.vms / name
+
+    def wrapped_key(self, name: str) -> Path:
+        """A VM's key, wrapped by the host's."""
+        return self.vm(name) / "key-tpm.json"
+
+    def recovery_copy(self, name: str) -> Path:
+        """A VM's key, wrapped for the holder of the recovery key."""
+        return self.vm(name) / "key-recovery.json"

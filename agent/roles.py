@@ -138,7 +138,15 @@ FUNCTIONS: tuple[Function, ...] = (
         verbs=("vm/introspect",),
     ),
     Function(
-        number="V12", does="answer libvirt's hook", sfr="FPT_ML_EXT.1", roles=_only(), changes=True,
+        number="V12", does="see which VMs can be recovered", sfr="FMT_MOF_EXT.1",
+        roles=_only(ADMINISTRATOR, AUDITOR), verbs=("recovery/show",),
+    ),
+    Function(
+        number="V13", does="install, test or use a recovery key", sfr="FMT_MOF_EXT.1", roles=_only(ADMINISTRATOR),
+        changes=True, fresh="recovery", verbs=("recovery/install", "recovery/copies", "recovery/use"),
+    ),
+    Function(
+        number="V14", does="answer libvirt's hook", sfr="FPT_ML_EXT.1", roles=_only(), changes=True,
         verbs=(
             "gate/prepare", "gate/started", "gate/stopped", "gate/release", "gate/reconnect", "gate/attach",
             "gate/migrate", "gate/restore",

@@ -51,6 +51,7 @@ class Service:
             "attest/self": self._attest_self,
             "attest/identity": self._identity,
             "config/show": host.approval.show,
+            "recovery/show": host.recovery.show,
             "config/check": self._config_check,
             "attest/explain": host.explain_evidence,
         }
@@ -80,6 +81,9 @@ class Service:
             "role/revoke": self._role_revoke,
             "banner/set": self._banner_set,
             "audit/list": self._audit_list,
+            "recovery/install": self._recovery_install,
+            "recovery/copies": self._recovery_copies,
+            "recovery/use": self._recovery_use,
             "gate/prepare": self._prepare,
             "gate/started": partial(self._told, host.launcher.started),
             "gate/stopped": partial(self._told, host.launcher.stopped),
@@ -159,6 +163,30 @@ class Service:
     def _resume(self, call: Call) -> dict[str, Json]:
         call.finish()
         return self._host.unattended.resume(call.actor)
+
+    def _recovery_install(self, call: Call) -> dict[str, Json]:
+        call.require_fresh()
+        key, instead = call.take("key"), call.take("instead", "")
+        call.finish()
+        result = self._host.recovery.install(key.encode(), call.actor, instead=instead)
+        self._host.signing.soon()
+        return result
+
+    def _recovery_copies(self, call: Call) -> dict[str, Json]:
+        call.require_fresh()
+        purpose = call.take("purpose")
+        call.finish()
+        if purpose not in ("test", "use"):
+            raise BadRequest("no copy was handed out", cause="the purpose is unknown", remedy="use the vmgate command")
+        return self._host.recovery.copies(purpose, call.actor)
+
+    def _recovery_use(self, call: Call) -> dict[str, Json]:
+        call.require_fresh()
+        untrusted_keys = call.take("keys")
+        call.finish()
+        result = self._host.recovery.use(untrusted_keys.encode(), call.actor)
+        self._host.signing.soon()
+        return result
 
     def _prepare(self, call: Call) -> dict[str, Json]:
         name, untrusted_xml = call.take("name"), call.take("xml")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from agent.errors import StateCopiedBack
 from agent.key_memory import KeyMemory, KeyTerms
 from agent.paths import HostPaths
+from agent.recovery_copies import RecoveryCopies
 from content import durable
 from content.errors import Missing
 from documents.definition import VmDefinition
@@ -30,11 +31,13 @@ class VmKeys:
     Args:
         paths: of the host.
         tpm: holds the host's key sealed.
+        copies: keeps recovery copies; None for a host without.
     """
 
-    def __init__(self, paths: HostPaths, tpm: Tpm) -> None:
+    def __init__(self, paths: HostPaths, tpm: Tpm, copies: RecoveryCopies | None = None) -> None:
         self._paths = paths
         self._tpm = tpm
+        self._copies = copies
         self._memory = KeyMemory()
 
     def ready(self) -> bool:
@@ -54,6 +57,26 @@ class VmKeys:
         if self.ready():
             return
         durable.make_directory(self._paths.sealed_key.parent)
+        durable.write_file(self._paths.sealed_key, self._seal_new(release, floor).encode())
+
+    def fresh_host_key(self, release: Release, floor: SealedFloor | None = None) -> SealedKey:
+        """A new host key that opens in this state; nothing is written (``put_host_key`` does).
+
+        Raises:
+            SealShut: this is not a state that the release signed.
+            SealEmpty: the platform was not measured.
+        """
+        sealed = self._seal_new(release, floor)
+        guard.unseal(self._tpm, sealed, release.policies)
+        return sealed
+
+    def put_host_key(self, sealed: SealedKey) -> None:
+        """Put a host key in the place of one that this TPM never opens."""
+        self.forget()
+        durable.make_directory(self._paths.sealed_key.parent)
+        durable.write_file(self._paths.sealed_key, sealed.encode())
+
+    def _seal_new(self, release: Release, floor: SealedFloor | None) -> SealedKey:
         terms = guard.Terms(
             channel=release.channel,
             epoch=release.epoch,
@@ -62,8 +85,7 @@ class VmKeys:
             local_pcrs=local_pcrs(release),
             floor=floor,
         )
-        _, sealed = guard.create(self._tpm, terms, os.urandom)
-        durable.write_file(self._paths.sealed_key, sealed.encode())
+        return guard.create(self._tpm, terms, os.urandom)[1]
 
     def open_host_key(self, release: Release) -> bytes:
         """Let the TPM open the host's key by a policy of the active platform release.
@@ -122,15 +144,43 @@ class VmKeys:
         Raises:
             SealShut: the TPM did not open the host's key.
             KeyRefused: the wrapped key is not this VM's or not of this host.
+            CopyUnknown, RecoveryKeyUnknown: see ``RecoveryCopies.keep``.
         """
         host_key = self._host_key(release, state)
-        path = self._paths.vm(definition.name) / "key-tpm.json"
+        path = self._paths.wrapped_key(definition.name)
         try:
             wrapped = WrappedVmKey.parse(durable.read_file(path, WrappedVmKey.LIMIT))
         except Missing:
+            if self._copies is not None:
+                self._copies.require_none(definition)
             wrapped = guard.wrap(host_key, definition.uuid, os.urandom(guard.KEY_SIZE), os.urandom)
             durable.write_file(path, wrapped.encode())
-        return guard.unwrap(host_key, wrapped, definition.uuid).hex()
+        vm_key = guard.unwrap(host_key, wrapped, definition.uuid)
+        if self._copies is not None:
+            self._copies.keep(definition, vm_key, host_key)
+        return vm_key.hex()
+
+    def copy(self, definition: VmDefinition, host_key: bytes) -> bool:
+        """See that a VM's key has its recovery copy; False where the VM has no key yet.
+
+        Raises:
+            KeyRefused: the wrapped key is not this VM's or not of this host.
+            CopyUnknown, RecoveryKeyUnknown: see ``RecoveryCopies.keep``.
+        """
+        try:
+            wrapped = WrappedVmKey.parse(
+                durable.read_file(self._paths.wrapped_key(definition.name), WrappedVmKey.LIMIT)
+            )
+        except Missing:
+            return False
+        if self._copies is not None:
+            self._copies.keep(definition, guard.unwrap(host_key, wrapped, definition.uuid), host_key)
+        return True
+
+    def put(self, definition: VmDefinition, vm_key: bytes, host_key: bytes) -> None:
+        """Wrap a VM's key that came back with the host's, in the place of what this host cannot open."""
+        wrapped = guard.wrap(host_key, definition.uuid, vm_key, os.urandom)
+        durable.write_file(self._paths.wrapped_key(definition.name), wrapped.encode())
 
 
 def local_pcrs(release: Release) -> tuple[int, ...]:

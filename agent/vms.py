@@ -268,7 +268,10 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"refused-digest"}), "its publisher took it back: a corrected release of the workload"),
     (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),
     (frozenset({"vm-tpm"}), "the VM's own TPM is not the one that it had: `vmgate explain AG040`"),
-    (frozenset({"vm-key"}), "the TPM did not open the VM's key: reboot, or `vmgate update rollback`"),
+    (
+        frozenset({"vm-key"}),
+        "its key is shut: `vmgate recovery use FILE` if the TPM was cleared, else reboot or `vmgate update rollback`",
+    ),
     (
         frozenset({"policy", "local-policy", "accelerator", "assurance-level"}),
         "the signed security policy does not allow it: a corrected release of the platform",

@@ -229,6 +229,30 @@ EVENTS = (
         details=(("failed", ("why",)),),
     ),
     AuditEvent(
+        name="recovery-key",
+        rows=("FMT_MOF_EXT.1",),
+        when="a recovery key is installed, or takes the place of another",
+        details=(("started", ("before", "key")), ("done", ("before", "key")), ("failed", ("cause", "code"))),
+    ),
+    AuditEvent(
+        name="recovery-copy",
+        rows=("FPT_ML_EXT.1",),
+        when="a VM's key is wrapped for the recovery key",
+        details=(("started", ("copy", "key")), ("done", ("copy", "key"))),
+    ),
+    AuditEvent(
+        name="recovery-copies",
+        rows=("FMT_MOF_EXT.1",),
+        when="recovery copies are handed to the command that tests or uses them",
+        details=(("done", ("key", "purpose")),),
+    ),
+    AuditEvent(
+        name="recovery-use",
+        rows=("FMT_MOF_EXT.1",),
+        when="VMs' keys that a recovery key opened are wrapped by this host anew",
+        details=(("started", ("key", "vms")), ("done", ("key", "vms")), ("failed", ("cause", "code"))),
+    ),
+    AuditEvent(
         name="management",
         rows=("FMT_MOF_EXT.1", "FIA_UIA_EXT.1"),
         when="somebody who is not root uses a function that changes something, or is refused one",

@@ -20,7 +20,9 @@ MACHINE = re.compile(r"pc-q35-[0-9]{1,2}\.[0-9]{1,2}")
 BTF = re.compile(r"any|[0-9a-f]{64}")
 """What `introspection` says of the BTF of the guest's kernel."""
 DISK_CLASSES = ("readonly",)
-GUARDIANS = ("tpm",)
+GUARDIANS = ("tpm", "recovery")
+"""Who can open a VM's key. ``tpm`` is always named: without it no start would open one."""
+
 RESTARTS = ("at-next-stop", "now", "window")
 """When a running VM comes to run what an update brought; the first is the default."""
 
@@ -112,6 +114,8 @@ class VmDefinition(Document):
             raise fields.wrong("disks", "is empty")
         if not definition.guardians or not set(definition.guardians) <= set(GUARDIANS):
             raise fields.wrong("guardians", "is empty or names an unknown guardian")
+        if "tpm" not in definition.guardians:
+            raise fields.wrong("guardians", "does not name tpm")
         return definition
 
     def members(self) -> dict[str, Json]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from documents.canonical import Json
+from documents.definition import GUARDIANS
 from documents.document import Document
 from documents.fields import UUID, Fields, encode_bytes
 from documents.release import COORDINATE, MAX_NUMBER, PolicyKey, Release
@@ -226,9 +227,13 @@ class WrappedVmKey(Document):
 
     Attributes:
         uuid: the VM.
-        guardian: ``tpm``: AES-256-GCM under the host's sealed key, with the UUID as associated data.
+        guardian: ``tpm``: AES-256-GCM under the host's sealed key, with the UUID as associated data. ``recovery``: for
+            the holder of a recovery key (``keys.recovery``).
         nonce: 12 bytes.
         ciphertext: key and tag.
+        key: id of the recovery key; it and the next two are there for the guardian ``recovery`` alone.
+        sender: ephemeral public key, an uncompressed point of P-256 (SEC 1, 2.3.3), 65 bytes.
+        check: HMAC-SHA256 that the VM's key makes, by which an opened key is known; says nothing of the key.
     """
 
     TYPE: ClassVar[str] = "vmgate.vm-key"
@@ -238,18 +243,30 @@ class WrappedVmKey(Document):
     guardian: str
     nonce: bytes
     ciphertext: bytes
+    key: str = ""
+    sender: bytes = b""
+    check: bytes = b""
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """See ``Document.read``."""
+        guardian = fields.take_choice("guardian", GUARDIANS)
+        recovery = guardian == "recovery"
         key = cls(
             uuid=fields.take_text("uuid", UUID, 36),
-            guardian=fields.take_choice("guardian", ("tpm",)),
+            guardian=guardian,
             nonce=fields.take_bytes("nonce", 12),
             ciphertext=fields.take_bytes("ciphertext", 200),
+            key=fields.take_digest("key") if recovery else "",
+            sender=fields.take_bytes("sender", 65) if recovery else b"",
+            check=fields.take_bytes("check", 32) if recovery else b"",
         )
         if len(key.nonce) != 12:
             raise fields.wrong("nonce", "is not 12 bytes")
+        if recovery and len(key.sender) != 65:
+            raise fields.wrong("sender", "is not 65 bytes")
+        if recovery and len(key.check) != 32:
+            raise fields.wrong("check", "is not 32 bytes")
         return key
 
     def members(self) -> dict[str, Json]:
@@ -259,7 +276,11 @@ class WrappedVmKey(Document):
             "guardian": self.guardian,
             "nonce": encode_bytes(self.nonce),
             "ciphertext": encode_bytes(self.ciphertext),
+            **(self._recovery_members() if self.guardian == "recovery" else {}),
         }
+
+    def _recovery_members(self) -> dict[str, Json]:
+        return {"key": self.key, "sender": encode_bytes(self.sender), "check": encode_bytes(self.check)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

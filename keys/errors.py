@@ -162,3 +162,38 @@ class CurveRefused(KeysError):
         "vmgate makes and uses keys in a TPM on P-256 only, since many TPMs refuse P-384. Root, targets and the "
         "channels' roles sign with P-384: their keys are encrypted files or lie on a token."
     )
+
+
+class CopyRefused(KeysError):
+    """A VM key's recovery copy does not open with this recovery key."""
+
+    code = "KY016"
+    exit = Exit.REFUSED
+    explanation = (
+        "The recovery copy of a VM's key (key-recovery.json in the VM's folder) did not open: it is for another "
+        "recovery key, of another VM, or was changed. Nothing was written. Put the file back from a backup, or take "
+        "the recovery key that it names."
+    )
+
+
+class RecoveryKeyOther(KeysError):
+    """A recovery key is not the one that a host has."""
+
+    code = "KY017"
+    exit = Exit.REFUSED
+    explanation = (
+        "The recovery key in the file is not the one whose public half this host has: it is of another site, or was "
+        "replaced since. `vmgate recovery show` gives the id that this host asks for. Nothing was changed."
+    )
+
+
+class RecoveryKeyUnknown(KeysError):
+    """A host does not know the recovery key that lies on its disk."""
+
+    code = "KY018"
+    exit = Exit.REFUSED
+    explanation = (
+        "The public half of the recovery key on the disk (tpm/recovery-key.json) was not installed under this host's "
+        "present key, and no VM key is wrapped for it: somebody may have put it there to read VM keys. After the TPM "
+        "was cleared it is expected, and `vmgate recovery use FILE` or a new `vmgate recovery create` ends it."
+    )

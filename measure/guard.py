@@ -33,8 +33,8 @@ Pcrs = tuple[tuple[int, str], ...]
 """Values (SHA-256, hexadecimal) of PCRs, in ascending order of index."""
 
 WAY_OUT = (
-    "what the VMs' own TPMs held is lost; to go on without it move host-key.json and audit-key.json out of "
-    "/var/lib/vmgate/tpm and restart the agent"
+    "with a recovery key `vmgate recovery use FILE`; without one what the VMs' own TPMs held is lost, and to go on "
+    "move host-key.json and audit-key.json out of /var/lib/vmgate/tpm and restart the agent"
 )
 """For a key that this TPM will never open again. Nothing is removed by itself: the TPM of before may come back."""
 

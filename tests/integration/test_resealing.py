@@ -412,13 +412,13 @@ def test_a_key_that_its_tpm_lost_opens_nothing_and_is_not_destroyed_and_the_way_
     key = host.keys.open_host_key(PLAIN)
     desk = definition()
     durable.make_directory(host.paths.vm(desk.name))
-    secret = host.keys.open(desk, PLAIN)
+    secret = host.keys.open(desk, PLAIN, {})
     wrapped = host.paths.vm(desk.name) / "key-tpm.json"
     files = {path: path.read_bytes() for path in (host.paths.sealed_key, host.paths.audit_key, wrapped)}
     lose(host)
     for again in range(2):
         with pytest.raises(error, match=cause) as said:
-            host.keys.open(desk, PLAIN)
+            host.keys.open(desk, PLAIN, {})
         line = said.value.line()
         assert "\n" not in line
         assert "what the VMs' own TPMs held is lost" in line
@@ -439,9 +439,9 @@ def test_a_key_that_its_tpm_lost_opens_nothing_and_is_not_destroyed_and_the_way_
     host.audit_key.sign(PLAIN)
     assert verify_signed_head(host.paths) == host.trail.head
     with pytest.raises(KeyRefused):
-        host.keys.open(desk, PLAIN)
+        host.keys.open(desk, PLAIN, {})
     wrapped.unlink()
-    assert host.keys.open(desk, PLAIN) != secret
+    assert host.keys.open(desk, PLAIN, {}) != secret
     # Nobody brings the old key back with the old file.
     host.paths.sealed_key.write_bytes(files[host.paths.sealed_key])
     with pytest.raises(error):

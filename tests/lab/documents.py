@@ -43,6 +43,7 @@ from documents.host_status import HostStatus
 from documents.identity import Challenge, EndorsementKey, Identity
 from documents.local_api import Request, Response
 from documents.local_listing import ListedFile, LocalListing
+from documents.recovery import RecoveredKey, RecoveredKeys, RecoveryKey
 from documents.release import (
     KINDS,
     MAX_LENGTH,
@@ -258,7 +259,7 @@ DEFINITIONS = st.builds(
     vcpus=st.integers(1, 255),
     memory_mib=st.integers(64, 2**22),
     disks=st.lists(DISKS, min_size=1, max_size=3, unique_by=lambda disk: disk.name).map(tuple),
-    guardians=st.just(GUARDIANS),
+    guardians=st.sampled_from((GUARDIANS, GUARDIANS[:1])),
     restart=st.sampled_from(RESTARTS),
     introspection=st.one_of(st.none(), st.just(""), DIGESTS),
 )
@@ -413,8 +414,35 @@ PURPOSE_KEYS = st.builds(
 SIGNED_HEADS = st.builds(
     SignedHead, head=st.builds(AuditHead, sequence=st.integers(1, 2**60), hash=DIGESTS), signature=BLOBS
 )
-WRAPPED_KEYS = st.builds(
-    WrappedVmKey, uuid=UUIDS, guardian=st.just("tpm"), nonce=st.binary(min_size=12, max_size=12), ciphertext=BLOBS
+NONCES = st.binary(min_size=12, max_size=12)
+HASHES = st.binary(min_size=32, max_size=32)
+WRAPPED_KEYS = st.builds(WrappedVmKey, uuid=UUIDS, guardian=st.just("tpm"), nonce=NONCES, ciphertext=BLOBS) | st.builds(
+    WrappedVmKey,
+    uuid=UUIDS,
+    guardian=st.just("recovery"),
+    nonce=NONCES,
+    ciphertext=BLOBS,
+    key=DIGESTS,
+    sender=st.binary(min_size=65, max_size=65),
+    check=HASHES,
+)
+RECOVERY_KEYS = st.builds(
+    lambda public, created, seal: RecoveryKey(
+        id=hashlib.sha256(public).hexdigest(), public=public, created=created, seal=seal
+    ),
+    BLOBS,
+    TIMES,
+    st.just(b"") | HASHES,
+)
+RECOVERED_KEYS = st.builds(
+    RecoveredKeys,
+    recovery=DIGESTS,
+    keys=st.lists(
+        st.builds(RecoveredKey, uuid=UUIDS, copy=DIGESTS, key=HASHES),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda item: item.uuid,
+    ).map(tuple),
 )
 SEEN_HOSTS = st.builds(
     SeenHost,
@@ -545,6 +573,8 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     WavePlace: WAVE_PLACES,
     VmTpm: st.builds(VmTpm, uuid=UUIDS, endorsement=DIGESTS),
     WrappedVmKey: WRAPPED_KEYS,
+    RecoveryKey: RECOVERY_KEYS,
+    RecoveredKeys: RECOVERED_KEYS,
 }
 """A strategy for each type of document."""
 

@@ -7,6 +7,7 @@ What a boot measures comes from releases (``lab.measuring``) and, where the host
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,11 +16,14 @@ import tpm2_pytss as tss
 from agent.audit import AuditTrail
 from agent.audit_key import AuditKey
 from agent.paths import HostPaths
+from agent.recovery import HostKeys, Recovery
+from agent.recovery_copies import RecoveryCopies
 from agent.resealing import Resealing
 from agent.vm_keys import VmKeys
 from content import durable
+from documents.definition import VmDefinition
 from documents.host_image import HostImage
-from documents.host_state import Floor, SealedKey
+from documents.host_state import Floor, Generation, SealedKey
 from documents.release import Release
 from lab.boot_logs import Machine
 from lab.measuring import booted, switched
@@ -39,6 +43,8 @@ class SealedHost:
         images: what the hosts of a release boot, by its number.
         floor: as its file has it.
         notes: what was logged in PCR 12 when the counter rose.
+        release: the active one, for the recovery.
+        definitions: of its VMs.
     """
 
     def __init__(self, root: Path, images: Mapping[int, HostImage] | None = None) -> None:
@@ -48,6 +54,8 @@ class SealedHost:
         self.floor = Floor(time=0, root=1, releases=())
         self.notes: list[str] = []
         self.machine: Machine | None = None
+        self.release: Release | None = None
+        self.definitions: tuple[VmDefinition, ...] = ()
         durable.make_directory(self.paths.ak.parent)
         durable.make_directory(self.paths.run)
         self.chip.start()
@@ -56,9 +64,19 @@ class SealedHost:
     def _connect(self) -> None:
         self.tpm = Tpm.open(self.chip.tcti)
         self.trail = AuditTrail(self.paths.audit, lambda: 1, BOOT)
-        self.keys = VmKeys(self.paths, self.tpm)
+        copies = RecoveryCopies(self.paths, self.trail)
+        self.keys = VmKeys(self.paths, self.tpm, copies)
         self.audit_key = AuditKey(self.paths, self.tpm, self.trail)
         self.resealing = Resealing(self.paths, self.tpm, self.trail, self._foresee, lambda: self.floor)
+        keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=self.resealing)
+        self.recovery = Recovery(
+            self.paths, keys, self.trail, lambda: self.definitions, self._require_active, threading.RLock()
+        )
+
+    def _require_active(self) -> Generation:
+        if self.release is None:
+            raise RuntimeError("no release is active")
+        return Generation(number=1, releases=(self.release.encode(),), stale=False)
 
     def off(self) -> None:
         """Cut the power."""

@@ -89,6 +89,29 @@ def keys_options(*, confirm: bool = False, making: bool = False) -> Callable[[F]
     return decorate
 
 
+def passphrase_option(*, confirm: bool = False) -> Callable[[F], F]:
+    """Give a command ``passphrase``, which asks for that of one key file, or reads it, when it is called.
+
+    Args:
+        confirm: what is typed is typed twice, because it encrypts a new key.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def with_passphrase(*, passphrase_file: Path | None, **others: Any) -> Any:
+            def passphrase() -> bytes:
+                return _secret(passphrase_file, "Passphrase of the key", "passphrase", confirm=confirm)
+
+            return function(passphrase=passphrase, **others)
+
+        option = click.option(
+            "--passphrase-file", type=FILE, help="Holds the passphrase of the key's file; else it is asked."
+        )
+        return option(with_passphrase)  # type: ignore[return-value]
+
+    return decorate
+
+
 def _tpm(tcti: str) -> SigningTpm:
     from measure.tpm_keys import TpmKeys
 

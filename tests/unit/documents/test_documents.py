@@ -22,6 +22,7 @@ from documents.evidence import Evidence
 from documents.host_image import HostImage
 from documents.host_state import SealedKey
 from documents.local_api import Response
+from documents.recovery import RecoveryKey
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Verdict
@@ -34,6 +35,7 @@ OPTIONAL: dict[type[Document], set[str]] = {
     Release: {"urgent", "waves"},
     SecurityPolicy: {"collect", "digests", "kernel_denied", "kernel_required", "local", "verdict_seconds", "warn_only"},
     Verdict: {"expires", "kept", "taken"},
+    RecoveryKey: {"seal"},
     SealedKey: {"ahead", "floor"},
     VmDefinition: {"introspection", "restart"},
 }

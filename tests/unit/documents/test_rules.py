@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from documents.fields import Fields, encode_bytes
 from documents.host_files import HostFile, HostFiles
 from documents.host_state import Floor, Generation, WrappedVmKey
 from documents.local_api import Request, Response
+from documents.recovery import RecoveryKey
 from documents.security_policy import SecurityPolicy
 from lab.documents import releases
 
@@ -228,3 +231,31 @@ def test_exit_codes_are_the_contract() -> None:
         "TIMED_OUT": 9,
         "INTERRUPTED": 130,
     }
+
+
+def test_a_vm_is_guarded_by_the_tpm_at_least_and_by_nobody_unknown() -> None:
+    both = replace(DEFINITION, guardians=("tpm", "recovery"))
+    assert VmDefinition.parse(both.encode()) == both
+    refused(DEFINITION, "does not name tpm", guardians=["recovery"])
+    refused(DEFINITION, "unknown guardian", guardians=["tpm", "fleet"])
+    refused(DEFINITION, "repeats an item", guardians=["tpm", "tpm"])
+
+
+def test_a_recovery_copy_has_all_its_members_and_a_key_of_the_tpm_none() -> None:
+    copy = replace(KEY, guardian="recovery", key=A, sender=bytes(65), check=bytes(32))
+    assert WrappedVmKey.parse(copy.encode()) == copy
+    for name, wrong in (("sender", bytes(64)), ("sender", b""), ("check", bytes(31)), ("check", b"")):
+        refused(copy, f"is not {len(getattr(copy, name))} bytes", **{name: encode_bytes(wrong)})
+    refused(copy, "unknown", guardian="tpm")
+    refused(KEY, "missing", guardian="recovery")
+    refused(KEY, "unknown", key=A)
+
+
+def test_a_recovery_key_is_named_by_its_digest() -> None:
+    public = b"a public key"
+    key = RecoveryKey(id=hashlib.sha256(public).hexdigest(), public=public, created=1)
+    assert RecoveryKey.parse(key.encode()) == key
+    refused(key, "not the digest", id=A)
+    refused(key, "not the digest", public=encode_bytes(b"another"))
+    for size in (0, 31):
+        refused(key, "32 bytes", seal=encode_bytes(bytes(size)))
