@@ -224,8 +224,8 @@ class NotFresh(AgentError):
     exit = Exit.NOT_PERMITTED
     explanation = (
         "Granting roles, approving what is local to the host, importing a bundle beyond its days and recovery keys ask "
-        "an administrator who is not root for a password each time, by polkit (org.vmgate.*). It was not given, there is "
-        "no polkit, or no polkit agent runs in the session. Nothing was changed. Root is not asked."
+        "an administrator who is not root for a password each time, by polkit (org.vmgate.*). It was not given, there "
+        "is no polkit, or no polkit agent runs in the session. Nothing was changed. Root is not asked."
     )
 
 

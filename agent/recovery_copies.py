@@ -76,13 +76,13 @@ class RecoveryCopies:
             if stored.key == installed.id:
                 return
         copy = recovery.wrap(installed, definition.uuid, vm_key, os.urandom)
-        self._record("started", definition, copy)
+        self._tell("started", definition, copy)
         try:
             durable.write_file(self._paths.recovery_copy(definition.name), copy.encode())
         except ContentError:
-            self._record("failed", definition, copy)
+            self._tell("failed", definition, copy)
             raise
-        self._record("done", definition, copy)
+        self._tell("done", definition, copy)
 
     def _readable(self, definition: VmDefinition) -> WrappedVmKey | None:
         """A VM's copy; None also for what is none: it is made anew."""
@@ -134,7 +134,7 @@ class RecoveryCopies:
                     self._note(record.subject, record.outcome, dict(record.details).get("copy", ""))
         return digest(copy) in self._recorded.get(definition.name, set())
 
-    def _record(self, outcome: str, definition: VmDefinition, copy: WrappedVmKey) -> None:
+    def _tell(self, outcome: str, definition: VmDefinition, copy: WrappedVmKey) -> None:
         self._audit.append(EVENT, outcome, definition.name, "agent", copy=digest(copy), key=copy.key)
         if self._recorded is not None:
             self._note(definition.name, outcome, digest(copy))

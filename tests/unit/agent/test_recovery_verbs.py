@@ -11,6 +11,7 @@ from agent.errors import BadRequest, NotPermitted
 from agent.host import Host
 from agent.paths import HostPaths
 from agent.recovery import HostKeys, Recovery
+from agent.roles import Permit
 from agent.server import Call
 from agent.service import Service
 from documents.errors import DocumentError, DocumentTooLarge, VmgateError
@@ -25,7 +26,8 @@ KEY = RecoveredKey(uuid="3e2d9c1a-5b7f-4d21-8c3e-0123456789ab", copy="ab" * 32, 
 def asked(verb: str, uid: int, **more: str) -> None:
     """What the agent does with a request; there is no host that it could change."""
     arguments = dict.fromkeys(NEEDED[verb], "") | more
-    call = Call(Request(verb=f"recovery/{verb}", arguments=tuple(sorted(arguments.items())), actor="test"), uid)
+    request = Request(verb=f"recovery/{verb}", arguments=tuple(sorted(arguments.items())), actor="test")
+    call = Call(request, Permit(uid=uid, fresh=uid == 0))
     getattr(Service(NOBODY), f"_recovery_{verb}")(call)
 
 
