@@ -34,6 +34,7 @@ from measure.boot import Booted, explain
 from measure.cel import CelRecord
 from measure.errors import LogRefused
 from measure.findings import enforced
+from measure.known_image import KnownImage
 from measure.local import BASELINE, BOOT, Words, judge_local, local_reference
 from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, VMM_PCR
@@ -89,7 +90,7 @@ class Platform:
         self._continuity = own.continuity
         self._kexec = own.kexec
         self._registers = Registers(outside.tpm)
-        self._image: tuple[str, HostImage] | None = None
+        self._image: tuple[str, KnownImage] | None = None
         self._memory = DigestMemory()
 
     @property
@@ -204,13 +205,17 @@ class Platform:
         Raises:
             ContentError: it is not in the store as it was signed.
         """
+        known = self._known(release)
+        return known.image if known else None
+
+    def _known(self, release: Release) -> KnownImage | None:
         artifact = next(iter(release.of_kind("host-image")), None)
         if artifact is None:
             return None
         if self._image is None or self._image[0] != artifact.fsverity:
-            # Kept, because it has megabytes and is asked for at each start.
+            # Kept with what follows from it, because it names ten thousand files and is asked for at each start.
             image = HostImage.parse(self._store.read(artifact.fsverity, artifact.length))
-            self._image = (artifact.fsverity, image)
+            self._image = (artifact.fsverity, KnownImage(image))
         return self._image[1]
 
     def appraise(self, generation: Generation) -> Verdict:
@@ -237,13 +242,15 @@ class Platform:
 
     def _reference(self, generation: Generation) -> Reference:
         platform = generation.platform
+        known = self._known(platform)
         return Reference(
             identity=self._identity,
             platform=platform,
             workloads=generation.workloads,
             policy=self.policy(platform),
             earlier=tuple(release for release in self._earlier() if release not in generation.workloads),
-            image=self.image(platform),
+            image=known.image if known else None,
+            known=known,
             packages=self.packages(platform),
         )
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What judging a host's evidence costs, beside Keylime's verifier in the same run. Prints ratios; decides nothing.
 
-    PYTHONPATH=.:tests .venv/bin/python bench/attest.py [--keylime VENV] [--runs 5] [--eventlogs FILE...]
+    PYTHONPATH=.:tests .venv/bin/python -P bench/attest.py [--keylime VENV] [--runs 5] [--eventlogs FILE...]
 
 VENV is the folder of a virtual environment that has Keylime 7 (``pip install keylime`` and what its parser needs), with
 ``tpm2_eventlog`` and libefivar1 on the machine; without it that column is left out, and said so. Both sides get the

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What measuring one large cached image costs, beside its peers in the same run. Prints ratios; decides nothing.
 
-    PYTHONPATH=. .venv/bin/python bench/measure.py FOLDER [--runs 7] [--mebibytes 4096]
+    PYTHONPATH=. .venv/bin/python -P bench/measure.py FOLDER [--runs 7] [--mebibytes 4096]
 
 FOLDER gets an image of random bytes, which is read once before, and loses it at the end. The runs of all ways take
 turns, so that what else the machine does meets all of them alike; a ratio is that of the medians, and in brackets that

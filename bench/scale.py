@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How publishing, assigning and refreshing depend on the size of a repository. Prints figures; decides nothing.
 
-    PYTHONPATH=.:tests .venv/bin/python bench/scale.py [--releases N] [--artifacts N] [--hosts N] [--folder DIR]
+    PYTHONPATH=.:tests .venv/bin/python -P bench/scale.py [--releases N] [--artifacts N] [--hosts N] [--folder DIR]
 
 The repository is made with plain writes, the steps that are measured are the real ones. Tests run it tiny.
 """

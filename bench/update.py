@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an update of one large image costs, beside its peers in the same run. Prints ratios; decides nothing.
 
-    PYTHONPATH=.:tests .venv/bin/python bench/update.py FOLDER [--runs 5] [--without zchunk,...]
+    PYTHONPATH=.:tests .venv/bin/python -P bench/update.py FOLDER [--runs 5] [--without zchunk,...]
 
 FOLDER holds ``v1.img``, ``v2a.img`` (changed in place) and ``v2b.img`` (built anew), and gets a work folder. Every way
 ends with the new image on the disk and fsynced. A run of ours is a whole update by a process that starts anew: look-up,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 from documents.canonical import Json, encode
-from documents.fields import Fields, open_document
+from documents.fields import Fields, open_document, open_object
 
 
 class Document:
@@ -41,7 +41,19 @@ class Document:
             DocumentTooLarge: more than ``LIMIT`` bytes; nothing was parsed.
             DocumentNewer: written by a newer vmgate.
         """
-        fields = open_document(untrusted_bytes, cls.TYPE, cls.VERSION, cls.LIMIT)
+        return cls._read_whole(open_document(untrusted_bytes, cls.TYPE, cls.VERSION, cls.LIMIT))
+
+    @classmethod
+    def take(cls, untrusted: Json) -> Self:
+        """Read one that stands as an object in a larger document, which was decoded and bounded.
+
+        Raises:
+            DocumentError: see ``parse``.
+        """
+        return cls._read_whole(open_object(untrusted, cls.TYPE, cls.VERSION))
+
+    @classmethod
+    def _read_whole(cls, fields: Fields) -> Self:
         document = cls.read(fields)
         fields.finish()
         return document

@@ -183,7 +183,12 @@ def open_document(untrusted_bytes: bytes, kind: str, version: int, limit: int) -
         DocumentTooLarge: over the bound.
         DocumentNewer: its version is above ``version``.
     """
-    fields = Fields(decode(untrusted_bytes, limit, kind), kind)
+    return open_object(decode(untrusted_bytes, limit, kind), kind, version)
+
+
+def open_object(untrusted: Json, kind: str, version: int) -> Fields:
+    """The same for a document that stands in another one, which was decoded and bounded as a whole."""
+    fields = Fields(untrusted, kind)
     fields.take_choice("type", (kind,))
     found = fields.take_int("version", 1, 2**31)
     if found > version:

@@ -363,7 +363,7 @@ def words_for(reference: Reference, approved: Approved | None) -> Words:
     platform = reference.platform
     ours = approved is not None and approved.channel == platform.channel and approved.key in platform.policy_keys
     return Words(
-        publisher=local_reference(reference.image, reference.packages),
+        publisher=reference.known.local if reference.known else local_reference(reference.image, reference.packages),
         approved=approved if ours else None,
         needed=reference.policy.local,
     )

@@ -131,7 +131,9 @@ def _read_record(untrusted_line: bytes) -> CelRecord:
     if not isinstance(content, dict):
         raise fields.wrong("content", "is not an object")
     measured = encode(content)
-    event = MeasuredEvent.parse(measured)
+    if len(measured) > MeasuredEvent.LIMIT:
+        raise fields.wrong("content", "is too long")
+    event = MeasuredEvent.take(content)
     pairs = fields.take_list("digests", _read_digest, len(ALGORITHMS))
     entry = CelRecord(
         number=fields.take_int("recnum", 0, LOG_LIMIT),

@@ -11,6 +11,7 @@ from content.fsverity import digest_bytes
 from documents.host_image import HostImage
 from measure.boot_files import ImageFiles
 from measure.known_entries import KnownEntries
+from measure.local import local_reference
 
 
 class KnownImage:
@@ -24,6 +25,7 @@ class KnownImage:
         fsverity: digest of its canonical bytes, by which a release names it.
         files: to compare IMA lists with.
         entries: to read IMA lists by.
+        local: what it says of things that are local to a host, see ``measure.local.local_reference``.
     """
 
     def __init__(self, image: HostImage) -> None:
@@ -31,3 +33,4 @@ class KnownImage:
         self.fsverity = digest_bytes(image.encode())
         self.files = ImageFiles(image)
         self.entries = KnownEntries(image.files)
+        self.local = local_reference(image)

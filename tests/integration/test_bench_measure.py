@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_it_prints_a_row_for_each_way_and_what_came_of_the_goals(tmp_path: Path) -> None:
     # The packages are the installed ones.
-    command = [sys.executable, str(ROOT / "bench/measure.py"), str(tmp_path), "--runs", "1", "--mebibytes", "65"]
+    command = [sys.executable, "-P", str(ROOT / "bench/measure.py"), str(tmp_path), "--runs", "1", "--mebibytes", "65"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "65 MiB, medians of 1 runs" in done.stdout

@@ -19,7 +19,7 @@ def test_it_prints_a_row_for_each_way(tmp_path: Path) -> None:
     for name, image in (("v1", first), ("v2a", images.edited(first)), ("v2b", images.moved(first))):
         (tmp_path / f"{name}.img").write_bytes(image)
     # The packages are the installed ones: only the tests' own folder is added.
-    command = [sys.executable, str(ROOT / "bench/update.py"), str(tmp_path), "--runs", "1", "--without", PEERS]
+    command = [sys.executable, "-P", str(ROOT / "bench/update.py"), str(tmp_path), "--runs", "1", "--without", PEERS]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
