@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vmgate ships for systemd, the agent's unit and the timer by which a host updates itself, and for polkit.
+"""What vmgate ships for systemd, the agent's units and the timer by which a host updates itself, and for polkit.
 
 They are files of the package, so a release measures them with it. This module enables and starts nothing.
 """
@@ -13,7 +13,10 @@ from agent.setup import write_new
 from content import durable
 from content.errors import StorageDenied
 
-NAMES = ("vmgate.service", "vmgate-update.service", "vmgate-update.timer")
+NAMES = (
+    "vmgate.service", "vmgate.socket", "vmgate-mapper.service", "vmgate-mapper.socket", "vmgate-update.service",
+    "vmgate-update.timer",
+)  # fmt: skip
 FOLDER = Path("etc/systemd/system")
 
 
