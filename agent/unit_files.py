@@ -18,6 +18,8 @@ NAMES = (
     "vmgate-update.timer",
 )  # fmt: skip
 FOLDER = Path("etc/systemd/system")
+PACKAGED = Path("usr/lib/systemd/system")
+"""Where the Debian package has them."""
 
 
 POLICY = Path("usr/share/polkit-1/actions/org.vmgate.policy")
@@ -41,12 +43,15 @@ def install_policy(root: Path) -> tuple[str, ...]:
 
 
 def install_units(root: Path) -> tuple[str, ...]:
-    """Write the units below ``root``; returns what was done, for people.
+    """Write the units below ``root``, unless a package brought them; returns what was done, for people.
 
     Raises:
         ContentError: one could not be written.
     """
     folder = root / FOLDER
+    if (root / PACKAGED / NAMES[0]).exists():
+        # A copy would win over the package's, and stay behind at its next upgrade.
+        return (f"systemd units in {root / PACKAGED}, which a package brought",)
     durable.make_directory(folder, 0o755)
     for name in NAMES:
         write_new(folder / name, files("agent").joinpath("units", name).read_bytes(), 0o644)

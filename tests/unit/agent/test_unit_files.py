@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.unit_files import FOLDER, NAMES, POLICY, install_policy, install_units
+from agent.unit_files import FOLDER, NAMES, PACKAGED, POLICY, install_policy, install_units
 from lab.crash import intercepted
 
 VMGATE = "/usr/lib/vmgate/bin/vmgate"
@@ -28,6 +28,15 @@ def test_init_writes_them(units: Path) -> None:
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in units.iterdir())
     for name in ("vmgate.service", "vmgate-update.service"):
         assert f"ExecStart={VMGATE} " in (units / name).read_text()
+
+
+def test_where_a_package_brought_them_none_is_written(tmp_path: Path) -> None:
+    brought = tmp_path / PACKAGED / "vmgate.service"
+    brought.parent.mkdir(parents=True)
+    brought.touch()
+    (said,) = install_units(tmp_path)
+    assert "which a package brought" in said
+    assert not (tmp_path / FOLDER).exists()
 
 
 def test_polkits_actions_are_written_where_polkit_reads_them(tmp_path: Path) -> None:
