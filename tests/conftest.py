@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -72,7 +73,15 @@ class Report:
         """Turn a skip into a failed run."""
         if self.skipped and session.exitstatus == pytest.ExitCode.OK and not os.environ.get("VMGATE_ALLOW_SKIP"):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        # A worker process of pytest-xdist: only the process that started it prints what was left out.
+        if (output := getattr(session.config, "workeroutput", None)) is not None:
+            output["not_shown"] = self.not_shown
         return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Take over what a worker left out; each of them leaves out the same."""
+        self.not_shown = getattr(node, "workeroutput", {}).get("not_shown", self.not_shown)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """List both, so that nobody takes this run for more than it is."""
