@@ -28,8 +28,9 @@ from documents.host_image import HostImage
 from documents.host_state import Generation
 from documents.release import Origin, Release
 from documents.security_policy import SecurityPolicy
+from documents.site_baseline import SiteBaseline
 from documents.verdict import Finding, Verdict
-from measure.appraise import LIBVIRT_FILES, Claims, Reference, appraise, words_for
+from measure.appraise import LIBVIRT_FILES, SITE_BASELINE, Claims, Reference, appraise, words_for
 from measure.boot import Booted, explain
 from measure.cel import CelRecord
 from measure.errors import LogRefused
@@ -252,6 +253,7 @@ class Platform:
             image=known.image if known else None,
             known=known,
             packages=self.packages(platform),
+            site=self.site_baseline(platform),
         )
 
     def _booted(self, pcrs: Mapping[int, bytes]) -> Booted | None:
@@ -314,6 +316,15 @@ class Platform:
         """
         artifact = release.artifact(LIBVIRT_FILES)
         return HostFiles.parse(self._store.read(artifact.fsverity, artifact.length)) if artifact else None
+
+    def site_baseline(self, release: Release) -> SiteBaseline | None:
+        """What a platform release approves of the things local to all its hosts; None where it does not.
+
+        Raises:
+            ContentError: it is not in the store as it was signed.
+        """
+        artifact = release.artifact(SITE_BASELINE)
+        return SiteBaseline.parse(self._store.read(artifact.fsverity, artifact.length)) if artifact else None
 
 
 def digester_under(policy: SecurityPolicy | None, memory: DigestMemory) -> Digester:

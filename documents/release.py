@@ -29,6 +29,7 @@ KINDS = (
     "host-image",
     "image",
     "security-policy",
+    "site-baseline",
     "vmgate-build",
 )
 """What an artifact can be. ``host-files`` and ``vmgate-build`` are lists of files that a package put on the host."""

@@ -18,11 +18,12 @@ from documents.host_files import HostFiles
 from documents.host_image import HostImage
 from documents.release import Artifact, Release
 from documents.security_policy import SecurityPolicy
+from documents.site_baseline import SiteBaseline
 from documents.verdict import Finding, Verdict
 from fleet.errors import VerifierFailed, VerifierUnready
 from fleet.nonces import Spends
 from keys.anchor import TrustAnchor
-from measure.appraise import IMAGE, LIBVIRT_FILES, POLICY, Reference
+from measure.appraise import IMAGE, LIBVIRT_FILES, POLICY, SITE_BASELINE, Reference
 from measure.ear import ear_claims, sign_ear
 from measure.known_image import KnownImage
 from measure.trust_vector import VERIFIER
@@ -52,6 +53,7 @@ class Expected:
         policies: more security policies, of the other platform releases.
         images: more host images, of the other platform releases.
         listings: more lists of libvirt's files, of the other platform releases.
+        baselines: the platform releases' baselines for all hosts, where they have one.
         terms: when platform releases before the newest count.
         expires: when all of this must no longer be used, in seconds since 1970 UTC; None where nobody said.
     """
@@ -64,6 +66,7 @@ class Expected:
     policies: tuple[bytes, ...] = ()
     images: tuple[bytes, ...] = ()
     listings: tuple[bytes, ...] = ()
+    baselines: tuple[bytes, ...] = ()
     terms: Terms = ANY_TIME
     expires: int | None = None
 
@@ -91,6 +94,7 @@ class Expected:
         images = {digest_bytes(image): KnownImage(HostImage.parse(image)) for image in shown}
         told = [listing for listing in (self.packages, *self.listings) if listing is not None]
         listings = {digest_bytes(listing): HostFiles.parse(listing) for listing in told}
+        baselines = {digest_bytes(baseline): SiteBaseline.parse(baseline) for baseline in self.baselines}
         newest = {release.channel: release for release in workloads}
         gone = tuple(digest for release in newest.values() for digest in release.refused)
         references: list[Reference] = []
@@ -107,6 +111,7 @@ class Expected:
                     image=known.image if known else None,
                     known=known,
                     packages=_of(platform.artifact(LIBVIRT_FILES), listings, len(platforms)),
+                    site=_of(platform.artifact(SITE_BASELINE), baselines, len(platforms)),
                     refused=gone,
                 )
             )

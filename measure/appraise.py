@@ -38,6 +38,7 @@ from documents.host_files import HostFiles
 from documents.host_image import HostImage
 from documents.release import Origin, ReferenceValue, Release
 from documents.security_policy import SecurityPolicy
+from documents.site_baseline import SiteBaseline
 from documents.verdict import Finding, Verdict
 from measure.baseline import Approved, verify_baseline
 from measure.boot import Booted, boot_findings, explain
@@ -62,6 +63,7 @@ REPOSITORY = "repository"
 POLICY = "vmgate/security-policy"
 IMAGE = "host/image"
 LIBVIRT_FILES = "host/libvirt-files"
+SITE_BASELINE = "host/site-baseline"
 ALLOWANCE = {"L0": "AllowSoftwareTpm", "L1": "AllowSelfMeasured"}
 
 
@@ -98,6 +100,7 @@ class Reference:
         earlier: workload releases that were active before in this boot and whose VMs may still run.
         image: the platform release's host image; None where it has none.
         packages: the platform release's list of files of libvirt's packages; None where it has none.
+        site: what the platform release approves for all hosts; None where it has no such baseline.
         refused: digests that must not run any more besides those that these releases name, such as a newer one's.
         known: of the same image, for who judges many hosts with it; None computes it for each verdict.
     """
@@ -109,6 +112,7 @@ class Reference:
     earlier: tuple[Release, ...] = ()
     image: HostImage | None = None
     packages: HostFiles | None = None
+    site: SiteBaseline | None = None
     refused: tuple[str, ...] = ()
     known: KnownImage | None = None
 
@@ -238,14 +242,11 @@ def _reference(reference: Reference) -> Iterator[Finding]:
     if wanted or given:
         digest = reference.known.fsverity if reference.known else digest_bytes(given.encode()) if given else ""
         yield compare("reference", IMAGE, wanted.fsverity if wanted else "", digest)
-    listed, packages = platform.artifact(LIBVIRT_FILES), reference.packages
-    if listed or packages:
-        yield compare(
-            "reference",
-            LIBVIRT_FILES,
-            listed.fsverity if listed else "",
-            digest_bytes(packages.encode()) if packages else "",
-        )
+    for name, document in ((LIBVIRT_FILES, reference.packages), (SITE_BASELINE, reference.site)):
+        listed = platform.artifact(name)
+        if listed or document:
+            given_digest = digest_bytes(document.encode()) if document else ""
+            yield compare("reference", name, listed.fsverity if listed else "", given_digest)
     # Earlier releases only explain VMs that still run; what they accepted no longer matters.
     for release in reference.workloads:
         low, high = release.accepts
@@ -364,6 +365,7 @@ def words_for(reference: Reference, approved: Approved | None) -> Words:
     ours = approved is not None and approved.channel == platform.channel and approved.key in platform.policy_keys
     return Words(
         publisher=reference.known.local if reference.known else local_reference(reference.image, reference.packages),
+        site=dict(reference.site.entries) if reference.site else {},
         approved=approved if ours else None,
         needed=reference.policy.local,
     )

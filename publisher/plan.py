@@ -39,6 +39,9 @@ LIBVIRT_FILES = "host/libvirt-files"
 """The files of libvirt's packages, where the release says them. No component: libvirt is among a host's own things, and
 nothing is sealed against it."""
 
+SITE_BASELINE = "host/site-baseline"
+"""What is approved of the things local to all hosts, where the release says it. No component, for the same reason."""
+
 REPOSITORY = "repository"
 """The component that comes first: the identity of the repository itself."""
 
@@ -81,8 +84,8 @@ def plan_platform(
 
     Args:
         terms: from the recipe.
-        components: content of each of ``COMPONENTS``, by name, and that of ``LIBVIRT_FILES`` where there is one; a
-            ``Versioned`` where it has a version of its own.
+        components: content of each of ``COMPONENTS``, by name, and those of ``LIBVIRT_FILES`` and ``SITE_BASELINE``
+            where there are any; a ``Versioned`` where it has a version of its own.
         number: of the release.
         predecessors: the releases from which a live switch is supported.
         repository_identity: fs-verity digest of the repository's first root metadata.
@@ -95,7 +98,7 @@ def plan_platform(
         PolicyRefused: the signer does not sign what it is asked for.
         ValueError: not the components of a platform, or predecessors of another channel: a bug of the caller.
     """
-    if components.keys() - {LIBVIRT_FILES} != {name for name, _ in COMPONENTS}:
+    if components.keys() - {LIBVIRT_FILES, SITE_BASELINE} != {name for name, _ in COMPONENTS}:
         raise ValueError("these are not the components of a platform release")
     _require_growth("platform", terms, number, predecessors)
     artifacts = tuple(_artifact(name, kind, components[name]) for name, kind in COMPONENTS)
@@ -105,8 +108,8 @@ def plan_platform(
     origins = {name: replace(new, version=own.get(name, new.version)) for name in found}
     reference = _reference(found, origins, predecessors)
     booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
-    listed = components.get(LIBVIRT_FILES)
-    named = (_artifact(LIBVIRT_FILES, "host-files", listed),) if listed else ()
+    local = ((LIBVIRT_FILES, "host-files"), (SITE_BASELINE, "site-baseline"))
+    named = tuple(_artifact(name, kind, components[name]) for name, kind in local if name in components)
     draft = Release(
         channel=terms.channel,
         authority="platform",

@@ -16,12 +16,14 @@ from documents.fields import HEX_SHA256, NAME, TEXT, UUID
 from documents.host_image import MAX_STATES, PHASES, VARIABLES, FirmwareEvents
 from documents.release import AGENT_VERSION, MAX_NUMBER
 from documents.security_policy import COLLECTED, SecurityPolicy
+from documents.site_baseline import SiteBaseline
 from documents.waves import Wave
 from publisher.definitions import read_policy
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ANY_PHASE, ImageParts
 from publisher.patterns import matching
 from publisher.secure_boot import Announcement
+from publisher.site_baseline import join_checks
 from publisher.tables import LIMIT, Table, read_table
 from publisher.waves import read_waves
 
@@ -59,6 +61,7 @@ class PlatformRecipe:
         security_policy: the rules.
         host_image: what the hosts boot; None where the release does not say.
         libvirt_packages: all packages of libvirt's that its hosts have, sorted; none where the release does not say.
+        site_baseline: what is approved of the things local to all hosts; None where the release does not say.
     """
 
     terms: Terms
@@ -69,6 +72,7 @@ class PlatformRecipe:
     security_policy: SecurityPolicy
     host_image: ImageParts | None = None
     libvirt_packages: tuple[Path, ...] = ()
+    site_baseline: SiteBaseline | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +125,7 @@ def _read_platform(table: Table, terms: Terms, folder: Path) -> PlatformRecipe:
         security_policy=_security_policy(table, folder),
         host_image=_host_image(table.table("host_image"), folder) if table.has("host_image") else None,
         libvirt_packages=_packages(table, "libvirt_packages", folder) if table.has("libvirt_packages") else (),
+        site_baseline=_site_baseline(table, folder) if table.has("site_baseline") else None,
     )
     missing = set(COLLECTED) - recipe.security_policy.collects(host_image=recipe.host_image is not None)
     if recipe.host_image and missing:
@@ -170,6 +175,15 @@ def _packages(table: Table, name: str, folder: Path) -> tuple[Path, ...]:
         except ValueError as error:
             raise table.wrong(name, f"has {pattern!r}, {error}") from error
     return tuple(sorted(found))
+
+
+def _site_baseline(table: Table, folder: Path) -> SiteBaseline:
+    """What was found on the site's model hosts, joined."""
+    paths = [folder / text for text in table.take_texts("site_baseline", TEXT, MAX_ITEMS, MAX_PATH)]
+    try:
+        return join_checks({path.name: read_file(path, LIMIT) for path in paths})
+    except ValueError as error:
+        raise table.wrong("site_baseline", str(error)) from error
 
 
 def _security_policy(table: Table, folder: Path) -> SecurityPolicy:

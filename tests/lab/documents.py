@@ -60,6 +60,7 @@ from documents.security_policy import ALLOWANCES, COLLECTED, LOCAL, LONGEST, SHO
 from documents.security_policy import DIGESTS as HOW_OFTEN
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
+from documents.site_baseline import SiteBaseline
 from documents.tpm_key import TpmKey
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
 from documents.verdict import AUTHORITIES, KEPT, LEVELS, OUTCOMES, TAKEN, Finding, Verdict
@@ -205,6 +206,13 @@ def host_files(draw: st.DrawFn) -> HostFiles:
             HostFile(path=path, fsverity=draw(DIGESTS), length=draw(LENGTHS)) for path in draw(distinct(PATHS, 4, 1))
         ),
     )
+
+
+@st.composite
+def site_baselines(draw: st.DrawFn) -> SiteBaseline:
+    """What a site approved: some values of some things."""
+    subjects = sorted(draw(distinct(NAMES, 4, 1)))
+    return SiteBaseline(entries=tuple((subject, tuple(sorted(draw(distinct(DIGESTS, 3, 1))))) for subject in subjects))
 
 
 @st.composite
@@ -551,6 +559,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Floor: FLOORS,
     Generation: generations(),
     HostFiles: host_files(),
+    SiteBaseline: site_baselines(),
     HostImage: host_images(),
     Identity: IDENTITIES,
     MeasuredEvent: EVENT_DOCUMENTS,

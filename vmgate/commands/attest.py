@@ -119,6 +119,7 @@ def nonce() -> None:
     multiple=True,
     help="A release's list of libvirt's files.",
 )
+@click.option("--site-baseline", "baselines", type=FILE, multiple=True, help="A release's baseline for all its hosts.")
 @click.option("--new-from", type=TIME, help="From when the newest of several platform releases counts; now without it.")
 @click.option("--old-until", type=TIME, help="Until when the platform release before the newest counts as well.")
 @click.option("--expires", type=TIME, help="When releases and policies given here must no longer be used.")
@@ -192,6 +193,7 @@ def _expected(given: dict[str, Any]) -> Expected:
     from documents.host_image import HostImage
     from documents.release import Release
     from documents.security_policy import SecurityPolicy
+    from documents.site_baseline import SiteBaseline
     from fleet.verifier import Expected
     from measure.valid_releases import Terms
 
@@ -201,6 +203,7 @@ def _expected(given: dict[str, Any]) -> Expected:
         policies=tuple(read_file(path, SecurityPolicy.LIMIT) for path in given["policies"]),
         images=tuple(read_file(path, HostImage.LIMIT) for path in given["images"]),
         listings=tuple(read_file(path, HostFiles.LIMIT) for path in given["listings"]),
+        baselines=tuple(read_file(path, SiteBaseline.LIMIT) for path in given["baselines"]),
         policy=None,
         terms=Terms(opens=_seconds(given["new_from"]) or 0, closes=_seconds(given["old_until"]) or 0),
         expires=_seconds(given["expires"]),
