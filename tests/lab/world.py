@@ -30,9 +30,9 @@ from lab.tpm import Manufacturer
 
 
 @contextmanager
-def folder(name: str) -> Iterator[Path]:
+def folder(name: str, above: str = "/var/tmp") -> Iterator[Path]:
     """A folder for the time of a block. Not pytest's: QEMU's user may not enter that."""
-    with tempfile.TemporaryDirectory(prefix=f"vmgate-{name}-", dir="/var/tmp") as path:
+    with tempfile.TemporaryDirectory(prefix=f"vmgate-{name}-", dir=above) as path:
         Path(path).chmod(0o755)
         yield Path(path)
 
@@ -203,10 +203,18 @@ class World:
 
 @contextmanager
 def living(
-    name: str, desk: Desk, url: str, settings: str = "", manufacturer: Manufacturer | None = None
+    name: str,
+    desk: Desk,
+    url: str,
+    settings: str = "",
+    manufacturer: Manufacturer | None = None,
+    above: str = "/var/tmp",
 ) -> Iterator[World]:
-    """A world for the time of a block: its own folder, mount namespace, libvirt and host. The update is not applied."""
-    with folder(name) as below, libvirt_host.running(below / "libvirt") as libvirt:
+    """A world for the time of a block: its own folder, mount namespace, libvirt and host. The update is not applied.
+
+    ``above`` is where its folder lies: everybody may write to the usual place.
+    """
+    with folder(name, above) as below, libvirt_host.running(below / "libvirt") as libvirt:
         world = World(below, desk, url, libvirt, settings, manufacturer)
         try:
             yield world
