@@ -24,6 +24,7 @@ from fleet.errors import VerifierFailed, VerifierUnready
 from fleet.nonces import Spends
 from keys.anchor import TrustAnchor
 from measure.appraise import IMAGE, LIBVIRT_FILES, POLICY, SITE_BASELINE, Reference
+from measure.corim import Environment
 from measure.ear import ear_claims, sign_ear
 from measure.known_image import KnownImage
 from measure.trust_vector import VERIFIER
@@ -54,6 +55,7 @@ class Expected:
         images: more host images, of the other platform releases.
         listings: more lists of libvirt's files, of the other platform releases.
         baselines: the platform releases' baselines for all hosts, where they have one.
+        endorsed: reference values of a CoRIM that the verifier trusts; each platform release must have the same there.
         terms: when platform releases before the newest count.
         expires: when all of this must no longer be used, in seconds since 1970 UTC; None where nobody said.
     """
@@ -67,6 +69,7 @@ class Expected:
     images: tuple[bytes, ...] = ()
     listings: tuple[bytes, ...] = ()
     baselines: tuple[bytes, ...] = ()
+    endorsed: tuple[Environment, ...] | None = None
     terms: Terms = ANY_TIME
     expires: int | None = None
 
@@ -112,6 +115,7 @@ class Expected:
                     known=known,
                     packages=_of(platform.artifact(LIBVIRT_FILES), listings, len(platforms)),
                     site=_of(platform.artifact(SITE_BASELINE), baselines, len(platforms)),
+                    endorsed=self.endorsed,
                     refused=gone,
                 )
             )

@@ -44,6 +44,8 @@ from measure.baseline import Approved, verify_baseline
 from measure.boot import Booted, boot_findings, explain
 from measure.boot_files import IMA_PCR
 from measure.cel import CelRecord, parse_log, replay
+from measure.corim import Environment
+from measure.endorsed import endorsement
 from measure.errors import LogRefused, PolicyRefused
 from measure.findings import NOTHING, compare, enforced, finding
 from measure.kernel_arguments import argument_findings
@@ -102,6 +104,7 @@ class Reference:
         packages: the platform release's list of files of libvirt's packages; None where it has none.
         site: what the platform release approves for all hosts; None where it has no such baseline.
         refused: digests that must not run any more besides those that these releases name, such as a newer one's.
+        endorsed: reference values that somebody else tells, which must name the same; None where nobody was asked.
         known: of the same image, for who judges many hosts with it; None computes it for each verdict.
     """
 
@@ -114,6 +117,7 @@ class Reference:
     packages: HostFiles | None = None
     site: SiteBaseline | None = None
     refused: tuple[str, ...] = ()
+    endorsed: tuple[Environment, ...] | None = None
     known: KnownImage | None = None
 
     def __post_init__(self) -> None:
@@ -247,6 +251,8 @@ def _reference(reference: Reference) -> Iterator[Finding]:
         if listed or document:
             given_digest = digest_bytes(document.encode()) if document else ""
             yield compare("reference", name, listed.fsverity if listed else "", given_digest)
+    if reference.endorsed is not None:
+        yield endorsement(platform, reference.image, reference.endorsed)
     # Earlier releases only explain VMs that still run; what they accepted no longer matters.
     for release in reference.workloads:
         low, high = release.accepts
