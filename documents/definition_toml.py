@@ -8,7 +8,9 @@ whether a host would accept the VM. ``documents.definition_schema`` describes th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
+from uuid import UUID
 
 from documents.canonical import Json
 from documents.definition import BTF, DISK_CLASSES, MAX_DISKS, RESTARTS, VmDefinition
@@ -52,6 +54,51 @@ def read_definition(table: Table, images: Mapping[str, NamedImage]) -> VmDefinit
     definition = VmDefinition.read(whole)
     whole.finish()
     return definition
+
+
+DEFAULTS: Mapping[str, Json] = MappingProxyType(
+    {"title": "", "machine": "pc-q35-7.2", "vcpus": 1, "memory_mib": 1024, "guardians": ["tpm"]}
+)
+"""What a new VM of a host has where neither its definition nor the host's defaults say otherwise."""
+
+
+def read_defaults(table: Table) -> dict[str, Json]:
+    """Read an administrator's defaults for new VMs: any of the keys of ``DEFAULTS``, and ``restart``.
+
+    Returns:
+        Those that are there, in the form of a definition's.
+
+    Raises:
+        DocumentError: of the table's kind: an unknown key, or a value that no definition could have.
+    """
+    found = {name: table.take(name) for name in (*DEFAULTS, "restart") if table.has(name)}
+    table.finish()
+    image: list[Json] = [{"name": "disk", "image": "none", "class": DISK_CLASSES[0]}]
+    trial: dict[str, Json] = {**DEFAULTS, **found, "name": "trial", "uuid": str(UUID(int=0)), "disks": image}
+    read_definition(table.completed(trial), {"none": _NoImage()})
+    return found
+
+
+class _NoImage:
+    """Stands for an image where none is asked for."""
+
+    fsverity = "0" * 64
+    length = 1
+
+
+def write_definition(definition: VmDefinition, images: Mapping[str, str]) -> dict[str, Json]:
+    """What ``read_definition`` would make the definition of, as the values of a table.
+
+    Args:
+        definition: as signed.
+        images: names of images by their digests.
+    """
+    members = definition.members()
+    disks: list[Json] = [
+        {"name": disk.name, "image": images.get(disk.image, f"sha256:{disk.image}"), "class": disk.disk_class}
+        for disk in definition.disks
+    ]
+    return {**members, "disks": disks}
 
 
 def _disk(table: Table, images: Mapping[str, NamedImage]) -> Json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import PurePath
+from collections.abc import Mapping
 from typing import cast
 
 from documents.canonical import Json
@@ -30,7 +30,7 @@ class Table(Fields):
 
     Args:
         untrusted: the table.
-        source: the file, for messages.
+        source: the file's path, for messages.
         text: all of the file, to find lines in.
         place: where in the file the table stands.
         error: what is raised; who reads has a name of its own for it.
@@ -39,7 +39,7 @@ class Table(Fields):
     def __init__(
         self,
         untrusted: Json,
-        source: PurePath,
+        source: object,
         text: str,
         place: Place = (),
         error: type[DocumentError] = TomlWrong,
@@ -72,12 +72,16 @@ class Table(Fields):
         """This table, not yet read, with another value for a key that was taken from it."""
         return Table({**self._left, name: value}, self._source, self._text, self._place, self._error)
 
+    def completed(self, values: Mapping[str, Json]) -> Table:
+        """This table, not yet read, with values for the keys that it does not have."""
+        return Table({**values, **self._left}, self._source, self._text, self._place, self._error)
+
     def names(self) -> tuple[str, ...]:
         """The keys that nobody took yet, in the file's order."""
         return tuple(self._left)
 
 
-def read_table(untrusted_bytes: bytes, source: PurePath, error: type[DocumentError] = TomlWrong) -> Table:
+def read_table(untrusted_bytes: bytes, source: object, error: type[DocumentError] = TomlWrong) -> Table:
     """Read a TOML file as a whole.
 
     Args:
@@ -99,7 +103,7 @@ def read_table(untrusted_bytes: bytes, source: PurePath, error: type[DocumentErr
     return Table(untrusted, source, untrusted_text, (), error)
 
 
-def _wrong(error: type[DocumentError], source: PurePath, cause: str) -> DocumentError:
+def _wrong(error: type[DocumentError], source: object, cause: str) -> DocumentError:
     return error(f"{source} was not read", cause=cause, remedy="correct the file")
 
 

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 
 from documents.definition import DISK_CLASSES, GUARDIANS, MAX_DISKS, MEMORY_MIB, RESTARTS, VCPUS, VmDefinition
 from documents.definition_schema import definition_schema
-from documents.definition_toml import read_definition
+from documents.definition_toml import read_defaults, read_definition, write_definition
 from documents.errors import DocumentError, Exit, TomlWrong
 from documents.tables import Table, read_table
 
@@ -163,3 +163,30 @@ def test_a_mistake_is_told_by_its_own_code_with_its_line() -> None:
     with pytest.raises(TomlWrong, match="line 1: key 'colour' is unknown") as caught:
         read_definition(table, IMAGES)
     assert (caught.value.code, caught.value.exit) == ("DC040", Exit.USAGE)
+
+
+def test_defaults_are_read_as_strictly_as_a_definition() -> None:
+    def read(text: str) -> dict[str, Any]:
+        return read_defaults(read_table(text.encode(), PurePath("vm-defaults.toml")))
+
+    assert read("") == {}
+    assert read('vcpus = 4\nguardians = ["tpm", "recovery"]\n') == {"vcpus": 4, "guardians": ["tpm", "recovery"]}
+    assert read('restart = "at-next-stop"\n') == {"restart": RESTARTS[0]}
+    for wrong in ("vcpus = 0", 'name = "desk"', "disks = []", 'guardians = ["recovery"]', "x = 1", "vcpus = "):
+        with pytest.raises(TomlWrong, match=r"vm-defaults\.toml"):
+            read(wrong)
+
+
+@given(
+    vcpus=st.integers(*VCPUS), restart=st.sampled_from(RESTARTS), btf=st.sampled_from([None, "any", "0f" * 32]),
+    known=st.booleans(),
+)  # fmt: skip
+def test_what_is_written_back_reads_the_same(*, vcpus: int, restart: str, btf: str | None, known: bool) -> None:
+    vm = {**copy.deepcopy(GOOD), "vcpus": vcpus, "restart": restart, "introspection": {"btf": btf}}
+    if btf is None:
+        del vm["introspection"]
+    definition = read_definition(Table(vm, PurePath("vm.toml"), ""), IMAGES)
+    digest = IMAGES["debian"].fsverity
+    written = write_definition(definition, {digest: "debian"} if known else {})
+    names = {"debian": IMAGES["debian"], f"sha256:{digest}": IMAGES["debian"]}
+    assert read_definition(Table(written, PurePath("vm.toml"), ""), names) == definition
