@@ -51,7 +51,7 @@ class LocalVerbs:
             "image/import": self._import,
             "vm/create": self._create,
             "vm/edit": self._edit,
-            "vm/delete": self._delete,
+            "vm/forget": self._forget,
         }
 
     def _images(self, call: Call) -> dict[str, Json]:
@@ -94,13 +94,13 @@ class LocalVerbs:
                 self._signed()
         return done
 
-    def _delete(self, call: Call) -> dict[str, Json]:
+    def _forget(self, call: Call) -> dict[str, Json]:
         call.require_fresh()
         name = call.take("name")
         call.finish()
         with self._lock:
             try:
-                done = self._local.delete(name, call.actor)
+                done = self._local.forget(name, call.actor)
             finally:
                 self._signed()
         return done

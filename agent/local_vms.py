@@ -19,6 +19,7 @@ from agent.local_authority import LocalAuthority
 from agent.local_gate import LOCAL_GUARDIANS, published
 from agent.outside import Outside
 from agent.plan import Plan
+from agent.vm_places import VmPlaces
 from content import durable
 from content.errors import Missing
 from content.store import ContentStore
@@ -51,7 +52,7 @@ class Written:
 
 
 class LocalVms:
-    """Answers ``vmgate vm create``, ``edit`` and ``delete``, and has images signed.
+    """Answers ``vmgate vm create``, ``edit`` and ``forget``, and has images signed.
 
     Args:
         outside, store, plan, authority: of this host.
@@ -114,18 +115,21 @@ class LocalVms:
             self._require_free(definition, generation, now)
             return self._sign(definition, vm.salt, generation, actor, "edit")
 
-    def delete(self, name: str, actor: str) -> dict[str, Json]:
-        """Forget a VM's definition. Its key, TPM and disks are not this module's.
+    def forget(self, name: str, actor: str) -> dict[str, Json]:
+        """Forget a VM's definition. What it kept here is set aside and comes back with its UUID.
 
         Raises:
             NotFound: this host has made no such VM.
+            NotReady: it runs.
         """
-        with self._turn, self._watched("delete", name, actor):
-            generation = self._require_active()
-            vm = self._find(self._now(), name)
+        generation = self._require_active()
+        vm = self._find(self._now(), name)
+        # Without the turn: libvirt may be waiting for the gate.
+        VmPlaces(self._outside.paths, self._outside.hypervisor).leave(name, vm.uuid)
+        with self._turn:
             signed = self._authority.sign(
                 lambda now: replace(now, vms=tuple(other for other in now.vms if other.name != name)),
-                generation.platform, actor, act="delete", subject=name, fsverity=vm.fsverity,
+                generation.platform, actor, act="forget", subject=name, fsverity=vm.fsverity,
             )  # fmt: skip
             return {"name": name, "number": signed.number}
 

@@ -81,9 +81,9 @@ FUNCTIONS: tuple[Function, ...] = (
         ),
     ),
     Function(
-        number="3", does="create, configure and delete VMs of this host, and import their images",
+        number="3", does="create, configure and forget VMs of this host, and import their images",
         sfr="FMT_MOF_EXT.1", roles=_only(ADMINISTRATOR), changes=True, fresh="local",
-        verbs=("vm/create", "vm/edit", "vm/delete", "image/import"),
+        verbs=("vm/create", "vm/edit", "vm/forget", "image/import"),
     ),
     Function(
         number="20", does="set the banner", sfr="FTA_TAB.1", roles=_only(ADMINISTRATOR), changes=True,

@@ -18,6 +18,7 @@ from agent.local_gate import displaced, published
 from agent.paths import HostPaths
 from agent.plan import Plan, VmPlan
 from agent.running import installed, told
+from agent.vm_places import VmPlaces
 from content import durable
 from content.errors import ContentError, Missing, TooLarge
 from documents.canonical import Json
@@ -87,15 +88,21 @@ class Vms:
         self._launcher = launcher
         self._hypervisor = hypervisor
         self._generation = generation
+        self._places = VmPlaces(paths, hypervisor)
 
     def define_all(self) -> None:
         """Let libvirt know every VM of the active releases as its definition says."""
         for vm in self.all():
-            make_vm_folder(self._paths, vm.definition.name)
             try:
-                self._hypervisor.define(vm.xml)
-            except DomainRefused as error:
+                self._define(vm)
+            except (DomainRefused, NotReady) as error:
                 log.warning("%s was not defined: %s", vm.definition.name, error)
+
+    def _define(self, vm: VmPlan) -> None:
+        generation = self._generation()
+        self._places.make_way(vm, self._plan.local_set(generation) if generation else None)
+        make_vm_folder(self._paths, vm.definition.name)
+        self._hypervisor.define(vm.xml)
 
     def list(self, sees: Callable[[str], bool]) -> dict[str, Json]:
         """The VMs of the active releases that whoever asks may see."""
@@ -176,7 +183,7 @@ class Vms:
         self._require_known(name)
         before = self._launcher.asked[name]
         try:
-            self._hypervisor.define(self.find(name).xml)
+            self._define(self.find(name))
         except (ContentError, DocumentError, NotFound) as error:
             # The definition is damaged: the gate will refuse it, and say and record so.
             log.warning("%s was not defined anew: %s", name, error)

@@ -13,7 +13,7 @@ from documents.verdict import VERDICT_SECONDS
 from vmgate.commands.host import ask, release, root_option
 from vmgate.commands.vm_introspect import introspect
 from vmgate.commands.vm_lint import lint
-from vmgate.commands.vm_local import create, delete, edit, schema
+from vmgate.commands.vm_local import create, edit, forget, schema
 from vmgate.output import output_option, say, show, table
 
 
@@ -139,5 +139,5 @@ def found_text(finding: dict[str, Any]) -> str:
 
 command.add_command(lint)
 command.add_command(introspect)
-for local in (create, edit, delete, schema):
+for local in (create, edit, forget, schema):
     command.add_command(local)

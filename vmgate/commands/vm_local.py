@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmgate vm create``, ``edit``, ``delete`` and ``schema``: VMs that are made on this host."""
+"""``vmgate vm create``, ``edit``, ``forget`` and ``schema``: VMs that are made on this host."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ def edit(
     show(output, result, lambda: say(f"{name} changed, signed as number {result['number']}"))
 
 
-@click.command("delete")
+@click.command("forget")
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @root_option
-def delete(name: str, *, yes: bool, root: Path) -> None:
-    """Forget a VM of this host. A VM of a release goes by a release."""
+def forget(name: str, *, yes: bool, root: Path) -> None:
+    """Forget a VM of this host; what it keeps is set aside. A VM of a release goes by a release."""
     greet(root)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("nothing was deleted", cause="there is no terminal to ask on", remedy="use -y")
+            raise UsageError("nothing was forgotten", cause="there is no terminal to ask on", remedy="use -y")
         click.confirm(f"Forget the VM {name}?", abort=True)
-    result: dict[str, Any] = ask(root, "vm/delete", name=name)
+    result: dict[str, Any] = ask(root, "vm/forget", name=name)
     say(f"{name} forgotten, signed as number {result['number']}")
 
 
