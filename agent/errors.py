@@ -259,6 +259,43 @@ class ServerRefused(AgentError):
     )
 
 
+class LocalRefused(AgentError):
+    """The signed set of what was made on this host is not what it signed last."""
+
+    code = "AG120"
+    exit = Exit.REFUSED
+    explanation = (
+        "All images and VMs that were made on this host are named in /var/lib/vmgate/tpm/local-set.json, signed by its "
+        "TPM. That file was changed, is another host's, is older than the last one, or was signed before the TPM was "
+        "cleared. No local VM starts, and nothing more is signed. Put the file back; if it is lost, remove what is "
+        "there, then import the images again and make the VMs again, each with its old uuid, which opens its old key."
+    )
+
+
+class LocalTaken(AgentError):
+    """A local VM or image would take what is a publisher's, or another's of this host."""
+
+    code = "AG121"
+    exit = Exit.POLICY
+    explanation = (
+        "A VM that is made on a host can have no name, UUID or image of a VM that a release defines, and none of "
+        "another local VM. Nothing was signed. Where a release comes later with a name or UUID that a local VM has, "
+        "the release's VM has it, and the local VM does not start."
+    )
+
+
+class LocalUnfit(AgentError):
+    """What was to be made on this host cannot be."""
+
+    code = "AG122"
+    exit = Exit.USAGE
+    explanation = (
+        "A local VM has the guardians tpm and recovery at most, its name and uuid never change, and its disks are "
+        "images of this host (`vmgate image list`). An image is a regular file of whole sectors of 512 bytes that "
+        "belongs to whoever imports it. Nothing was signed."
+    )
+
+
 class RecoveryKeyThere(AgentError):
     """A recovery key would take the place of another one."""
 

@@ -7,7 +7,8 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
  2. The VMM's components are, now, what the platform release names; what is local to the host is what its publisher
     names or its administrator approved, as far as the signed policy asks for that; nothing broke off this boot.
  3. The platform: this boot's log explains the TPM's PCRs and says what the release says (``measure.appraise``).
- 4. The VM is one that an active workload release defines, and its definition is in the store as signed.
+ 4. The VM is one that an active workload release or the local authority defines, and its definition is in the store as
+    signed; one of the local authority is asked more (``agent.local_gate``).
  5. Nothing that the VM or the VMM is made of is on a release's list of refused digests.
  6. The signed security policy allows the VM's size and the accelerator.
  7. The domain that libvirt is about to start is the one that the definition renders to, and it passes the linter, alone
@@ -25,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from agent.local_gate import judge_local_vm, local_refusal
 from agent.plan import Plan, VmPlan
 from agent.platform import Platform
 from content.errors import ContentError, DigestMismatch
@@ -132,9 +134,11 @@ class Gate:
             findings.append(
                 make_finding("definition", name, "fail", "an active workload release", "no definition", "none")
             )
+            findings.extend(local_refusal(self._plan, name))
             return None
         digester = self._platform.digester(generation.platform)
-        stored = [self._verify("definition", f"vm {name}", (a.fsverity, a.length), digester) for a in artifacts]
+        whose = "local" if self._plan.local_vm(generation, name) else "publisher"
+        stored = [self._verify("definition", f"vm {name}", (a.fsverity, a.length), digester, whose) for a in artifacts]
         findings.extend(stored)
         vm = self._plan.find(generation, name) if all(finding.outcome == "pass" for finding in stored) else None
         if vm is None:
@@ -143,13 +147,17 @@ class Gate:
         findings.extend(_refused(generation, vm))
         # (6)
         policy = self._platform.policy(generation.platform)
+        findings.extend(judge_local_vm(vm, self._plan, policy, generation))
         findings.extend(_check_policy(policy, vm))
         # (7)
-        findings.extend(_check_domain(vm, untrusted_xml))
-        others = (other for other in self._plan.all(generation) if other.definition.name != name)
+        findings.extend(_check_domain(vm, untrusted_xml, whose))
+        # A local VM keeps no release's from starting; it is held against all of them.
+        known = self._plan.all(generation) if vm.local else self._plan.published(generation)
+        others = (other for other in known if other.definition.name != name)
         findings.extend(_check_others(name, untrusted_xml, {other.definition.name: other.xml for other in others}))
         # (8)
-        images = [self._verify("image", f"disk {d.name}", (d.image, d.length), digester) for d in vm.definition.disks]
+        disks = vm.definition.disks
+        images = [self._verify("image", f"disk {d.name}", (d.image, d.length), digester, whose) for d in disks]
         findings.extend(images)
         # (9)
         verified = (d for d, image in zip(vm.definition.disks, images, strict=True) if image.outcome == "pass")
@@ -165,7 +173,7 @@ class Gate:
             return make_finding("disk-format", f"disk {disk.name}", "fail", "raw", found)
         return make_finding("disk-format", f"disk {disk.name}", "pass", "raw", "raw")
 
-    def _verify(self, check: str, subject: str, named: tuple[str, int], digester: Digester) -> Finding:
+    def _verify(self, check: str, subject: str, named: tuple[str, int], digester: Digester, whose: str) -> Finding:
         fsverity, length = named
         expected = f"sha256:{fsverity}"
         try:
@@ -173,10 +181,10 @@ class Gate:
         except DigestMismatch as error:
             # What differs may be the length alone, told as "N bytes".
             found = f"sha256:{error.found}" if len(error.found) == len(fsverity) else error.found
-            return make_finding(check, subject, "fail", expected, found)
+            return make_finding(check, subject, "fail", expected, found, whose)
         except ContentError as error:
-            return make_finding(check, subject, "fail", expected, told(error))
-        good = make_finding(check, subject, "pass", expected, expected)
+            return make_finding(check, subject, "fail", expected, told(error), whose)
+        good = make_finding(check, subject, "pass", expected, expected, whose)
         return replace(good, kept=taken.kept, taken=taken.taken)
 
 
@@ -206,13 +214,13 @@ def _check_policy(policy: SecurityPolicy, vm: VmPlan) -> Iterable[Finding]:
         yield make_finding("accelerator", definition.name, "pass", "kvm", vm.placement.accelerator)
 
 
-def _check_domain(vm: VmPlan, untrusted_xml: bytes) -> Iterable[Finding]:
+def _check_domain(vm: VmPlan, untrusted_xml: bytes, whose: str) -> Iterable[Finding]:
     name = vm.definition.name
     found = differences(vm.xml, untrusted_xml)
     for difference in found[:50]:
-        yield make_finding("domain", difference.xpath, "fail", difference.expected, difference.found)
+        yield make_finding("domain", difference.xpath, "fail", difference.expected, difference.found, whose)
     if not found:
-        yield make_finding("domain", name, "pass", "as the definition says", "as the definition says")
+        yield make_finding("domain", name, "pass", "as the definition says", "as the definition says", whose)
     emulated = vm.placement.accelerator == "emulation"
     denied = [f for f in lint(untrusted_xml) if f.level == "deny" and not (emulated and f.id == EMULATION_RULE)]
     for rule in denied[:50]:

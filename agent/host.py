@@ -33,7 +33,9 @@ from agent.inhibit import Kexec
 from agent.introspect import Introspection
 from agent.launch import Launcher
 from agent.leftovers import remove_leftovers
+from agent.local_authority import LocalAuthority
 from agent.local_measure import LocalMeasure
+from agent.local_vms import LocalVms
 from agent.offload.start import offload
 from agent.outside import Outside
 from agent.plan import Plan
@@ -54,6 +56,7 @@ from documents.errors import DocumentNewer, VmgateError
 from documents.evidence import Evidence
 from documents.host_state import Generation
 from documents.release import Release
+from documents.security_policy import SecurityPolicy
 from documents.verdict import Verdict
 from measure.boot_files import IMA_PCR
 from measure.errors import PcrInUse
@@ -90,7 +93,9 @@ class Host:
         copies = RecoveryCopies(paths, outside.audit)
         self.keys = VmKeys(paths, outside.tpm, copies)
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
-        plan = Plan(paths, self.store, settings.accelerator)
+        self.authority = LocalAuthority(paths, outside.tpm, outside.audit, outside.clock)
+        self.store.keepers.append(self.authority.kept)
+        plan = Plan(paths, self.store, settings.accelerator, self.authority)
         gate = Gate(self.platform, self.store, plan, outside.clock)
         turn = threading.RLock()
         update = settings.update
@@ -101,12 +106,15 @@ class Host:
         resealing = Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
         self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact, resealing)
         self.approval = Approval(self.platform, own, self.updates.require_active, turn)
-        self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
+        self.launcher = Launcher(
+            outside, gate, self.platform, self.keys, self.store, self.generation, turn, self.authority.names
+        )
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
         self.introspection = Introspection(outside, self.vms)
         host_keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=resealing)
         active = self.updates.require_active
+        self.local = LocalVms(outside, self.store, plan, self.authority, active, self._policy, turn)
         self.recovery = Recovery(paths, host_keys, outside.audit, self._definitions, active, turn)
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         self.offload = offload(outside)
@@ -139,6 +147,9 @@ class Host:
             return ()
         present = self.outside.tpm.read_pcrs("sha256", [SECURE_BOOT_PCR])[SECURE_BOOT_PCR]
         return foreseen(self.before.boot(), present, image, self.platform.image(now) if now else None)
+
+    def _policy(self, generation: Generation) -> SecurityPolicy:
+        return self.platform.policy(generation.platform)
 
     def _definitions(self) -> tuple[VmDefinition, ...]:
         return tuple(vm.definition for vm in self.vms.all())

@@ -9,7 +9,7 @@ makes no trust decision of its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from agent.errors import NotReady, Refused
 from agent.gate import Gate, Judgement, make_finding, told
 from agent.outside import Outside
 from agent.paths import HostPaths
-from agent.plan import VmPlan
+from agent.plan import LocalSource, VmPlan
 from agent.platform import Platform
 from agent.running import Running, installed
 from agent.vm_keys import VmKeys
@@ -60,6 +60,7 @@ class Launcher:
         generation: gives the active generation.
         turn: held by whoever judges starts or switches generations, so that none sees the other half done. Nobody may
             wait for libvirt's domains while holding it: libvirt waits for the gate.
+        names: gives the names of local VMs by the pseudonyms under which they are measured.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Launcher:
         store: ContentStore,
         generation: Callable[[], Generation | None],
         turn: AbstractContextManager[bool],
+        names: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        self._names = names
         self._paths = outside.paths
         self._gate = gate
         self._platform = platform
@@ -162,8 +165,7 @@ class Launcher:
         try:
             self._platform.hold_boot()
             self._platform.measure_host()
-            origin = vm.release.origin
-            self._platform.note("vm-start", name, vm.artifact.fsverity, origin, vtpm=keys.endorsement)
+            self._platform.note("vm-start", vm.subject, vm.measured, vm.release.origin, vtpm=keys.endorsement)
             # Fresh variables at every start: what the guest wrote into them is never believed.
             template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)
             durable.write_file(vm.placement.firmware_vars, template)
@@ -214,7 +216,7 @@ class Launcher:
         durable.write_file(make_vm_folder(self._paths, verdict.subject) / "verdict.json", verdict.encode())
 
     def _note_drop(self, vm: VmPlan) -> None:
-        self._platform.note("key-drop", vm.definition.name, vm.artifact.fsverity, vm.release.origin)
+        self._platform.note("key-drop", vm.subject, vm.measured, vm.release.origin)
 
     def started(self, name: str, actor: str) -> None:
         """QEMU runs: its secret goes."""
@@ -234,17 +236,20 @@ class Launcher:
             if launch is not None:
                 self.running.forget(name)
                 self._audit.append("vm-stop", "done", name, actor)
-                self._platform.note("vm-stop", name, launch.event.fsverity, launch.event.origin)
+                self._platform.note("vm-stop", launch.event.subject, launch.event.fsverity, launch.event.origin)
 
     def running_now(self) -> dict[str, Launch]:
         """The VMs that were let start in this boot and have not stopped since, by name: what evidence says as well."""
-        return running(self._platform.records())
+        names = self._names()
+        return {names.get(subject, subject): launch for subject, launch in running(self._platform.records()).items()}
 
     def running_as(self, name: str) -> RunningVm | None:
         """What a VM that runs was started from; None where the log says that it does not run, or not from that."""
         launch, noted = self.running_now().get(name), self.running.of(name)
         if launch is None or noted is None:
             return None
+        if launch.event.local:
+            return noted if noted.channel == LocalSource.channel else None
         same = (noted.definition, Origin.of(noted.channel, noted.number)) == (
             launch.event.fsverity,
             launch.event.origin,

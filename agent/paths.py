@@ -88,6 +88,16 @@ class HostPaths:
         return self.state / "tpm/baseline.json"
 
     @property
+    def local_set(self) -> Path:
+        """The images and VMs that were made on this host, signed. It holds the VMs' salts: for root alone."""
+        return self.state / "tpm/local-set.json"
+
+    @property
+    def vm_defaults(self) -> Path:
+        """What a new VM of this host has where nobody says otherwise."""
+        return self.root / "etc/vmgate/vm-defaults.toml"
+
+    @property
     def last_boot(self) -> Path:
         """Kernel and TPM of the boot before, for the next kernel."""
         return self.state / "tpm/boot.json"

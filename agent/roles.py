@@ -81,6 +81,11 @@ FUNCTIONS: tuple[Function, ...] = (
         ),
     ),
     Function(
+        number="3", does="create, configure and forget VMs of this host, and import their images",
+        sfr="FMT_MOF_EXT.1", roles=_only(ADMINISTRATOR), changes=True, fresh="local",
+        verbs=("vm/create", "vm/edit", "vm/forget", "image/import"),
+    ),
+    Function(
         number="20", does="set the banner", sfr="FTA_TAB.1", roles=_only(ADMINISTRATOR), changes=True,
         verbs=("banner/set",),
     ),
@@ -93,7 +98,7 @@ FUNCTIONS: tuple[Function, ...] = (
         number="V1", does="see how the host is", sfr="FPT_TUD_EXT.1, FPT_ML_EXT.1", roles=_SEEING,
         verbs=(
             "status", "status/document", "update/history", "update/progress", "measure/show", "measure/log",
-            "attest/self",
+            "attest/self", "image/list",
         ),
     ),
     Function(
@@ -157,7 +162,7 @@ FUNCTIONS: tuple[Function, ...] = (
 
 ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("2", "password policy of administrators", "vmgate has no passwords: accounts are the host's"),
-    ("3, 4", "create, configure and delete VMs; the default for new ones", "they come by signed release: function 1"),
+    ("4", "the default for new VMs", "a file that root writes: /etc/vmgate/vm-defaults.toml"),
     ("5, 7, 8", "networks, physical devices and sharing of VMs", "they come by signed release: function 1"),
     ("6", "audit", "no verb changes it; reading it is V10"),
     ("9", "hypercalls of a VM", "not offered; the requirement was dropped"),

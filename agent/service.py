@@ -18,6 +18,7 @@ from agent.errors import BadRequest, PolicyRefused
 from agent.host import Host
 from agent.host_status import host_status
 from agent.identity import identity
+from agent.local_verbs import LocalVerbs
 from agent.offload.start import audit_status
 from agent.server import Call, Handler
 from documents.canonical import Json
@@ -93,6 +94,8 @@ class Service:
             "gate/migrate": self._not_ours,
             "gate/restore": self._not_ours,
         }
+        local = LocalVerbs(host.local, host.store, self._lock, host.define_vms, host.signing.soon)
+        handlers |= local.handlers()
         handlers |= {verb: partial(self._plain, answer) for verb, answer in plain.items()}
         handlers |= {verb: partial(self._named, answer) for verb, answer in named.items()}
         return handlers

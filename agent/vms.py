@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from agent.errors import NotFound, NotReady
 from agent.launch import OFF, Launcher, make_vm_folder
+from agent.local_gate import displaced, published
 from agent.paths import HostPaths
 from agent.plan import Plan, VmPlan
 from agent.running import installed, told
+from agent.vm_places import VmPlaces
 from content import durable
 from content.errors import ContentError, Missing, TooLarge
 from documents.canonical import Json
@@ -30,6 +33,7 @@ from hypervisor.libvirt import Hypervisor
 log = logging.getLogger(__name__)
 
 MAX_CONSOLE = 4_000_000
+Told: TypeAlias = list[Json]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +88,21 @@ class Vms:
         self._launcher = launcher
         self._hypervisor = hypervisor
         self._generation = generation
+        self._places = VmPlaces(paths, hypervisor)
 
     def define_all(self) -> None:
         """Let libvirt know every VM of the active releases as its definition says."""
         for vm in self.all():
-            make_vm_folder(self._paths, vm.definition.name)
             try:
-                self._hypervisor.define(vm.xml)
-            except DomainRefused as error:
+                self._define(vm)
+            except (DomainRefused, NotReady) as error:
                 log.warning("%s was not defined: %s", vm.definition.name, error)
+
+    def _define(self, vm: VmPlan) -> None:
+        generation = self._generation()
+        self._places.make_way(vm, self._plan.local_set(generation) if generation else None)
+        make_vm_folder(self._paths, vm.definition.name)
+        self._hypervisor.define(vm.xml)
 
     def list(self, sees: Callable[[str], bool]) -> dict[str, Json]:
         """The VMs of the active releases that whoever asks may see."""
@@ -109,10 +119,25 @@ class Vms:
                     "channel": f"{vm.release.channel} {vm.release.number}",
                     "last_verdict": verdict.status if verdict else "none",
                     "restart": vm.definition.restart,
+                    "authority": vm.authority,
                     **versions.members(),
                 }
             )
-        return {"vms": vms}
+        return {"vms": vms, "refused": self._standing_back(sees)}
+
+    def _standing_back(self, sees: Callable[[str], bool]) -> Told:
+        """Local VMs that a release's VM has taken the place of, and why; and why none counts."""
+        generation = self._generation()
+        content = self._plan.local_set(generation) if generation else None
+        told: Told = [{"name": "", "why": self._plan.local_refusal}] if self._plan.local_refusal else []
+        if generation is None or content is None:
+            return told
+        theirs = published(self._plan, generation)
+        for vm in content.vms:
+            why = displaced(vm, theirs)
+            if why and sees(vm.name):
+                told.append({"name": vm.name, "why": why})
+        return told
 
     def show(self, name: str) -> dict[str, Json]:
         """What one VM is made of."""
@@ -122,6 +147,9 @@ class Vms:
             "release": {"channel": vm.release.channel, "number": vm.release.number},
             "xml": vm.xml,
             "restart": vm.definition.restart,
+            "authority": vm.authority,
+            # Who knows it can tell which VM a measured event is about.
+            "measured": {"subject": vm.subject, "fsverity": vm.measured},
             **self.versions_of(vm).members(),
         }
 
@@ -155,8 +183,8 @@ class Vms:
         self._require_known(name)
         before = self._launcher.asked[name]
         try:
-            self._hypervisor.define(self.find(name).xml)
-        except (ContentError, DocumentError) as error:
+            self._define(self.find(name))
+        except (ContentError, DocumentError, NotFound) as error:
             # The definition is damaged: the gate will refuse it, and say and record so.
             log.warning("%s was not defined anew: %s", name, error)
         except DomainRefused as error:
@@ -218,19 +246,31 @@ class Vms:
 
     def _require_known(self, name: str) -> None:
         generation = self._generation()
-        if generation is None or not self._plan.artifacts(generation, name):
+        if generation is None or not (self._plan.artifacts(generation, name) or self._may_be_local(name)):
             raise NotFound(
                 f"there is no VM {name[:63]!r}", cause="no active release defines it", remedy="see `vmgate vm list`"
             )
 
+    def _may_be_local(self, name: str) -> bool:
+        """Whether nobody can tell, since the local authority's word counts for nothing: then the gate says it."""
+        return bool(self._plan.local_refusal) and self._hypervisor.state(name) != "undefined"
+
     def find(self, name: str) -> VmPlan:
-        """One VM of the active releases.
+        """One VM of the active releases, or of this host.
 
         Raises:
             NotFound: none has that name.
+            ContentError, DocumentError: its definition is damaged.
         """
         self._require_known(name)
-        return next(vm for vm in self.all() if vm.definition.name == name)
+        generation = self._generation()
+        found = self._plan.find(generation, name) if generation else None
+        if found is None:
+            raise NotFound(
+                f"{name} was not looked up", cause=self._plan.local_refusal or "nobody defines it",
+                remedy="see `vmgate vm list`",
+            )  # fmt: skip
+        return found
 
 
 def _remove(name: str) -> str:
@@ -265,6 +305,10 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     ),
     (frozenset({"image", "definition"}), "a stored file is damaged: `vmgate update apply` fetches it again"),
     (frozenset({"disk-format"}), "its image begins like another format than raw: a corrected release of the workload"),
+    (
+        frozenset({"local-vm", "local-place", "local-name", "local-guardians", "local-image"}),
+        "it was made on this host, and may not start as it is: `vmgate explain AG120` and `AG121`, or a release of it",
+    ),
     (frozenset({"refused-digest"}), "its publisher took it back: a corrected release of the workload"),
     (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),
     (frozenset({"vm-tpm"}), "the VM's own TPM is not the one that it had: `vmgate explain AG040`"),

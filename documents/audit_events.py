@@ -81,6 +81,18 @@ EVENTS = (
         ),
     ),
     AuditEvent(
+        name="local-sign",
+        rows=("FMT_MOF_EXT.1",),
+        when="an image or a VM of this host is signed by its local authority; refused where policy or a publisher's "
+        "VM forbids it",
+        details=(
+            ("started", ("act", "fsverity", "number")),
+            ("done", ("act", "fsverity", "number")),
+            ("failed", ("act", "cause", "code", "fsverity", "number")),
+            ("refused", ("act", "cause", "code")),
+        ),
+    ),
+    AuditEvent(
         name="vm-start",
         rows=("FMT_MOF_EXT.1", "FPT_ML_EXT.1", "FPT_GVI_EXT.1"),
         when="a VM is to start; refused names the check that said no",

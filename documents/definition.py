@@ -23,6 +23,11 @@ DISK_CLASSES = ("readonly",)
 GUARDIANS = ("tpm", "recovery")
 """Who can open a VM's key. ``tpm`` is always named: without it no start would open one."""
 
+VCPUS = (1, 255)
+MEMORY_MIB = (64, 2**22)
+MAX_TITLE = 120
+MAX_DISKS = 16
+
 RESTARTS = ("at-next-stop", "now", "window")
 """When a running VM comes to run what an update brought; the first is the default."""
 
@@ -99,11 +104,11 @@ class VmDefinition(Document):
         definition = cls(
             name=fields.take_name("name"),
             uuid=fields.take_text("uuid", UUID, 36),
-            title=fields.take_text("title", limit=120, empty=True),
+            title=fields.take_text("title", limit=MAX_TITLE, empty=True),
             machine=fields.take_text("machine", MACHINE, 14),
-            vcpus=fields.take_int("vcpus", 1, 255),
-            memory_mib=fields.take_int("memory_mib", 64, 2**22),
-            disks=fields.take_list("disks", Disk.read, 16),
+            vcpus=fields.take_int("vcpus", *VCPUS),
+            memory_mib=fields.take_int("memory_mib", *MEMORY_MIB),
+            disks=fields.take_list("disks", Disk.read, MAX_DISKS),
             guardians=fields.take_texts("guardians", NAME, 3),
             # One form for each meaning: the default is not written.
             restart=fields.take_choice("restart", RESTARTS[1:]) if fields.has("restart") else RESTARTS[0],

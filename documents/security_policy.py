@@ -16,9 +16,10 @@ from documents.document import Document
 from documents.fields import NAME, SLASHED, Fields
 from documents.verdict import VERDICT_SECONDS
 
-ALLOWANCES = ("AllowEmulation", "AllowSelfMeasured", "AllowSoftwareTpm")
-"""AllowEmulation: QEMU's TCG, which promises no isolation. AllowSelfMeasured: assurance level L1.
-AllowSoftwareTpm: assurance level L0."""
+LOCAL_VMS = "AllowLocal"
+ALLOWANCES = ("AllowEmulation", LOCAL_VMS, "AllowSelfMeasured", "AllowSoftwareTpm")
+"""AllowEmulation: QEMU's TCG, which promises no isolation. AllowLocal: VMs that an administrator of the host made and
+its local authority signed. AllowSelfMeasured: assurance level L1. AllowSoftwareTpm: assurance level L0."""
 
 LOCAL = ("any", "approved", "publisher")
 """Who has to vouch for what is local to a host and that the publisher does not name. ``any``: nobody, and it is told;

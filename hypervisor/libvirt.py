@@ -52,6 +52,9 @@ _UNDEFINE = (
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
 )
+_FORGET = _UNDEFINE & ~(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_TPM) | (
+    libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
+)
 # virCommandWait's words about a hook that failed; its standard error follows.
 _HOOK_LINE = re.compile(r"unexpected exit status \d+: (.*)", re.DOTALL)
 
@@ -187,6 +190,15 @@ class Hypervisor:
         """
         with _translated(f"{name} was not undefined"):
             self._domain(name).undefineFlags(_UNDEFINE)
+
+    def forget(self, name: str) -> None:
+        """Let libvirt forget a domain and keep its firmware variables and the state of its TPM.
+
+        Raises:
+            DomainMissing: libvirt does not know it.
+        """
+        with _translated(f"{name} was not undefined"):
+            self._domain(name).undefineFlags(_FORGET)
 
     def start(self, name: str) -> None:
         """Start a domain. The hook, and so the gate, is asked by libvirt on the way.

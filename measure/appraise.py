@@ -16,7 +16,8 @@ All checks, by the numbers that the code carries. Each gives a finding; a check 
      none besides, none refused. Another digest of a component that the security policy names as ``warn_only`` is a
      warning, never a pass;
   7. events: none that has no business in its PCR;
-  8. VMs that were started: each by a definition of an accepted workload release, which it names; none refused;
+  8. VMs that were started: each by a definition of an accepted workload release, which it names; none refused. A local
+     VM, told by a pseudonym and a salted digest, warns where the security policy allows such, else fails while it runs;
   9. host-local things: those that the publisher names as it names them; the others as the approved baseline names them.
      Without either, the policy says whether that is a warning. The kernel command line as the policy asks for it;
  10. what ran before vmgate, where the release has a host image (``measure.boot``).
@@ -37,7 +38,7 @@ from documents.evidence import Evidence
 from documents.host_files import HostFiles
 from documents.host_image import HostImage
 from documents.release import Origin, ReferenceValue, Release
-from documents.security_policy import SecurityPolicy
+from documents.security_policy import LOCAL_VMS, SecurityPolicy
 from documents.site_baseline import SiteBaseline
 from documents.verdict import Finding, Verdict
 from measure.baseline import Approved, verify_baseline
@@ -219,7 +220,10 @@ def _findings(claims: Claims, reference: Reference) -> Iterator[Finding]:
     current = events[switches[-1] + 1 :] if switches else events
     yield from _components(current, reference)
     yield from _unknown(claims.records)
-    yield from launch_findings(claims.records, reference.workloads, reference.earlier, _refused_digests(reference))
+    yield from launch_findings(
+        claims.records, reference.workloads, reference.earlier, _refused_digests(reference),
+        local=LOCAL_VMS in reference.policy.allow,
+    )  # fmt: skip
     yield from _local(claims, reference)
 
 

@@ -11,42 +11,27 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from content.fsverity import Measured
+from documents import definition_toml
 from documents.canonical import Json
-from documents.definition import BTF, DISK_CLASSES, RESTARTS, VmDefinition
+from documents.definition import VmDefinition
 from documents.security_policy import DIGESTS, SecurityPolicy
-from publisher.tables import Table, read_table
-
-MAX_DISKS = 16
+from documents.tables import Table, read_table
+from publisher.errors import RecipeWrong
 
 
 def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[str, Measured]) -> VmDefinition:
-    """Read a VM definition.
-
-    Its keys are the members of ``VmDefinition``; ``restart`` and the table ``[introspection]`` may be left out. Each
-    ``[[disks]]`` has ``name``, ``image`` (a name) and ``class``.
+    """Read a VM definition of a release; see ``documents.definition_toml``.
 
     Args:
         untrusted_bytes: TOML.
         source: the file, for messages.
-        images: what is known by name.
+        images: what the release has, by name.
 
     Raises:
         RecipeWrong: not TOML, an unknown or missing key, a value out of its bounds, or an unknown image.
         DocumentError: two disks of one name.
     """
-    table = read_table(untrusted_bytes, source)
-    disks: list[Json] = [_disk(disk, images) for disk in table.tables("disks", MAX_DISKS)]
-    restart = table.take_choice("restart", RESTARTS) if table.has("restart") else RESTARTS[0]
-    whole = table.with_value("disks", disks)
-    if restart != RESTARTS[0]:
-        whole = whole.with_value("restart", restart)
-    if table.has("introspection"):
-        inner = table.table("introspection")
-        whole = whole.with_value("introspection", {"btf": inner.take_text("btf", BTF, 64)})
-        inner.finish()
-    definition = VmDefinition.read(whole)
-    whole.finish()
-    return definition
+    return definition_toml.read_definition(read_table(untrusted_bytes, source, RecipeWrong), images)
 
 
 def read_policy(table: Table) -> SecurityPolicy:
@@ -65,14 +50,3 @@ def read_policy(table: Table) -> SecurityPolicy:
     policy = SecurityPolicy.read(whole)
     whole.finish()
     return policy
-
-
-def _disk(table: Table, images: Mapping[str, Measured]) -> Json:
-    name = table.take_name("name")
-    image = table.take_text("image")
-    if image not in images:
-        raise table.wrong("image", f"names {image!r}, which is no image of this release")
-    disk_class = table.take_choice("class", DISK_CLASSES)
-    table.finish()
-    measured = images[image]
-    return {"name": name, "image": measured.fsverity, "length": measured.length, "class": disk_class}

@@ -15,6 +15,7 @@ from content import durable
 from content.fsverity import Measured, digest_file
 from content.store import ContentStore
 from documents.release import Release
+from documents.tables import LIMIT
 from hypervisor.image_file import require_raw_file
 from keys.policy_signer import open_policy_signers
 from keys.unlock import Secret
@@ -33,7 +34,6 @@ from publisher.plan import (
 from publisher.recipe import PlatformRecipe, WorkloadRecipe, read_recipe
 from publisher.revoke import Revocation, choose, plan_platform_revocation, plan_revocation
 from publisher.shelf import Shelf
-from publisher.tables import LIMIT
 from updater.repository.ceremony import propose_release
 from updater.repository.release import publish
 

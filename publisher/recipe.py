@@ -17,14 +17,15 @@ from documents.host_image import MAX_STATES, PHASES, VARIABLES, FirmwareEvents
 from documents.release import AGENT_VERSION, MAX_NUMBER
 from documents.security_policy import COLLECTED, SecurityPolicy
 from documents.site_baseline import SiteBaseline
+from documents.tables import LIMIT, Table, read_table
 from documents.waves import Wave
 from publisher.definitions import read_policy
+from publisher.errors import RecipeWrong
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ANY_PHASE, ImageParts
 from publisher.patterns import matching
 from publisher.secure_boot import Announcement
 from publisher.site_baseline import join_checks
-from publisher.tables import LIMIT, Table, read_table
 from publisher.waves import read_waves
 
 MAX_PATH = 4096
@@ -99,7 +100,7 @@ def read_recipe(path: Path) -> PlatformRecipe | WorkloadRecipe:
         RecipeWrong: the recipe or the security policy has a mistake, or a pattern matches no package.
         ContentError: one of the two cannot be read.
     """
-    table = read_table(read_file(path, LIMIT), path)
+    table = read_table(read_file(path, LIMIT), path, RecipeWrong)
     authority = table.take_choice("authority", ("platform", "workload"))
     terms = Terms(
         channel=table.take_name("channel"),
@@ -191,7 +192,7 @@ def _security_policy(table: Table, folder: Path) -> SecurityPolicy:
     if not isinstance(value, str):
         return read_policy(table.with_value("security_policy", value).table("security_policy"))
     path = folder / value
-    return read_policy(read_table(read_file(path, LIMIT), path))
+    return read_policy(read_table(read_file(path, LIMIT), path, RecipeWrong))
 
 
 def _firmware_events(table: Table) -> tuple[FirmwareEvents, ...]:

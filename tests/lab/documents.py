@@ -24,7 +24,7 @@ from documents.canonical import Json
 from documents.definition import GUARDIANS, RESTARTS, Disk, VmDefinition
 from documents.document import Document
 from documents.errors import Exit
-from documents.event import EVENTS, FROM_A_RELEASE, MeasuredEvent
+from documents.event import EVENTS, FROM_A_RELEASE, OF_A_VM, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
 from documents.host_files import HostFile, HostFiles
@@ -43,6 +43,7 @@ from documents.host_status import HostStatus
 from documents.identity import Challenge, EndorsementKey, Identity
 from documents.local_api import Request, Response
 from documents.local_listing import ListedFile, LocalListing
+from documents.local_set import PSEUDONYM, SALT, LocalImage, LocalSet, LocalVm, SignedLocalSet
 from documents.recovery import RecoveredKey, RecoveredKeys, RecoveryKey
 from documents.release import (
     KINDS,
@@ -273,7 +274,7 @@ DEFINITIONS = st.builds(
 )
 SECURITY_POLICIES = st.builds(
     SecurityPolicy,
-    allow=distinct(st.sampled_from(ALLOWANCES), 3),
+    allow=distinct(st.sampled_from(ALLOWANCES), 4),
     max_vcpus=st.integers(1, 255),
     max_memory_mib=st.integers(64, 2**22),
     local=st.sampled_from(LOCAL),
@@ -332,10 +333,11 @@ LOCAL_LISTINGS = st.builds(
 def event_documents(draw: st.DrawFn) -> MeasuredEvent:
     """An event with what its kind must have, and nothing that it must not."""
     event = draw(st.sampled_from(EVENTS))
-    may = st.none() if event == "host" else ORIGINS if event in FROM_A_RELEASE else st.none() | ORIGINS
+    local = event in OF_A_VM and draw(st.booleans())
+    may = st.none() if event == "host" or local else ORIGINS if event in FROM_A_RELEASE else st.none() | ORIGINS
     return MeasuredEvent(
         event=event,
-        subject=draw(SLASHED_NAMES),
+        subject=f"{PSEUDONYM}{draw(NAMES)}" if local else draw(SLASHED_NAMES),
         fsverity=draw(DIGESTS),
         origin=draw(may),
         vtpm=draw(DIGESTS) if event == "vm-start" else "",
@@ -343,6 +345,44 @@ def event_documents(draw: st.DrawFn) -> MeasuredEvent:
 
 
 EVENT_DOCUMENTS = event_documents()
+LOCAL_VMS = st.builds(
+    LocalVm,
+    name=NAMES,
+    uuid=UUIDS,
+    fsverity=DIGESTS,
+    length=st.integers(1, 100_000),
+    number=st.just(1),
+    salt=st.binary(min_size=SALT, max_size=SALT),
+)
+LOCAL_IMAGES = st.builds(
+    LocalImage,
+    name=NAMES,
+    fsverity=DIGESTS,
+    length=st.integers(1, MAX_LENGTH),
+    source=st.sampled_from(("raw", "qcow2")),
+)
+LOCAL_SETS = st.builds(
+    LocalSet,
+    number=NUMBERS,
+    time=TIMES,
+    actor=FULL_TEXTS,
+    images=st.lists(LOCAL_IMAGES, max_size=2, unique_by=lambda image: image.name).map(
+        lambda images: tuple(sorted(images, key=lambda image: image.name))
+    ),
+    vms=st.lists(LOCAL_VMS, max_size=2, unique_by=(lambda vm: vm.name, lambda vm: vm.uuid)).map(
+        lambda vms: tuple(sorted(vms, key=lambda vm: vm.name))
+    ),
+)
+SIGNED_LOCAL_SETS = st.builds(
+    SignedLocalSet,
+    content=BLOBS,
+    signature=BLOBS,
+    public=BLOBS,
+    channel=NAMES,
+    key=POLICY_KEYS,
+    attest=BLOBS,
+    certification=BLOBS,
+)
 FINDINGS = st.builds(
     Finding,
     check=SLASHED_NAMES,
@@ -545,6 +585,8 @@ def assignments(draw: st.DrawFn) -> Assignment:
 DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Assignment: assignments(),
     Baseline: BASELINES,
+    LocalSet: LOCAL_SETS,
+    SignedLocalSet: SIGNED_LOCAL_SETS,
     SignedBaseline: SIGNED_BASELINES,
     LocalListing: LOCAL_LISTINGS,
     AuditRecord: AUDIT_RECORDS,

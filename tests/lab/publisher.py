@@ -104,8 +104,9 @@ class Desk:
         return target
 
     def write_platform(
-        self, *, firmware_vars: str, max_memory_mib: int, epoch: int = 1, packages: Path | None = None, more: str = ""
-    ) -> Path:
+        self, *, firmware_vars: str, max_memory_mib: int, epoch: int = 1, packages: Path | None = None, more: str = "",
+        allow: tuple[str, ...] = ("AllowEmulation", "AllowSoftwareTpm"),
+    ) -> Path:  # fmt: skip
         """The recipe of a platform release; the VMM comes from ``packages``, and ``more`` ends the recipe."""
         debs = packages or self._cache / "debs"
         (wheel,) = (self._cache / "wheel").glob("vmgate-*.whl")
@@ -123,7 +124,7 @@ firmware_vars = "{firmware_vars}"
 wheel = "{wheel}"
 
 [security_policy]
-allow = ["AllowEmulation", "AllowSoftwareTpm"]
+allow = [{", ".join(f'"{name}"' for name in allow)}]
 max_vcpus = 2
 max_memory_mib = {max_memory_mib}
 {more}"""

@@ -137,9 +137,9 @@ class World:
         """What an administrator does past vmgate."""
         return self.libvirt.virsh(*arguments, check=False)
 
-    def vm_state(self) -> str:
+    def vm_state(self, name: str = VM_NAME) -> str:
         """The VM's state, as libvirt has it."""
-        return self.virsh("domstate", VM_NAME).stdout.strip()
+        return self.virsh("domstate", name).stdout.strip()
 
     def secrets(self) -> str:
         """What `virsh secret-list` shows; nothing if libvirt holds no secret."""
@@ -170,9 +170,9 @@ class World:
         verify(self.state_folder / "audit")
         return [record for record in records(self.state_folder / "audit") if record.event != "audit-alarm"]
 
-    def failures(self) -> list[tuple[str, str]]:
+    def failures(self, name: str = VM_NAME) -> list[tuple[str, str]]:
         """Check and subject of what the last verdict for the VM says no to."""
-        findings = self.ask("vm/why", name=VM_NAME)["verdict"]["findings"]
+        findings = self.ask("vm/why", name=name)["verdict"]["findings"]
         return [(f["check"], f["subject"]) for f in findings if f["outcome"] == "fail"]
 
     def generation(self) -> dict[str, int]:
@@ -192,9 +192,9 @@ class World:
         }
         return self.state_folder / "store" / digest[:2] / digest
 
-    def kill_vm(self) -> None:
+    def kill_vm(self, name: str = VM_NAME) -> None:
         """Switch the VM off, as somebody past vmgate would; off already is fine."""
-        self.virsh("destroy", VM_NAME)
+        self.virsh("destroy", name)
 
     def close(self) -> None:
         """End agent and TPM."""
