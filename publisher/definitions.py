@@ -12,8 +12,8 @@ from pathlib import PurePath
 
 from content.fsverity import Measured
 from documents.canonical import Json
-from documents.definition import BTF, DISK_CLASSES, RESTARTS, VmDefinition
-from documents.security_policy import DIGESTS, SecurityPolicy
+from documents.definition import BTF, DISK_CLASSES, IMAGELESS, MAX_SIZE_MIB, RESTARTS, VmDefinition
+from documents.security_policy import DIGESTS, STATELESS, SecurityPolicy
 from publisher.tables import Table, read_table
 
 MAX_DISKS = 16
@@ -50,7 +50,7 @@ def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[st
 
 
 def read_policy(table: Table) -> SecurityPolicy:
-    """Read a security policy; the order of ``allow`` does not matter, and ``digests`` may be left out.
+    """Read a security policy; the order of ``allow`` and ``disks`` does not matter, and defaults may be written.
 
     Raises:
         RecipeWrong: an unknown or missing key, or a value out of its bounds.
@@ -62,6 +62,10 @@ def read_policy(table: Table) -> SecurityPolicy:
     whole = table.with_value("allow", texts + rest)
     if digests != DIGESTS[0]:
         whole = whole.with_value("digests", digests)
+    if table.has("disks"):
+        disks = tuple(sorted(table.take_list("disks", lambda part: part if isinstance(part, str) else "", 100)))
+        if disks != STATELESS:
+            whole = whole.with_value("disks", list(disks))
     policy = SecurityPolicy.read(whole)
     whole.finish()
     return policy
@@ -69,10 +73,14 @@ def read_policy(table: Table) -> SecurityPolicy:
 
 def _disk(table: Table, images: Mapping[str, Measured]) -> Json:
     name = table.take_name("name")
+    disk_class = table.take_choice("class", DISK_CLASSES)
+    if disk_class in IMAGELESS:
+        size = table.take_int("size_mib", 1, MAX_SIZE_MIB)
+        table.finish()
+        return {"name": name, "size_mib": size, "class": disk_class}
     image = table.take_text("image")
     if image not in images:
         raise table.wrong("image", f"names {image!r}, which is no image of this release")
-    disk_class = table.take_choice("class", DISK_CLASSES)
     table.finish()
     measured = images[image]
     return {"name": name, "image": measured.fsverity, "length": measured.length, "class": disk_class}
