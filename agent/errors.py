@@ -319,6 +319,50 @@ class CopyUnknown(AgentError):
     )
 
 
+class DiskNotAlone(AgentError):
+    """The file of a VM's disk is not the VM's alone."""
+
+    code = "AG160"
+    exit = Exit.REFUSED
+    explanation = (
+        "What a VM writes lies in files of its own, in a folder that root alone can change. This one is a link, has a "
+        "second name, or can be read or written by others, so another VM or a user of the host may have reached it. "
+        "Nothing was changed."
+    )
+
+
+class RecordRefused(AgentError):
+    """A disk is not as its state record says, or has none."""
+
+    code = "AG161"
+    exit = Exit.REFUSED
+    explanation = (
+        "A disk that a VM keeps is bound to this host by a signed state record. The record is gone, older, or of "
+        "another disk; or the disk was changed since the VM stopped; or, for a sealed disk, the host or QEMU was cut "
+        "off while the VM ran. See `vmgate vm why`. If you know why, `vmgate vm accept NAME` takes the disk as it is "
+        "now; `vmgate vm delete NAME` gives up all that the VM wrote. See docs/guide/disks.md."
+    )
+
+
+class DiskNotMade(AgentError):
+    """A new data disk could not be made."""
+
+    code = "AG162"
+    exit = Exit.NOT_READY
+    explanation = (
+        "A VM's first start makes its data disks, by QEMU. QEMU failed or took too long, and the VM was not started. "
+        "Nothing stays behind. See the agent's log, and that the disk of the host has room."
+    )
+
+
+class VmRuns(AgentError):
+    """What was asked for needs a VM that is off."""
+
+    code = "AG163"
+    exit = Exit.NOT_READY
+    explanation = "The disks of a VM that runs are QEMU's. Stop the VM first: `vmgate vm stop NAME`."
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

@@ -10,15 +10,17 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
  4. The VM is one that an active workload release or the local authority defines, and its definition is in the store as
     signed; one of the local authority is asked more (``agent.local_gate``).
  5. Nothing that the VM or the VMM is made of is on a release's list of refused digests.
- 6. The signed security policy allows the VM's size and the accelerator.
+ 6. The signed security policy allows the VM's size, the classes of its disks and the accelerator.
  7. The domain that libvirt is about to start is the one that the definition renders to, and it passes the linter, alone
     and together with the other VMs of the active releases.
  8. Each disk image is, now, what the definition names, all of it.
- 9. Each disk image that is attached as raw does not begin like a format whose header names other files.
+ 9. Each signed image does not begin like a format whose header names other files: it is attached as raw.
+10. Each disk that the guest can write lies in a file of the VM's own, and its whole chain is the declared one.
 
-What is left to the caller: that the VM's key opens and that its TPM is the known one (``agent.launch``), and that
-nobody with root's power exchanges a file between checks 8 and 9 and QEMU's opening it; each finding about a file says
-what keeps others from it (``Finding.kept``). This module extends nothing and starts nothing.
+What is left to the caller: that the VM's key opens, that its TPM is the known one, and that disks which it keeps are as
+they were left (``agent.launch``); and that nobody with root's power exchanges a file between checks 8 to 10 and QEMU's
+opening it: each finding about a signed file says what keeps others from it (``Finding.kept``). This module extends
+nothing and starts nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from agent.disk_files import verify_own_chain
 from agent.local_gate import judge_local_vm, local_refusal
 from agent.plan import Plan, VmPlan
 from agent.platform import Platform
@@ -156,12 +159,14 @@ class Gate:
         others = (other for other in known if other.definition.name != name)
         findings.extend(_check_others(name, untrusted_xml, {other.definition.name: other.xml for other in others}))
         # (8)
-        disks = vm.definition.disks
-        images = [self._verify("image", f"disk {d.name}", (d.image, d.length), digester, whose) for d in disks]
+        based = vm.definition.based
+        images = [self._verify("image", f"disk {d.name}", (d.image, d.length), digester, whose) for d in based]
         findings.extend(images)
         # (9)
-        verified = (d for d, image in zip(vm.definition.disks, images, strict=True) if image.outcome == "pass")
+        verified = (d for d, image in zip(based, images, strict=True) if image.outcome == "pass")
         findings.extend(self._check_format(disk) for disk in verified)
+        # (10)
+        findings.extend(_check_chain(vm, disk) for disk in vm.definition.disks if disk.disk_class != "readonly")
         return vm
 
     def _check_format(self, disk: Disk) -> Finding:
@@ -191,7 +196,7 @@ class Gate:
 def _refused(generation: Generation, vm: VmPlan) -> Iterable[Finding]:
     """What this VM and the VMM are made of; what other VMs are made of is their matter."""
     refused = {digest for release in generation.parsed() for digest in release.refused}
-    made_of = {disk.image: f"disk {disk.name}" for disk in vm.definition.disks}
+    made_of = {disk.image: f"disk {disk.name}" for disk in vm.definition.based}
     made_of |= {artifact.fsverity: artifact.name for artifact in (vm.artifact, *generation.platform.artifacts)}
     for digest in sorted(refused & set(made_of)):
         expected = "not on a release's refused list"
@@ -206,12 +211,26 @@ def _check_policy(policy: SecurityPolicy, vm: VmPlan) -> Iterable[Finding]:
     ):
         outcome = "pass" if wanted <= most else "fail"
         yield make_finding("policy", what, outcome, f"at most {most}", str(wanted))
+    for disk in definition.disks:
+        outcome = "pass" if disk.disk_class in policy.disks else "fail"
+        yield make_finding(
+            "policy", f"disk {disk.name}", outcome, ", ".join(policy.disks) or "no disk", disk.disk_class
+        )
     if vm.placement.accelerator == "emulation":
         allowed = "AllowEmulation" in policy.allow
         found = "QEMU's emulation, which promises no isolation"
         yield make_finding("accelerator", definition.name, "warn" if allowed else "fail", "kvm", found)
     else:
         yield make_finding("accelerator", definition.name, "pass", "kvm", vm.placement.accelerator)
+
+
+def _check_chain(vm: VmPlan, disk: Disk) -> Finding:
+    expected = "a file of the VM's own, over what is declared"
+    try:
+        found = verify_own_chain(vm, disk)
+    except VmgateError as error:
+        return make_finding("disk-chain", f"disk {disk.name}", "fail", expected, told(error))
+    return make_finding("disk-chain", f"disk {disk.name}", "pass", expected, found)
 
 
 def _check_domain(vm: VmPlan, untrusted_xml: bytes, whose: str) -> Iterable[Finding]:

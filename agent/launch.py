@@ -8,12 +8,14 @@ makes no trust decision of its own.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.disks import Disks
 from agent.errors import NotReady, Refused
 from agent.gate import Gate, Judgement, make_finding, told
 from agent.outside import Outside
@@ -34,6 +36,8 @@ from documents.release import Origin
 from documents.unattended import RunningVm
 from documents.verdict import NotTrusted, Verdict
 from measure.launches import Launch, running
+
+log = logging.getLogger(__name__)
 
 OFF = ("off", "undefined", "crashed")
 """States of a domain that no longer runs."""
@@ -85,6 +89,8 @@ class Launcher:
         self._generation = generation
         self._turn = turn
         self._guest_tpms = GuestTpms()
+        self.disks = Disks(outside.paths, outside.audit)
+        """What guests write."""
         self._secrets = VmSecrets(outside.hypervisor, turn, self._note_drop)
         self.running = Running(outside.paths.running)
         """What each VM that runs was started from."""
@@ -113,8 +119,19 @@ class Launcher:
             for vm in vms:
                 self._secrets.forget(vm)
                 name = vm.definition.name
-                if name in self.running_now() and self._hypervisor.state(name) in OFF:
+                if name not in self.running_now():
+                    continue
+                if self._hypervisor.state(name) in OFF:
                     self.stopped(name, "agent")
+                else:
+                    self._adopt(vm)
+
+    def _adopt(self, vm: VmPlan) -> None:
+        """A VM runs on over the agent's restart: the disks that it keeps are closed when it stops."""
+        try:
+            self.disks.adopt(vm, self._keys.reopen(vm.definition, vm.platform))
+        except VmgateError as error:
+            log.warning("the disks of %s will stay open when it stops: %s", vm.definition.name, error)
 
     def close(self) -> None:
         """Leave no secret behind."""
@@ -131,6 +148,8 @@ class Launcher:
         with self._turn:
             self.asked[name] += 1
             self.said_no.pop(name, None)
+            # Whoever starts has ended before: if nobody said so, what it had open stays open.
+            self.disks.forget(name)
             try:
                 self._defer(name, actor)
                 self._prepare(name, untrusted_xml, actor)
@@ -169,9 +188,11 @@ class Launcher:
             # Fresh variables at every start: what the guest wrote into them is never believed.
             template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)
             durable.write_file(vm.placement.firmware_vars, template)
+            self.disks.prepare(vm, keys.secret, actor)
             self.running.note(installed(vm))
-            self._secrets.give(vm, keys.secret.encode())
+            self._secrets.give(vm, keys.secret.encode(), self.disks.passphrases(vm, keys.secret))
         except VmgateError as error:
+            self.disks.close(name, actor)
             self._audit.append("vm-start", "failed", name, actor, code=error.code, cause=error.cause)
             raise
         self.refused.discard(name)
@@ -193,8 +214,10 @@ class Launcher:
             expected = "opens" if check == "vm-key" else "this VM's own TPM"
             return judgement.with_finding(make_finding(check, name, "fail", expected, told(error))), None
         identified = make_finding(check, name, "pass", "this VM's own TPM", f"endorsement key {endorsement}")
-        keys = VmKeyring(secret=secret, endorsement=endorsement)
-        return judgement.with_finding(opened).with_finding(identified), keys
+        judgement = judgement.with_finding(opened).with_finding(identified)
+        for finding in self.disks.findings(vm, secret):
+            judgement = judgement.with_finding(finding)
+        return judgement, VmKeyring(secret=secret, endorsement=endorsement)
 
     def _refuse(self, name: str, verdict: Verdict, actor: str) -> None:
         self.refused.add(name)
@@ -236,6 +259,7 @@ class Launcher:
             if launch is not None:
                 self.running.forget(name)
                 self._audit.append("vm-stop", "done", name, actor)
+                self.disks.close(name, actor)
                 self._platform.note("vm-stop", launch.event.subject, launch.event.fsverity, launch.event.origin)
 
     def running_now(self) -> dict[str, Launch]:

@@ -57,7 +57,7 @@ def published(plan: Plan, generation: Generation) -> Published:
     return Published(
         names={vm.definition.name: _of(vm) for vm in vms},
         uuids={vm.definition.uuid: _of(vm) for vm in vms},
-        images=images | {disk.image: _of(vm) for vm in vms for disk in vm.definition.disks},
+        images=images | {disk.image: _of(vm) for vm in vms for disk in vm.definition.based},
     )
 
 
@@ -124,7 +124,7 @@ def local_findings(
     yield _finding("local-place", name, "fail" if reason else "pass", free, reason or free)
     # (f)
     imported = {(image.fsverity, image.length) for image in content.images}
-    for disk in definition.disks:
+    for disk in definition.based:
         subject = f"disk {disk.name}"
         if disk.image in theirs.images:
             yield _finding("local-place", subject, "fail", free, f"the image of {theirs.images[disk.image]}")

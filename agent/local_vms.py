@@ -169,7 +169,7 @@ class LocalVms:
                 definition = VmDefinition.parse(self._store.read(vm.fsverity, vm.length))
             except VmgateError:
                 continue  # the gate refuses it, and says so
-            for disk in definition.disks:
+            for disk in definition.based:
                 used.setdefault(disk.image, []).append(vm.name)
         images: list[Json] = [
             {**image.members(), "vms": [*dict.fromkeys(used.get(image.fsverity, ()))]}
@@ -242,7 +242,7 @@ class LocalVms:
         for what, value, taken in (
             ("name", definition.name, theirs.names),
             ("UUID", definition.uuid, theirs.uuids),
-            *(("image", disk.image, theirs.images) for disk in definition.disks),
+            *(("image", disk.image, theirs.images) for disk in definition.based),
         ):
             if value in taken:
                 raise _taken(f"{taken[value]} has that {what}", f"choose another {what}")

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
+from uuid import UUID, uuid5
 
 from agent.errors import NotReady
 from agent.paths import HostPaths
 from content.store import ContentStore
 from documents.canonical import malformed
-from documents.definition import VmDefinition
+from documents.definition import Disk, VmDefinition
 from documents.errors import VmgateError
 from documents.host_state import Generation
 from documents.local_set import LocalSet, LocalVm
@@ -24,7 +25,7 @@ from documents.release import Artifact, Origin, Release
 from hypervisor.domain import Placement, render
 
 log = logging.getLogger(__name__)
-
+EPHEMERAL = "ephemeral"
 EMULATOR = Path("/usr/bin/qemu-system-x86_64")
 
 
@@ -210,10 +211,14 @@ class Plan:
             emulator=EMULATOR,
             firmware_code=self._store.path(code.fsverity),
             firmware_vars=folder / "vars.fd",
-            disks={disk.name: self._store.path(disk.image) for disk in definition.disks},
+            disks={disk.name: self._store.path(disk.image) for disk in definition.based},
             console_log=folder / "console.log",
             accelerator=self._accelerator,
             vtpm_secret=definition.uuid,
+            own_disks={disk.name: own_disk(folder, disk) for disk in definition.disks if disk.disk_class != "readonly"},
+            disk_secrets={
+                disk.name: disk_secret(definition.uuid, disk.name) for disk in definition.disks if not disk.image
+            },
         )
         return VmPlan(
             definition=definition,
@@ -228,3 +233,13 @@ class Plan:
 
 def _artifact(vm: LocalVm) -> Artifact:
     return Artifact(name=f"vm/{vm.name}", kind="definition", fsverity=vm.fsverity, length=vm.length)
+
+
+def own_disk(folder: Path, disk: Disk) -> Path:
+    """Where the file of a disk lies that the guest can write; a disk of another class is another file."""
+    return folder / "disks" / f"{disk.name}.{disk.disk_class}.qcow2"
+
+
+def disk_secret(vm: str, disk: str) -> str:
+    """UUID of the libvirt secret of an encrypted disk: its own for each disk of each VM (RFC 9562, 5.5)."""
+    return str(uuid5(UUID(vm), f"vmgate disk {disk}"))

@@ -160,6 +160,21 @@ class VmKeys:
             self._copies.keep(definition, vm_key, host_key)
         return vm_key.hex()
 
+    def reopen(self, definition: VmDefinition, release: Release) -> str:
+        """The secret of a VM that has one; never makes one.
+
+        Raises:
+            Missing: the VM or the host has no key.
+            SealShut, KeyRefused: see ``open``.
+        """
+        wrapped = WrappedVmKey.parse(durable.read_file(self._paths.wrapped_key(definition.name), WrappedVmKey.LIMIT))
+        return guard.unwrap(self.open_host_key(release), wrapped, definition.uuid).hex()
+
+    def drop(self, name: str) -> None:
+        """Give up a VM's key with its recovery copy: what was encrypted with it is lost. Repeat it after a cut."""
+        durable.remove(self._paths.wrapped_key(name))
+        durable.remove(self._paths.recovery_copy(name))
+
     def copy(self, definition: VmDefinition, host_key: bytes) -> bool:
         """See that a VM's key has its recovery copy; False where the VM has no key yet.
 

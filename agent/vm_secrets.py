@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 
 from agent.plan import VmPlan
 from documents.errors import VmgateError
@@ -39,8 +40,8 @@ class VmSecrets:
         self._dropped = dropped
         self._open: dict[str, tuple[VmPlan, threading.Timer]] = {}
 
-    def give(self, vm: VmPlan, secret: bytes) -> None:
-        """Let libvirt have a VM's secret until ``drop`` or the deadline."""
+    def give(self, vm: VmPlan, secret: bytes, disks: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Let libvirt have a VM's secret, and those of its encrypted disks by name, until ``drop`` or the deadline."""
         name = vm.definition.name
         self.drop(name)
         timer = threading.Timer(SECONDS, self._late, (name,))
@@ -48,13 +49,16 @@ class VmSecrets:
         self._open[name] = (vm, timer)
         timer.start()
         self._hypervisor.set_secret(vm.placement.vtpm_secret, vm.definition.uuid, secret)
+        for disk, value in disks.items():
+            placement = vm.placement
+            self._hypervisor.set_secret(placement.disk_secrets[disk], str(placement.own_disks[disk]), value, "volume")
 
     def drop(self, name: str) -> None:
         """Take a VM's secret back, if it was given."""
         vm, timer = self._open.get(name, (None, None))
         if vm is None or timer is None:
             return
-        self._hypervisor.drop_secret(vm.placement.vtpm_secret)
+        self.forget(vm)
         timer.cancel()
         del self._open[name]
         self._dropped(vm)
@@ -65,8 +69,9 @@ class VmSecrets:
             self.drop(name)
 
     def forget(self, vm: VmPlan) -> None:
-        """Drop what an agent that was killed may have left of a VM's secret."""
-        self._hypervisor.drop_secret(vm.placement.vtpm_secret)
+        """Drop a VM's secrets, also those that an agent that was killed may have left."""
+        for secret in (vm.placement.vtpm_secret, *vm.placement.disk_secrets.values()):
+            self._hypervisor.drop_secret(secret)
 
     def _late(self, name: str) -> None:
         with self._turn:

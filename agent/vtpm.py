@@ -92,7 +92,7 @@ class GuestTpms:
         fresh = durable.temporary(state.parent)
         durable.make_directory(fresh)
         give(fresh, ACCOUNT)
-        with _pipe(secret) as key:
+        with pipe(secret) as key:
             _run(
                 [
                     "swtpm_setup",
@@ -124,7 +124,7 @@ class GuestTpms:
             durable.write_file(copy / STATE_FILE, untrusted_state)
             give(copy / STATE_FILE, ACCOUNT)
             give(copy, ACCOUNT)
-            with _pipe(secret) as key, _serving(copy, key) as ours:
+            with pipe(secret) as key, _serving(copy, key) as ours:
                 return vtpm_wire.endorsement(_certificate(ours))
         finally:
             # Ours again, so that nobody exchanges what is being removed.
@@ -160,7 +160,7 @@ def _read_state(path: Path) -> bytes:
 
 
 @contextmanager
-def _pipe(secret: str) -> Iterator[int]:
+def pipe(secret: str) -> Iterator[int]:
     """A descriptor that gives a key once; it is in no file and on no command line."""
     reader, writer = os.pipe()
     try:

@@ -304,6 +304,37 @@ EVENTS = (
         ),
     ),
     AuditEvent(
+        name="disk-state",
+        rows=("FPT_GVI_EXT.1",),
+        when="a disk that a VM keeps is opened for its start (started), and signed at its stop (done), or could not be",
+        details=(
+            ("started", ("class", "disk", "number", "uuid")),
+            ("done", ("class", "disk", "number", "uuid")),
+            ("failed", ("cause", "code", "disk")),
+        ),
+    ),
+    AuditEvent(
+        name="disk-crash",
+        rows=("FPT_GVI_EXT.1",),
+        when="a VM starts with a persistent disk that was not closed: the host or QEMU was cut off while it ran",
+        details=(("done", ("class", "disk", "number", "uuid")),),
+    ),
+    AuditEvent(
+        name="disk-accept",
+        rows=("FMT_MOF_EXT.1", "FPT_GVI_EXT.1"),
+        when="an administrator takes a disk as it is now, whatever its record says",
+        details=(
+            ("started", ("class", "disk", "found", "number", "uuid", "why")),
+            ("done", ("class", "disk", "found", "number", "uuid", "why")),
+        ),
+    ),
+    AuditEvent(
+        name="vm-delete",
+        rows=("FMT_MOF_EXT.1",),
+        when="a VM's key, and with it all that it keeps on this host, is given up",
+        details=(("started", ("uuid",)), ("done", ("uuid",)), ("failed", ("cause", "code", "uuid"))),
+    ),
+    AuditEvent(
         name="audit-sent",
         rows=("FAU_STG.1",),
         when="the trail lacks a record that was off-loaded, so it was cut or exchanged; or what says so is damaged",

@@ -19,7 +19,18 @@ from documents.release import MAX_LENGTH
 MACHINE = re.compile(r"pc-q35-[0-9]{1,2}\.[0-9]{1,2}")
 BTF = re.compile(r"any|[0-9a-f]{64}")
 """What `introspection` says of the BTF of the guest's kernel."""
-DISK_CLASSES = ("readonly",)
+DISK_CLASSES = ("readonly", "ephemeral", "persistent", "sealed")
+"""What a guest can do with a disk. ``readonly``: read the signed image and write nothing. ``ephemeral``: write over it
+until it stops. ``sealed``: write over it and find that again, as long as nobody else wrote there. ``persistent``: keep
+data of its own, on a disk that no image stands below and nothing boots from."""
+
+IMAGELESS = ("persistent",)
+"""Classes of disks that have no signed image below them."""
+
+MIB = 2**20
+MAX_SIZE_MIB = 2**26
+"""64 TiB."""
+
 GUARDIANS = ("tpm", "recovery")
 """Who can open a VM's key. ``tpm`` is always named: without it no start would open one."""
 
@@ -34,13 +45,13 @@ RESTARTS = ("at-next-stop", "now", "window")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """One disk: a base image by digest.
+    """One disk: a base image by digest, or a size.
 
     Attributes:
         name: unique in the definition.
-        image: fs-verity digest of the base image.
-        length: bytes of the base image.
-        disk_class: ``readonly``: the guest reads the signed image itself and can write nothing.
+        image: fs-verity digest of the base image; empty for a class of ``IMAGELESS``.
+        length: bytes of the base image; without one, of the disk, in whole MiB (the member ``size_mib``).
+        disk_class: one of ``DISK_CLASSES``.
     """
 
     name: str
@@ -52,17 +63,23 @@ class Disk:
     def read(cls, untrusted: Json) -> Disk:
         """Read one disk."""
         fields = Fields(untrusted, "disk")
+        disk_class = fields.take_choice("class", DISK_CLASSES)
+        based = disk_class not in IMAGELESS
         disk = cls(
             name=fields.take_name("name"),
-            image=fields.take_digest("image"),
-            length=fields.take_int("length", 1, MAX_LENGTH),
-            disk_class=fields.take_choice("class", DISK_CLASSES),
+            image=fields.take_digest("image") if based else "",
+            length=fields.take_int("length", 1, MAX_LENGTH)
+            if based
+            else fields.take_int("size_mib", 1, MAX_SIZE_MIB) * MIB,
+            disk_class=disk_class,
         )
         fields.finish()
         return disk
 
     def members(self) -> dict[str, Json]:
         """The members, for encoding."""
+        if not self.image:
+            return {"name": self.name, "size_mib": self.length // MIB, "class": self.disk_class}
         return {"name": self.name, "image": self.image, "length": self.length, "class": self.disk_class}
 
 
@@ -98,6 +115,11 @@ class VmDefinition(Document):
     restart: str = RESTARTS[0]
     introspection: str | None = None
 
+    @property
+    def based(self) -> tuple[Disk, ...]:
+        """The disks that a signed image stands below, or is."""
+        return tuple(disk for disk in self.disks if disk.image)
+
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """See ``Document.read``."""
@@ -117,6 +139,8 @@ class VmDefinition(Document):
         fields.require_distinct("disks", [disk.name for disk in definition.disks])
         if not definition.disks:
             raise fields.wrong("disks", "is empty")
+        if definition.disks[0].disk_class in IMAGELESS:
+            raise fields.wrong("disks", "begins with a disk that nothing may boot from")
         if not definition.guardians or not set(definition.guardians) <= set(GUARDIANS):
             raise fields.wrong("guardians", "is empty or names an unknown guardian")
         if "tpm" not in definition.guardians:

@@ -15,8 +15,10 @@ from documents.definition import (
     BTF,
     DISK_CLASSES,
     GUARDIANS,
+    IMAGELESS,
     MACHINE,
     MAX_DISKS,
+    MAX_SIZE_MIB,
     MAX_TITLE,
     MEMORY_MIB,
     RESTARTS,
@@ -63,9 +65,10 @@ def definition_schema() -> dict[str, Json]:
                 "properties": {"btf": _text(BTF, 64, "any, or the SHA-256 of the BTF of the guest's kernel.")},
             },
             "disks": {
-                "description": "In boot order.",
+                "description": "In boot order. The first one has an image: nothing boots from a disk without.",
                 "type": "array",
-                "items": _disk(),
+                "prefixItems": [_based_disk()],
+                "items": {"anyOf": [_based_disk(), _own_disk()]},
                 "minItems": 1,
                 "maxItems": MAX_DISKS,
             },
@@ -73,7 +76,8 @@ def definition_schema() -> dict[str, Json]:
     }
 
 
-def _disk() -> dict[str, Json]:
+def _based_disk() -> dict[str, Json]:
+    """A disk that a signed image stands below, or is."""
     return {
         "type": "object",
         "additionalProperties": False,
@@ -81,7 +85,21 @@ def _disk() -> dict[str, Json]:
         "properties": {
             "name": _text(NAME, MAX_NAME, "Unique in the definition."),
             "image": _text(TEXT, MAX_IMAGE, "Name of an image of the release, or of this host (vmgate image list)."),
-            "class": {"enum": list(DISK_CLASSES)},
+            "class": {"enum": [name for name in DISK_CLASSES if name not in IMAGELESS]},
+        },
+    }
+
+
+def _own_disk() -> dict[str, Json]:
+    """A disk that only the guest writes to."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "size_mib", "class"],
+        "properties": {
+            "name": _text(NAME, MAX_NAME, "Unique in the definition."),
+            "size_mib": _number((1, MAX_SIZE_MIB), "Size of the disk in MiB."),
+            "class": {"enum": list(IMAGELESS)},
         },
     }
 

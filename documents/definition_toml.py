@@ -13,7 +13,17 @@ from typing import Protocol
 from uuid import UUID
 
 from documents.canonical import Json
-from documents.definition import BTF, DISK_CLASSES, MAX_DISKS, RESTARTS, VmDefinition
+from documents.definition import (
+    BTF,
+    DISK_CLASSES,
+    IMAGELESS,
+    MAX_DISKS,
+    MAX_SIZE_MIB,
+    MIB,
+    RESTARTS,
+    Disk,
+    VmDefinition,
+)
 from documents.tables import Table
 
 
@@ -33,7 +43,7 @@ def read_definition(table: Table, images: Mapping[str, NamedImage]) -> VmDefinit
     """Read a VM definition.
 
     Its keys are the members of ``VmDefinition``; ``restart`` and the table ``[introspection]`` may be left out. Each
-    ``[[disks]]`` has ``name``, ``image`` (a name) and ``class``.
+    ``[[disks]]`` has ``name``, ``class``, and ``image`` (a name) or, of a class without one, ``size_mib``.
 
     Args:
         table: the file, not yet read.
@@ -94,19 +104,26 @@ def write_definition(definition: VmDefinition, images: Mapping[str, str]) -> dic
         images: names of images by their digests.
     """
     members = definition.members()
-    disks: list[Json] = [
-        {"name": disk.name, "image": images.get(disk.image, f"sha256:{disk.image}"), "class": disk.disk_class}
-        for disk in definition.disks
-    ]
-    return {**members, "disks": disks}
+    return {**members, "disks": [_written(disk, images) for disk in definition.disks]}
+
+
+def _written(disk: Disk, images: Mapping[str, str]) -> dict[str, Json]:
+    made_of: dict[str, Json] = (
+        {"image": images.get(disk.image, f"sha256:{disk.image}")} if disk.image else {"size_mib": disk.length // MIB}
+    )
+    return {"name": disk.name, **made_of, "class": disk.disk_class}
 
 
 def _disk(table: Table, images: Mapping[str, NamedImage]) -> Json:
     name = table.take_name("name")
+    disk_class = table.take_choice("class", DISK_CLASSES)
+    if disk_class in IMAGELESS:
+        size = table.take_int("size_mib", 1, MAX_SIZE_MIB)
+        table.finish()
+        return {"name": name, "size_mib": size, "class": disk_class}
     image = table.take_text("image")
     if image not in images:
         raise table.wrong("image", f"names {image!r}, which is no image that is known here")
-    disk_class = table.take_choice("class", DISK_CLASSES)
     table.finish()
     known = images[image]
     return {"name": name, "image": known.fsverity, "length": known.length, "class": disk_class}

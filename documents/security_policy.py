@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from documents.canonical import Json
+from documents.definition import DISK_CLASSES
 from documents.document import Document
 from documents.fields import NAME, SLASHED, Fields
 from documents.verdict import VERDICT_SECONDS
@@ -38,6 +39,9 @@ DIGESTS = ("always", "once-per-boot")
 """How often a file without fs-verity is read to be measured: before each start; or once in a boot, where only root can
 change it. The first is the default."""
 
+STATELESS = ("ephemeral", "readonly")
+"""Classes of disks of which nothing is left when a VM stops: what a policy allows that says nothing of disks."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityPolicy(Document):
@@ -55,6 +59,7 @@ class SecurityPolicy(Document):
         collect: names from ``COLLECTED``, sorted; None, and then absent: all of them where the platform release has a
             host image to compare them with, none where it has not.
         digests: one of ``DIGESTS``; absent where it is the default.
+        disks: classes of disks that VMs may have, sorted; absent where it is ``STATELESS``.
     """
 
     TYPE: ClassVar[str] = "vmgate.security-policy"
@@ -70,6 +75,7 @@ class SecurityPolicy(Document):
     verdict_seconds: int = VERDICT_SECONDS
     collect: tuple[str, ...] | None = None
     digests: str = DIGESTS[0]
+    disks: tuple[str, ...] = STATELESS
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -91,6 +97,7 @@ class SecurityPolicy(Document):
             verdict_seconds=_read_verdict_seconds(fields),
             collect=_read_collect(fields),
             digests=fields.take_choice("digests", DIGESTS[1:]) if fields.has("digests") else DIGESTS[0],
+            disks=_read_disks(fields),
         )
         if list(policy.allow) != sorted(set(policy.allow)):
             raise fields.wrong("allow", "is not sorted")
@@ -110,6 +117,7 @@ class SecurityPolicy(Document):
             **({"verdict_seconds": self.verdict_seconds} if self.verdict_seconds != VERDICT_SECONDS else {}),
             **({"collect": list(self.collect)} if self.collect is not None else {}),
             **({"digests": self.digests} if self.digests != DIGESTS[0] else {}),
+            **({"disks": list(self.disks)} if self.disks != STATELESS else {}),
         }
 
     def collects(self, *, host_image: bool) -> frozenset[str]:
@@ -159,4 +167,15 @@ def _read_collect(fields: Fields) -> tuple[str, ...] | None:
         raise fields.wrong("collect", "names something that is not known, or is not sorted")
     if names == ("ima",):
         raise fields.wrong("collect", "asks for the IMA list without the boot log that it continues")
+    return names
+
+
+def _read_disks(fields: Fields) -> tuple[str, ...]:
+    if not fields.has("disks"):
+        return STATELESS
+    names = fields.take_texts("disks", NAME, len(DISK_CLASSES), 63)
+    if any(name not in DISK_CLASSES for name in names) or list(names) != sorted(set(names)):
+        raise fields.wrong("disks", "names a class that is not known, or is not sorted")
+    if names == STATELESS:
+        raise fields.wrong("disks", "is there and what it would be without")
     return names

@@ -47,6 +47,7 @@ _ADDED_ATTRIBUTES = (
     ("/domain", "id"),
     ("/domain/cpu", "check"),
     ("/domain/devices/disk/source", "index"),
+    ("/domain/devices/disk//backingStore", "index"),
     ("/domain/devices/console", "tty"),
 )
 

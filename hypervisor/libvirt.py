@@ -290,17 +290,19 @@ class Hypervisor:
         with _translated(f"the run of {name} is not known"):
             return int(self._domain(name).ID())
 
-    def set_secret(self, secret: str, vm: str, value: bytes) -> None:
-        """Give libvirt the secret of a VM's TPM. It is held in memory only and cannot be read back.
+    def set_secret(self, secret: str, user: str, value: bytes, usage: str = "vtpm") -> None:
+        """Give libvirt the secret of a VM's TPM or disk. It is held in memory only and cannot be read back.
 
         Args:
             secret: the secret's UUID.
-            vm: the VM's UUID, the secret's usage name.
+            user: whose it is: the VM's UUID, or the path of the disk.
             value: the passphrase.
+            usage: ``vtpm`` or ``volume`` (libvirt, formatsecret).
         """
         root = etree.Element("secret", ephemeral="yes", private="yes")
         etree.SubElement(root, "uuid").text = secret
-        etree.SubElement(etree.SubElement(root, "usage", type="vtpm"), "name").text = vm
+        name = "volume" if usage == "volume" else "name"
+        etree.SubElement(etree.SubElement(root, "usage", type=usage), name).text = user
         with self._own_connection() as connection, _translated("the VM's secret was not set"):
             connection.secretDefineXML(etree.tostring(root, encoding="unicode")).setValue(value)
 

@@ -14,7 +14,7 @@ from content.fsverity import Measured
 from documents import definition_toml
 from documents.canonical import Json
 from documents.definition import VmDefinition
-from documents.security_policy import DIGESTS, SecurityPolicy
+from documents.security_policy import DIGESTS, STATELESS, SecurityPolicy
 from documents.tables import Table, read_table
 from publisher.errors import RecipeWrong
 
@@ -35,7 +35,7 @@ def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[st
 
 
 def read_policy(table: Table) -> SecurityPolicy:
-    """Read a security policy; the order of ``allow`` does not matter, and ``digests`` may be left out.
+    """Read a security policy; the order of ``allow`` and ``disks`` does not matter, and defaults may be written.
 
     Raises:
         RecipeWrong: an unknown or missing key, or a value out of its bounds.
@@ -47,6 +47,10 @@ def read_policy(table: Table) -> SecurityPolicy:
     whole = table.with_value("allow", texts + rest)
     if digests != DIGESTS[0]:
         whole = whole.with_value("digests", digests)
+    if table.has("disks"):
+        disks = tuple(sorted(table.take_list("disks", lambda part: part if isinstance(part, str) else "", 100)))
+        if disks != STATELESS:
+            whole = whole.with_value("disks", list(disks))
     policy = SecurityPolicy.read(whole)
     whole.finish()
     return policy

@@ -266,7 +266,7 @@ def require_components(policy: SecurityPolicy) -> None:
 def _require_fit(definition: VmDefinition, inputs: WorkloadInputs) -> None:
     """Refuse a VM with a disk that the release does not bring, or that no accepted platform would start."""
     brought = {(measured.fsverity, measured.length) for _, measured in inputs.images}
-    for disk in definition.disks:
+    for disk in definition.based:
         if (disk.image, disk.length) not in brought:
             raise _refused(f"disk {disk.name} of {definition.name} is no image of the release", "add the image")
     if inputs.policies and not any(_fits(definition, policy) for policy in inputs.policies):

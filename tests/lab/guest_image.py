@@ -25,10 +25,10 @@ READY = "vmgate-guest: ready"
 HOPELESS = re.compile(r"No bootable option|Access Denied|Kernel panic|emergency mode")
 BOOT_GUARD = 150.0
 """Seconds; ten times what a boot takes on an idle machine."""
-APPLETS = ("head", "insmod", "mount", "od", "poweroff", "sh", "tr")
+APPLETS = ("dd", "head", "insmod", "mount", "od", "poweroff", "sh", "tr")
 # In the order in which they must be loaded.
 MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio-rng",
-           "button", "evdev")  # fmt: skip
+           "virtio_blk", "button", "evdev")  # fmt: skip
 NOW = "2026-01-01 00:00:00"
 DISK_ID = "7B3B5A0C-64D1-4E7B-9E55-0D2C2C0F1E01"
 PARTITION_ID = "7B3B5A0C-64D1-4E7B-9E55-0D2C2C0F1E02"
@@ -53,6 +53,12 @@ for n in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
     read -r value </sys/class/tpm/tpm0/pcr-sha256/$n
     say "pcr $n=$value"
 done | tr A-F a-f
+# Between the partition table and the first partition, each boot leaves a word on each disk that it can write.
+for disk in /sys/block/vd*; do
+    disk=${disk##*/}
+    say "disk $disk had=$(dd if=/dev/$disk bs=512 skip=1000 count=1 2>/dev/null | head -c 12 | tr -d '\\0')"
+    echo written-here | dd of=/dev/$disk bs=512 seek=1000 conv=notrunc,fsync 2>/dev/null
+done
 # The kernel's EFI stub left there what it saw (arch/x86/include/uapi/asm/bootparam.h): 3 is enabled.
 case $(od -An -v -tu1 -j492 -N1 /sys/kernel/boot_params/data) in *3) say secure-boot=1 ;; *) say secure-boot=0 ;; esac
 say ready

@@ -57,12 +57,16 @@ def show_(name: str, root: Path, output: str) -> None:
     result: dict[str, Any] = ask(root, "vm/show", name=name)
     definition = result["definition"]
     rows = [[key, value] for key, value in definition.items() if not isinstance(value, list)]
-    rows += [["disk", f"{disk['name']} {disk['class']} sha256:{disk['image']}"] for disk in definition["disks"]]
+    rows += [["disk", f"{disk['name']} {disk['class']} {_made_of(disk)}"] for disk in definition["disks"]]
     rows += [["authority", result["authority"]]]
     rows += [["installed", release(result["installed"])], ["runs", _runs(result)], ["state", result["state"]]]
     running = result["running"] or {"images": []}
     rows += [["runs image", f"{image['disk']} sha256:{image['fsverity']}"] for image in running["images"]]
     show(output, result, lambda: table(["WHAT", "VALUE"], rows))
+
+
+def _made_of(disk: dict[str, Any]) -> str:
+    return f"sha256:{disk['image']}" if "image" in disk else f"{disk['size_mib']} MiB"
 
 
 @command.command("start")

@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from documents.definition import DISK_CLASSES, GUARDIANS, MAX_DISKS, MEMORY_MIB, RESTARTS, VCPUS, VmDefinition
+from documents.definition import (
+    DISK_CLASSES,
+    GUARDIANS,
+    IMAGELESS,
+    MAX_DISKS,
+    MEMORY_MIB,
+    RESTARTS,
+    VCPUS,
+    VmDefinition,
+)
 from documents.definition_schema import definition_schema
 from documents.definition_toml import read_defaults, read_definition, write_definition
 from documents.errors import DocumentError, Exit, TomlWrong
@@ -61,6 +70,12 @@ EXAMPLES: dict[str, Callable[[dict[str, Any]], object]] = {
     "without introspection": lambda vm: vm.pop("introspection"),
     "introspection of one kernel": lambda vm: vm.update(introspection={"btf": "0f" * 32}),
     "a title": lambda vm: vm.update(title="Büro, 2. Stock"),
+    "a disk for data": lambda vm: vm["disks"].append({"name": "data", "size_mib": 1, "class": "persistent"}),
+    **{
+        f"a disk that is {name}": lambda vm, to=name: vm["disks"][0].update({"class": to})
+        for name in DISK_CLASSES
+        if name not in IMAGELESS
+    },
     "tpm alone": lambda vm: vm.update(guardians=["tpm"]),
     "least": lambda vm: vm.update(vcpus=VCPUS[0], memory_mib=MEMORY_MIB[0]),
     "most": lambda vm: vm.update(vcpus=VCPUS[1], memory_mib=MEMORY_MIB[1]),
@@ -98,6 +113,13 @@ COUNTER_EXAMPLES: dict[str, Callable[[dict[str, Any]], object]] = {
     "no disks": lambda vm: vm.update(disks=[]),
     "too many disks": lambda vm: vm.update(disks=[{**vm["disks"][0], "name": f"d{n}"} for n in range(MAX_DISKS + 1)]),
     "a disk without an image": lambda vm: vm["disks"][0].pop("image"),
+    "a disk for data that has an image": lambda vm: vm["disks"].append(
+        {**vm["disks"][0], "name": "d", "class": "persistent"}
+    ),
+    "a disk for data without a size": lambda vm: vm["disks"].append({"name": "d", "class": "persistent"}),
+    "a disk for data of no size": lambda vm: vm["disks"].append({"name": "d", "size_mib": 0, "class": "persistent"}),
+    "a disk with an image and a size": lambda vm: vm["disks"][0].update(size_mib=8),
+    "nothing but a disk for data": lambda vm: vm.update(disks=[{"name": "d", "size_mib": 8, "class": "persistent"}]),
     "a disk of an unknown class": lambda vm: vm["disks"][0].update({"class": "shared"}),
     "a disk with more": lambda vm: vm["disks"][0].update(path="/etc/shadow"),
     "disks that are none": lambda vm: vm.update(disks=["debian"]),
