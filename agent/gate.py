@@ -14,6 +14,8 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
     and together with the other VMs of the active releases.
  8. Each disk image is, now, what the definition names, all of it.
  9. Each disk image that is attached as raw does not begin like a format whose header names other files.
+10. Each network and device of the definition is one that this host offers and the signed policy allows, and is as it
+    was made (``agent.networks``).
 
 What is left to the caller: that the VM's key opens and that its TPM is the known one (``agent.launch``), and that
 nobody with root's power exchanges a file between checks 8 and 9 and QEMU's opening it; each finding about a file says
@@ -25,6 +27,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from agent.attachments import Attachments
+from agent.findings import make_finding, told
 from agent.plan import Plan, VmPlan
 from agent.platform import Platform
 from content.errors import ContentError, DigestMismatch
@@ -73,13 +77,22 @@ class Gate:
         store: holds what VMs are made of.
         plan: says which VMs the active releases define and how they are placed on this host.
         clock: gives seconds since 1970 UTC.
+        attachments: what the host offers to VMs.
     """
 
-    def __init__(self, platform: Platform, store: ContentStore, plan: Plan, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        store: ContentStore,
+        plan: Plan,
+        clock: Callable[[], int],
+        attachments: Attachments,
+    ) -> None:
         self._platform = platform
         self._store = store
         self._plan = plan
         self._clock = clock
+        self._attachments = attachments
 
     def judge(self, name: str, untrusted_xml: bytes, generation: Generation | None) -> Judgement:
         """Make every check for one start; never raises for what it finds."""
@@ -146,7 +159,7 @@ class Gate:
         findings.extend(_check_policy(policy, vm))
         # (7)
         findings.extend(_check_domain(vm, untrusted_xml))
-        others = (other for other in self._plan.all(generation) if other.definition.name != name)
+        others = [other for other in self._plan.all(generation) if other.definition.name != name]
         findings.extend(_check_others(name, untrusted_xml, {other.definition.name: other.xml for other in others}))
         # (8)
         images = [self._verify("image", f"disk {d.name}", (d.image, d.length), digester) for d in vm.definition.disks]
@@ -154,6 +167,8 @@ class Gate:
         # (9)
         verified = (d for d, image in zip(vm.definition.disks, images, strict=True) if image.outcome == "pass")
         findings.extend(self._check_format(disk) for disk in verified)
+        # (10)
+        findings.extend(self._attachments.findings(vm.definition, policy, [other.definition for other in others]))
         return vm
 
     def _check_format(self, disk: Disk) -> Finding:
@@ -230,27 +245,3 @@ def _check_others(name: str, untrusted_xml: bytes, others: Mapping[str, str]) ->
         yield make_finding("lint", place, "fail", one.finding.fix, one.finding.why)
     if not denied:
         yield make_finding("lint", f"{name} beside others", "pass", "nothing shared with another VM", "nothing")
-
-
-def make_finding(
-    check: str, subject: str, outcome: str, expected: str, found: str, authority: str = "publisher"
-) -> Finding:
-    """A finding whose texts are made printable: what a guest or a caller wrote may hold anything."""
-    return Finding(
-        check=check,
-        subject=_text(subject, 300),
-        outcome=outcome,
-        expected=_text(expected),
-        found=_text(found),
-        authority=authority,
-    )
-
-
-def told(error: VmgateError) -> str:
-    """An error inside a finding: without its remedy, and without what separates the parts of an error's line."""
-    return f"{error.what}: {error.cause}".replace("; ", ", ")
-
-
-def _text(text: str, limit: int = 500) -> str:
-    printable = "".join(c if c.isprintable() and not 0x200B <= ord(c) <= 0x206F else "?" for c in text)
-    return printable[:limit] or "nothing"

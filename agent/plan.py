@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.attachments import Attachments
 from agent.errors import NotReady
 from agent.paths import HostPaths
 from content.store import ContentStore
@@ -52,12 +53,14 @@ class Plan:
         paths: of the host.
         store: holds what releases deliver.
         accelerator: ``kvm`` or ``emulation``.
+        attachments: what the host offers to VMs.
     """
 
-    def __init__(self, paths: HostPaths, store: ContentStore, accelerator: str) -> None:
+    def __init__(self, paths: HostPaths, store: ContentStore, accelerator: str, attachments: Attachments) -> None:
         self._paths = paths
         self._store = store
         self._accelerator = accelerator
+        self._attachments = attachments
 
     def artifacts(self, generation: Generation, name: str) -> tuple[Artifact, ...]:
         """The definitions of that VM in the active workload releases, by their names alone; the store is not read."""
@@ -103,6 +106,7 @@ class Plan:
             console_log=folder / "console.log",
             accelerator=self._accelerator,
             vtpm_secret=definition.uuid,
+            networks=self._attachments.networks.places(definition),
         )
         return VmPlan(
             definition=definition,

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from agent.attachments import Attachments
 from agent.errors import NotFound, NotReady
 from agent.launch import OFF, Launcher, make_vm_folder
 from agent.paths import HostPaths
@@ -69,6 +70,7 @@ class Vms:
     Args:
         paths, plan, launcher, hypervisor: of this host.
         generation: gives the active generation.
+        attachments: what the host offers to VMs.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class Vms:
         launcher: Launcher,
         hypervisor: Hypervisor,
         generation: Callable[[], Generation | None],
+        attachments: Attachments,
     ) -> None:
+        self._attachments = attachments
         self._paths = paths
         self._plan = plan
         self._launcher = launcher
@@ -155,6 +159,7 @@ class Vms:
         self._require_known(name)
         before = self._launcher.asked[name]
         try:
+            self._attachments.prepare(self.find(name).definition)
             self._hypervisor.define(self.find(name).xml)
         except (ContentError, DocumentError) as error:
             # The definition is damaged: the gate will refuse it, and say and record so.
@@ -265,6 +270,10 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     ),
     (frozenset({"image", "definition"}), "a stored file is damaged: `vmgate update apply` fetches it again"),
     (frozenset({"disk-format"}), "its image begins like another format than raw: a corrected release of the workload"),
+    (
+        frozenset({"network"}),
+        "a network is not as it was made: `vmgate net list`; a start makes it anew once no VM is on it",
+    ),
     (frozenset({"refused-digest"}), "its publisher took it back: a corrected release of the workload"),
     (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),
     (frozenset({"vm-tpm"}), "the VM's own TPM is not the one that it had: `vmgate explain AG040`"),

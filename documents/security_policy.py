@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 from documents.canonical import Json
 from documents.document import Document
 from documents.fields import NAME, SLASHED, Fields
+from documents.host_networks import NETWORK_KINDS
 from documents.verdict import VERDICT_SECONDS
 
 ALLOWANCES = ("AllowEmulation", "AllowSelfMeasured", "AllowSoftwareTpm")
@@ -30,6 +31,8 @@ KERNEL_ARGUMENT = re.compile(r"[A-Za-z0-9._,=:/@%+*?-]{1,120}")
 MAX_ARGUMENTS = 64
 COLLECTED = ("boot_log", "ima")
 """Members of the evidence that a host sends only when it is asked to."""
+
+DEVICE_KINDS = ("media", "pci", "usb")
 
 SHORTEST, LONGEST = 60, 604_800
 """Seconds for which a verdict may be relied on: from a minute to a week."""
@@ -54,6 +57,8 @@ class SecurityPolicy(Document):
         collect: names from ``COLLECTED``, sorted; None, and then absent: all of them where the platform release has a
             host image to compare them with, none where it has not.
         digests: one of ``DIGESTS``; absent where it is the default.
+        networks: kinds of networks that VMs may stand on, sorted; absent for none.
+        devices: kinds from ``DEVICE_KINDS`` that VMs may have, sorted; absent for none.
     """
 
     TYPE: ClassVar[str] = "vmgate.security-policy"
@@ -69,6 +74,8 @@ class SecurityPolicy(Document):
     verdict_seconds: int = VERDICT_SECONDS
     collect: tuple[str, ...] | None = None
     digests: str = DIGESTS[0]
+    networks: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -90,6 +97,8 @@ class SecurityPolicy(Document):
             verdict_seconds=_read_verdict_seconds(fields),
             collect=_read_collect(fields),
             digests=fields.take_choice("digests", DIGESTS[1:]) if fields.has("digests") else DIGESTS[0],
+            networks=_read_kinds(fields, "networks", NETWORK_KINDS),
+            devices=_read_kinds(fields, "devices", DEVICE_KINDS),
         )
         if list(policy.allow) != sorted(set(policy.allow)):
             raise fields.wrong("allow", "is not sorted")
@@ -109,6 +118,8 @@ class SecurityPolicy(Document):
             **({"verdict_seconds": self.verdict_seconds} if self.verdict_seconds != VERDICT_SECONDS else {}),
             **({"collect": list(self.collect)} if self.collect is not None else {}),
             **({"digests": self.digests} if self.digests != DIGESTS[0] else {}),
+            **({"networks": list(self.networks)} if self.networks else {}),
+            **({"devices": list(self.devices)} if self.devices else {}),
         }
 
     def collects(self, *, host_image: bool) -> frozenset[str]:
@@ -159,3 +170,13 @@ def _read_collect(fields: Fields) -> tuple[str, ...] | None:
     if names == ("ima",):
         raise fields.wrong("collect", "asks for the IMA list without the boot log that it continues")
     return names
+
+
+def _read_kinds(fields: Fields, member: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Kinds of what VMs may have: absent is none, and there is no other way to say that."""
+    if not fields.has(member):
+        return ()
+    kinds = fields.take_texts(member, NAME, len(known), 63)
+    if not kinds or any(kind not in known for kind in kinds) or list(kinds) != sorted(kinds):
+        raise fields.wrong(member, "is empty, not sorted, or names something that is not known")
+    return kinds

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a signed VM definition and the places on this host to libvirt's domain XML: the least that the VM needs.
 
-What is not written here is absent: no network, no USB, no display, no sound, no balloon, no shared memory. Pure: it
-looks at no file. It does not judge (``hypervisor.lint`` does) and it starts nothing (``hypervisor.libvirt`` does).
+What is not written here is absent: no USB, no display, no sound, no balloon, no shared memory, and no network that the
+definition does not name. Pure: it looks at no file. It does not judge (``hypervisor.lint`` does) and it starts nothing
+(``hypervisor.libvirt`` does).
 """
 
 from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lxml import etree
 
 from documents.definition import VmDefinition
+from hypervisor.networks import NetworkPlace, interface
 
 ACCELERATORS = ("kvm", "emulation")
 ENTROPY_SOURCE = "/dev/urandom"
@@ -35,6 +37,7 @@ class Placement:
         console_log: where virtlogd writes what the guest prints.
         accelerator: ``kvm``, or ``emulation`` (QEMU's TCG, no promise of isolation).
         vtpm_secret: UUID of the libvirt secret that encrypts the state of the VM's TPM.
+        networks: the VM's place on each network of the definition, by name.
     """
 
     emulator: Path
@@ -44,13 +47,15 @@ class Placement:
     console_log: Path
     accelerator: str
     vtpm_secret: str
+    networks: Mapping[str, NetworkPlace] = field(default_factory=dict)
 
 
 def render(definition: VmDefinition, placement: Placement) -> str:
     """The domain XML (libvirt, formatdomain).
 
     Raises:
-        ValueError: unknown accelerator, a path that is not absolute, or not exactly the disks of the definition.
+        ValueError: unknown accelerator, a path that is not absolute, or not exactly the disks and networks of the
+            definition.
     """
     _require_fitting(definition, placement)
     kvm = placement.accelerator == "kvm"
@@ -82,6 +87,8 @@ def _require_fitting(definition: VmDefinition, placement: Placement) -> None:
         raise ValueError(f"unknown accelerator {placement.accelerator!r}")
     if set(placement.disks) != {disk.name for disk in definition.disks}:
         raise ValueError("the placement has other disks than the definition")
+    if set(placement.networks) != {network.name for network in definition.networks}:
+        raise ValueError("the placement has other networks than the definition")
     paths = [placement.emulator, placement.firmware_code, placement.firmware_vars, placement.console_log]
     if not all(path.is_absolute() for path in [*paths, *placement.disks.values()]):
         raise ValueError("the placement has a path that is not absolute")
@@ -122,6 +129,7 @@ def _add_devices(domain: etree._Element, definition: VmDefinition, placement: Pl
     for index, disk in enumerate(definition.disks):
         _add_disk(devices, placement.disks[disk.name], index)
     _under(devices, "controller", type="usb", index="0", model="none")
+    devices.extend(interface(network, placement.networks[network.name]) for network in definition.networks)
     serial = _under(devices, "serial", type="pty")
     _under(serial, "log", file=str(placement.console_log), append="off")
     _under(_under(serial, "target", type="isa-serial", port="0"), "model", name="isa-serial")
