@@ -137,8 +137,9 @@ class Shell:
 
     def send(self, card: str, *frames: bytes) -> None:
         """Send frames as they are, in their order."""
-        for frame in frames:
-            self.output(f"frames send {card} {frame.hex()}")
+        # A line of the terminal has room for 4,095 characters.
+        for at in range(0, len(frames), 16):
+            self.output(f"frames send {card} {' '.join(frame.hex() for frame in frames[at : at + 16])}")
 
     def hear(self, card: str) -> None:
         """From now on keep all that comes in at a card."""
