@@ -22,7 +22,7 @@ from agent.disk_ledger import DiskLedger
 from agent.disk_look import Seen, look, present, refused
 from agent.disk_records import SUFFIX, passphrase, read_record, record_key, record_path, write_record
 from agent.errors import RecordRefused
-from agent.gate import make_finding, told
+from agent.findings import make_finding, told
 from agent.paths import HostPaths
 from agent.plan import EPHEMERAL, VmPlan
 from content import durable, patching

@@ -363,6 +363,37 @@ class VmRuns(AgentError):
     explanation = "The disks of a VM that runs are QEMU's. Stop the VM first: `vmgate vm stop NAME`."
 
 
+class NetworkWrong(AgentError):
+    """What was asked for is no network that a host may offer."""
+
+    code = "AG150"
+    exit = Exit.USAGE
+    explanation = (
+        "A network has a name of at most 32 small letters, digits and hyphens, and a kind. `nat` needs a private "
+        "subnet (RFC 1918, /16 to /29) that no other network of this host has; VMs on it reach what the host reaches, "
+        "and not each other. `peers` has none: VMs on it reach each other and nothing else. Nothing was changed."
+    )
+
+
+class NetworkThere(AgentError):
+    """There is a network of that name already."""
+
+    code = "AG151"
+    exit = Exit.POLICY
+    explanation = "A network is not changed under the VMs that use it: delete it and make it anew. Nothing was changed."
+
+
+class NetworkInUse(AgentError):
+    """A network has ports."""
+
+    code = "AG152"
+    exit = Exit.NOT_READY
+    explanation = (
+        "A network goes only when nothing is plugged into it: stop the VMs that are on it. `vmgate net show NAME` "
+        "lists its ports; one that is not called vnet and a number is no VM's. Nothing was changed."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

@@ -16,9 +16,11 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
  8. Each disk image is, now, what the definition names, all of it.
  9. Each signed image does not begin like a format whose header names other files: it is attached as raw.
 10. Each disk that the guest can write lies in a file of the VM's own, and its whole chain is the declared one.
+11. Each network and device of the definition is one that this host offers and the signed policy allows, and is as it
+     was made (``agent.networks``).
 
 What is left to the caller: that the VM's key opens, that its TPM is the known one, and that disks which it keeps are as
-they were left (``agent.launch``); and that nobody with root's power exchanges a file between checks 8 to 10 and QEMU's
+they were left (``agent.launch``); and that nobody with root's power exchanges a file between checks 8 to 11 and QEMU's
 opening it: each finding about a signed file says what keeps others from it (``Finding.kept``). This module extends
 nothing and starts nothing.
 """
@@ -28,7 +30,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from agent.attachments import Attachments
 from agent.disk_files import verify_own_chain
+from agent.findings import make_finding, told
 from agent.local_gate import judge_local_vm, local_refusal
 from agent.plan import Plan, VmPlan
 from agent.platform import Platform
@@ -78,13 +82,22 @@ class Gate:
         store: holds what VMs are made of.
         plan: says which VMs the active releases define and how they are placed on this host.
         clock: gives seconds since 1970 UTC.
+        attachments: what the host offers to VMs.
     """
 
-    def __init__(self, platform: Platform, store: ContentStore, plan: Plan, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        store: ContentStore,
+        plan: Plan,
+        clock: Callable[[], int],
+        attachments: Attachments,
+    ) -> None:
         self._platform = platform
         self._store = store
         self._plan = plan
         self._clock = clock
+        self._attachments = attachments
 
     def judge(self, name: str, untrusted_xml: bytes, generation: Generation | None) -> Judgement:
         """Make every check for one start; never raises for what it finds."""
@@ -156,7 +169,7 @@ class Gate:
         findings.extend(_check_domain(vm, untrusted_xml, whose))
         # A local VM keeps no release's from starting; it is held against all of them.
         known = self._plan.all(generation) if vm.local else self._plan.published(generation)
-        others = (other for other in known if other.definition.name != name)
+        others = [other for other in known if other.definition.name != name]
         findings.extend(_check_others(name, untrusted_xml, {other.definition.name: other.xml for other in others}))
         # (8)
         based = vm.definition.based
@@ -167,6 +180,8 @@ class Gate:
         findings.extend(self._check_format(disk) for disk in verified)
         # (10)
         findings.extend(_check_chain(vm, disk) for disk in vm.definition.disks if disk.disk_class != "readonly")
+        # (11)
+        findings.extend(self._attachments.findings(vm.definition, policy, [other.definition for other in others]))
         return vm
 
     def _check_format(self, disk: Disk) -> Finding:
@@ -257,27 +272,3 @@ def _check_others(name: str, untrusted_xml: bytes, others: Mapping[str, str]) ->
         yield make_finding("lint", place, "fail", one.finding.fix, one.finding.why)
     if not denied:
         yield make_finding("lint", f"{name} beside others", "pass", "nothing shared with another VM", "nothing")
-
-
-def make_finding(
-    check: str, subject: str, outcome: str, expected: str, found: str, authority: str = "publisher"
-) -> Finding:
-    """A finding whose texts are made printable: what a guest or a caller wrote may hold anything."""
-    return Finding(
-        check=check,
-        subject=_text(subject, 300),
-        outcome=outcome,
-        expected=_text(expected),
-        found=_text(found),
-        authority=authority,
-    )
-
-
-def told(error: VmgateError) -> str:
-    """An error inside a finding: without its remedy, and without what separates the parts of an error's line."""
-    return f"{error.what}: {error.cause}".replace("; ", ", ")
-
-
-def _text(text: str, limit: int = 500) -> str:
-    printable = "".join(c if c.isprintable() and not 0x200B <= ord(c) <= 0x206F else "?" for c in text)
-    return printable[:limit] or "nothing"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agent.alarm_rules import Refusals
 from agent.approval import Approval
+from agent.attachments import Attachments
 from agent.audit_key import AuditKey
 from agent.baselines import Baselines
 from agent.boot_logs import BootLogs
@@ -36,6 +37,7 @@ from agent.leftovers import remove_leftovers
 from agent.local_authority import LocalAuthority
 from agent.local_measure import LocalMeasure
 from agent.local_vms import LocalVms
+from agent.networks import Networks
 from agent.offload.start import offload
 from agent.outside import Outside
 from agent.plan import Plan
@@ -95,8 +97,9 @@ class Host:
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
         self.authority = LocalAuthority(paths, outside.tpm, outside.audit, outside.clock)
         self.store.keepers.append(self.authority.kept)
-        plan = Plan(paths, self.store, settings.accelerator, self.authority)
-        gate = Gate(self.platform, self.store, plan, outside.clock)
+        self.attachments = Attachments(networks=Networks(paths, outside.audit, outside.hypervisor.networks))
+        plan = Plan(paths, self.store, settings.accelerator, self.attachments, self.authority)
+        gate = Gate(self.platform, self.store, plan, outside.clock, self.attachments)
         turn = threading.RLock()
         update = settings.update
         self._contact = contact = Contact(
@@ -110,7 +113,7 @@ class Host:
             outside, gate, self.platform, self.keys, self.store, self.generation, turn, self.authority.names
         )
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
-        self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
+        self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation, self.attachments)
         self.introspection = Introspection(outside, self.vms)
         host_keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=resealing)
         active = self.updates.require_active
@@ -200,6 +203,7 @@ class Host:
         if not self._try("libvirt does not answer", self.outside.hypervisor.connect):
             return False
         waiting = self.launcher.libvirt_answers()
+        self._try("the networks were not made", self.attachments.networks.restore)
         defined = self.define_vms()
         left = "what an earlier agent left was not cleared up"
         cleared = self._try(left, lambda: self.launcher.begin(self.vms.all()))

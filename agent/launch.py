@@ -17,7 +17,8 @@ from pathlib import Path
 
 from agent.disks import Disks
 from agent.errors import NotReady, Refused
-from agent.gate import Gate, Judgement, make_finding, told
+from agent.findings import make_finding, told
+from agent.gate import Gate, Judgement
 from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.plan import LocalSource, VmPlan
@@ -181,6 +182,9 @@ class Launcher:
             "vm-start", "started", name, actor, verdict=verdict.status, level=verdict.level,
             definition=vm.artifact.fsverity, release=f"{vm.release.channel}/{vm.release.number}", vtpm=keys.endorsement,
         )  # fmt: skip
+        if vm.placement.networks:
+            cards = " ".join(f"{network}={place.mac}" for network, place in sorted(vm.placement.networks.items()))
+            self._audit.append("network-attach", "started", name, actor, networks=cards)
         try:
             self._platform.hold_boot()
             self._platform.measure_host()

@@ -128,6 +128,11 @@ class HostPaths:
         return self.state / "update-contact"
 
     @property
+    def networks(self) -> Path:
+        """The networks that this host offers to VMs."""
+        return self.state / "networks.json"
+
+    @property
     def hooks(self) -> Path:
         """Folders of programs that run around an unattended update."""
         return self.root / "etc/vmgate/hooks"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 from uuid import UUID, uuid5
 
+from agent.attachments import Attachments
 from agent.errors import NotReady
 from agent.paths import HostPaths
 from content.store import ContentStore
@@ -110,6 +111,7 @@ class Plan:
         paths: of the host.
         store: holds what releases deliver.
         accelerator: ``kvm`` or ``emulation``.
+        attachments: what the host offers to VMs.
         local: the local authority's word, of a host that has one.
     """
 
@@ -118,11 +120,13 @@ class Plan:
         paths: HostPaths,
         store: ContentStore,
         accelerator: str,
+        attachments: Attachments,
         local: LocalWord | None = None,
     ) -> None:
         self._paths = paths
         self._store = store
         self._accelerator = accelerator
+        self._attachments = attachments
         self._word = local
 
     def local_set(self, generation: Generation) -> LocalSet | None:
@@ -219,6 +223,7 @@ class Plan:
             disk_secrets={
                 disk.name: disk_secret(definition.uuid, disk.name) for disk in definition.disks if not disk.image
             },
+            networks=self._attachments.networks.places(definition),
         )
         return VmPlan(
             definition=definition,

@@ -86,6 +86,10 @@ FUNCTIONS: tuple[Function, ...] = (
         verbs=("vm/create", "vm/edit", "vm/forget", "image/import"),
     ),
     Function(
+        number="5", does="make or delete a network of VMs", sfr="FDP_VNC_EXT.1, FDP_VMS_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="networks", verbs=("net/create", "net/delete"),
+    ),
+    Function(
         number="20", does="set the banner", sfr="FTA_TAB.1", roles=_only(ADMINISTRATOR), changes=True,
         verbs=("banner/set",),
     ),
@@ -157,13 +161,17 @@ FUNCTIONS: tuple[Function, ...] = (
             "gate/migrate", "gate/restore",
         ),
     ),
+    Function(
+        number="V15", does="see the networks of VMs", sfr="FDP_VNC_EXT.1", roles=_SEEING,
+        verbs=("net/list", "net/show"),
+    ),
 )  # fmt: skip
 """The table."""
 
 ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("2", "password policy of administrators", "vmgate has no passwords: accounts are the host's"),
     ("4", "the default for new VMs", "a file that root writes: /etc/vmgate/vm-defaults.toml"),
-    ("5, 7, 8", "networks, physical devices and sharing of VMs", "they come by signed release: function 1"),
+    ("7, 8", "physical devices and sharing of VMs", "they come by signed release: function 1"),
     ("6", "audit", "no verb changes it; reading it is V10"),
     ("9", "hypercalls of a VM", "not offered; the requirement was dropped"),
     ("10, 21", "removable media and devices", "not offered"),

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.administration import Administration
+from agent.attachment_service import AttachmentService
 from agent.break_glass import BreakGlass
 from agent.errors import BadRequest, PolicyRefused
 from agent.host import Host
@@ -96,6 +97,7 @@ class Service:
         }
         local = LocalVerbs(host.local, host.store, self._lock, host.define_vms, host.signing.soon)
         handlers |= local.handlers()
+        handlers |= AttachmentService(host.attachments, self._lock).handlers()
         handlers |= {verb: partial(self._plain, answer) for verb, answer in plain.items()}
         handlers |= {verb: partial(self._named, answer) for verb, answer in named.items()}
         return handlers

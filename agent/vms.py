@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from agent.attachments import Attachments
 from agent.errors import NotFound, NotReady
 from agent.launch import OFF, Launcher, make_vm_folder
 from agent.local_gate import displaced, published
@@ -73,6 +74,7 @@ class Vms:
     Args:
         paths, plan, launcher, hypervisor: of this host.
         generation: gives the active generation.
+        attachments: what the host offers to VMs.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class Vms:
         launcher: Launcher,
         hypervisor: Hypervisor,
         generation: Callable[[], Generation | None],
+        attachments: Attachments,
     ) -> None:
+        self._attachments = attachments
         self._paths = paths
         self._plan = plan
         self._launcher = launcher
@@ -183,6 +187,7 @@ class Vms:
         self._require_known(name)
         before = self._launcher.asked[name]
         try:
+            self._attachments.prepare(self.find(name).definition)
             self._define(self.find(name))
         except (ContentError, DocumentError, NotFound) as error:
             # The definition is damaged: the gate will refuse it, and say and record so.
@@ -308,6 +313,10 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     (
         frozenset({"local-vm", "local-place", "local-name", "local-guardians", "local-image"}),
         "it was made on this host, and may not start as it is: `vmgate explain AG120` and `AG121`, or a release of it",
+    ),
+    (
+        frozenset({"network"}),
+        "a network is not as it was made: `vmgate net list`; a start makes it anew once no VM is on it",
     ),
     (frozenset({"refused-digest"}), "its publisher took it back: a corrected release of the workload"),
     (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),

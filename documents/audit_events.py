@@ -265,6 +265,28 @@ EVENTS = (
         details=(("started", ("key", "vms")), ("done", ("key", "vms")), ("failed", ("cause", "code"))),
     ),
     AuditEvent(
+        name="network-create",
+        rows=("FDP_VNC_EXT.1", "FDP_VMS_EXT.1", "FMT_MOF_EXT.1"),
+        when="an administrator makes a network of VMs",
+        details=(
+            ("started", ("dhcp", "kind", "subnet")),
+            ("done", ("dhcp", "kind", "subnet")),
+            ("failed", ("cause", "code", "dhcp", "kind", "subnet")),
+        ),
+    ),
+    AuditEvent(
+        name="network-delete",
+        rows=("FDP_VNC_EXT.1", "FDP_VMS_EXT.1", "FMT_MOF_EXT.1"),
+        when="an administrator deletes a network of VMs",
+        details=(("started", ("kind",)), ("done", ("kind",)), ("failed", _ERROR)),
+    ),
+    AuditEvent(
+        name="network-attach",
+        rows=("FDP_VNC_EXT.1",),
+        when="a VM that starts is plugged into its networks; a refused start names the network (vm-start)",
+        details=(("started", ("networks",)),),
+    ),
+    AuditEvent(
         name="management",
         rows=("FMT_MOF_EXT.1", "FIA_UIA_EXT.1"),
         when="somebody who is not root uses a function that changes something, or is refused one",
@@ -354,8 +376,8 @@ UNRECORDED = (
         why="vmgate authenticates nobody: the operating system does, and records it",
     ),
     UnrecordedEvent(
-        row="FDP_VNC_EXT.1, FDP_PPR_EXT.1, FPT_RDM_EXT.1",
-        event="networks, devices and media that are attached",
+        row="FDP_PPR_EXT.1, FPT_RDM_EXT.1",
+        event="devices and media that are attached",
         why="there is no such function yet: a definition that has them is refused",
     ),
     UnrecordedEvent(

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from documents.attachments import NetworkUse, read_devices, read_networks
 from documents.canonical import Json
 from documents.document import Document
 from documents.fields import NAME, UUID, Fields
@@ -99,6 +100,8 @@ class VmDefinition(Document):
         restart: one of ``RESTARTS``, for hosts that update themselves; absent where it is the default.
         introspection: whether the guest may be read from its memory: None (absent) for never, empty for a kernel with
             whatever BTF, or the SHA-256 of the BTF that its kernel must have.
+        networks: of the host, that the VM stands on; absent for none.
+        devices: names of the host's devices and media that the VM may have; absent for none.
     """
 
     TYPE: ClassVar[str] = "vmgate.vm-definition"
@@ -114,6 +117,8 @@ class VmDefinition(Document):
     guardians: tuple[str, ...]
     restart: str = RESTARTS[0]
     introspection: str | None = None
+    networks: tuple[NetworkUse, ...] = ()
+    devices: tuple[str, ...] = ()
 
     @property
     def based(self) -> tuple[Disk, ...]:
@@ -135,6 +140,8 @@ class VmDefinition(Document):
             # One form for each meaning: the default is not written.
             restart=fields.take_choice("restart", RESTARTS[1:]) if fields.has("restart") else RESTARTS[0],
             introspection=_introspection(fields.take("introspection")) if fields.has("introspection") else None,
+            networks=read_networks(fields),
+            devices=read_devices(fields),
         )
         fields.require_distinct("disks", [disk.name for disk in definition.disks])
         if not definition.disks:
@@ -160,6 +167,8 @@ class VmDefinition(Document):
             "guardians": list(self.guardians),
             **({"restart": self.restart} if self.restart != RESTARTS[0] else {}),
             **({} if self.introspection is None else {"introspection": {"btf": self.introspection or "any"}}),
+            **({"networks": [network.members() for network in self.networks]} if self.networks else {}),
+            **({"devices": list(self.devices)} if self.devices else {}),
         }
 
 

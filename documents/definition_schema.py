@@ -2,14 +2,15 @@
 """The JSON Schema (draft 2020-12) of a VM definition as people write it, for editors and other programs.
 
 It is made from the same bounds and forms that the reader has (``documents.definition``, ``documents.fields``), and a
-test holds both against each other. A schema cannot say all: that names of disks differ and that an image is known is
-the reader's word alone. This module reads nothing.
+test holds both against each other. A schema cannot say all: that names differ, that an image is known and which addresses a
+machine can have is the reader's word alone. This module reads nothing.
 """
 
 from __future__ import annotations
 
 import re
 
+from documents.attachments import ADDRESS, MAX_DEVICES, MAX_NETWORKS, NETWORK
 from documents.canonical import Json
 from documents.definition import (
     BTF,
@@ -64,6 +65,21 @@ def definition_schema() -> dict[str, Json]:
                 "required": ["btf"],
                 "properties": {"btf": _text(BTF, 64, "any, or the SHA-256 of the BTF of the guest's kernel.")},
             },
+            "networks": {
+                "description": "Networks of the host that the VM stands on, in the order of its cards; absent for none.",
+                "type": "array",
+                "items": _network(),
+                "minItems": 1,
+                "maxItems": MAX_NETWORKS,
+            },
+            "devices": {
+                "description": "Names of devices and media of the host that the VM may have, sorted; absent for none.",
+                "type": "array",
+                "items": _text(NETWORK, 32, "As the host calls it."),
+                "uniqueItems": True,
+                "minItems": 1,
+                "maxItems": MAX_DEVICES,
+            },
             "disks": {
                 "description": "In boot order. The first one has an image: nothing boots from a disk without.",
                 "type": "array",
@@ -72,6 +88,18 @@ def definition_schema() -> dict[str, Json]:
                 "minItems": 1,
                 "maxItems": MAX_DISKS,
             },
+        },
+    }
+
+
+def _network() -> dict[str, Json]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name"],
+        "properties": {
+            "name": _text(NETWORK, 32, "As `vmgate net list` names it."),
+            "address": _text(ADDRESS, 15, "IPv4 address that the VM must use there; without it the network gives one."),
         },
     }
 

@@ -15,6 +15,7 @@ from documents.canonical import Json
 from documents.definition import DISK_CLASSES
 from documents.document import Document
 from documents.fields import NAME, SLASHED, Fields
+from documents.host_networks import NETWORK_KINDS
 from documents.verdict import VERDICT_SECONDS
 
 LOCAL_VMS = "AllowLocal"
@@ -32,6 +33,8 @@ KERNEL_ARGUMENT = re.compile(r"[A-Za-z0-9._,=:/@%+*?-]{1,120}")
 MAX_ARGUMENTS = 64
 COLLECTED = ("boot_log", "ima")
 """Members of the evidence that a host sends only when it is asked to."""
+
+DEVICE_KINDS = ("media", "pci", "usb")
 
 SHORTEST, LONGEST = 60, 604_800
 """Seconds for which a verdict may be relied on: from a minute to a week."""
@@ -60,6 +63,8 @@ class SecurityPolicy(Document):
             host image to compare them with, none where it has not.
         digests: one of ``DIGESTS``; absent where it is the default.
         disks: classes of disks that VMs may have, sorted; absent where it is ``STATELESS``.
+        networks: kinds of networks that VMs may stand on, sorted; absent for none.
+        devices: kinds from ``DEVICE_KINDS`` that VMs may have, sorted; absent for none.
     """
 
     TYPE: ClassVar[str] = "vmgate.security-policy"
@@ -76,6 +81,8 @@ class SecurityPolicy(Document):
     collect: tuple[str, ...] | None = None
     digests: str = DIGESTS[0]
     disks: tuple[str, ...] = STATELESS
+    networks: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -98,6 +105,8 @@ class SecurityPolicy(Document):
             collect=_read_collect(fields),
             digests=fields.take_choice("digests", DIGESTS[1:]) if fields.has("digests") else DIGESTS[0],
             disks=_read_disks(fields),
+            networks=_read_kinds(fields, "networks", NETWORK_KINDS),
+            devices=_read_kinds(fields, "devices", DEVICE_KINDS),
         )
         if list(policy.allow) != sorted(set(policy.allow)):
             raise fields.wrong("allow", "is not sorted")
@@ -118,6 +127,8 @@ class SecurityPolicy(Document):
             **({"collect": list(self.collect)} if self.collect is not None else {}),
             **({"digests": self.digests} if self.digests != DIGESTS[0] else {}),
             **({"disks": list(self.disks)} if self.disks != STATELESS else {}),
+            **({"networks": list(self.networks)} if self.networks else {}),
+            **({"devices": list(self.devices)} if self.devices else {}),
         }
 
     def collects(self, *, host_image: bool) -> frozenset[str]:
@@ -179,3 +190,13 @@ def _read_disks(fields: Fields) -> tuple[str, ...]:
     if names == STATELESS:
         raise fields.wrong("disks", "is there and what it would be without")
     return names
+
+
+def _read_kinds(fields: Fields, member: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Kinds of what VMs may have: absent is none, and there is no other way to say that."""
+    if not fields.has(member):
+        return ()
+    kinds = fields.take_texts(member, NAME, len(known), 63)
+    if not kinds or any(kind not in known for kind in kinds) or list(kinds) != sorted(kinds):
+        raise fields.wrong(member, "is empty, not sorted, or names something that is not known")
+    return kinds

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a signed VM definition and the places on this host to libvirt's domain XML: the least that the VM needs.
 
-What is not written here is absent: no network, no USB, no display, no sound, no balloon, no shared memory. Pure: it
-looks at no file. It does not judge (``hypervisor.lint`` does) and it starts nothing (``hypervisor.libvirt`` does).
+What is not written here is absent: no USB, no display, no sound, no balloon, no shared memory, and no network that the
+definition does not name. Pure: it looks at no file. It does not judge (``hypervisor.lint`` does) and it starts nothing
+(``hypervisor.libvirt`` does).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from lxml import etree
 
 from documents.definition import Disk, VmDefinition
+from hypervisor.networks import NetworkPlace, interface
 
 ACCELERATORS = ("kvm", "emulation")
 ENTROPY_SOURCE = "/dev/urandom"
@@ -40,6 +42,7 @@ class Placement:
         vtpm_secret: UUID of the libvirt secret that encrypts the state of the VM's TPM.
         own_disks: the VM's own qcow2 file of each disk that the guest can write, by name.
         disk_secrets: UUID of the libvirt secret that encrypts a disk without image, by name.
+        networks: the VM's place on each network of the definition, by name.
     """
 
     emulator: Path
@@ -51,13 +54,15 @@ class Placement:
     vtpm_secret: str
     own_disks: Mapping[str, Path] = field(default_factory=dict)
     disk_secrets: Mapping[str, str] = field(default_factory=dict)
+    networks: Mapping[str, NetworkPlace] = field(default_factory=dict)
 
 
 def render(definition: VmDefinition, placement: Placement) -> str:
     """The domain XML (libvirt, formatdomain).
 
     Raises:
-        ValueError: unknown accelerator, a path that is not absolute, or not exactly the disks of the definition.
+        ValueError: unknown accelerator, a path that is not absolute, or not exactly the disks and networks of the
+            definition.
     """
     _require_fitting(definition, placement)
     kvm = placement.accelerator == "kvm"
@@ -92,6 +97,8 @@ def _require_fitting(definition: VmDefinition, placement: Placement) -> None:
     wanted = ({disk.name for disk in definition.based}, written, bare)
     if (set(placement.disks), set(placement.own_disks), set(placement.disk_secrets)) != wanted:
         raise ValueError("the placement has other disks than the definition")
+    if set(placement.networks) != {network.name for network in definition.networks}:
+        raise ValueError("the placement has other networks than the definition")
     paths = [placement.emulator, placement.firmware_code, placement.firmware_vars, placement.console_log]
     if not all(path.is_absolute() for path in [*paths, *placement.disks.values(), *placement.own_disks.values()]):
         raise ValueError("the placement has a path that is not absolute")
@@ -132,6 +139,7 @@ def _add_devices(domain: etree._Element, definition: VmDefinition, placement: Pl
     for index, disk in enumerate(definition.disks):
         _add_disk(devices, disk, placement, index)
     _under(devices, "controller", type="usb", index="0", model="none")
+    devices.extend(interface(network, placement.networks[network.name]) for network in definition.networks)
     serial = _under(devices, "serial", type="pty")
     _under(serial, "log", file=str(placement.console_log), append="off")
     _under(_under(serial, "target", type="isa-serial", port="0"), "model", name="isa-serial")

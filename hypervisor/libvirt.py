@@ -30,6 +30,7 @@ from hypervisor.errors import (
     StartRefused,
     StopTimedOut,
 )
+from hypervisor.libvirt_networks import LibvirtNetworks
 
 SYSTEM = "qemu:///system"
 STOP_POLL_SECONDS = 0.2
@@ -89,6 +90,7 @@ class Hypervisor:
         self._uri = uri
         self._lock = threading.Lock()
         self._held: Any = None
+        self.networks = LibvirtNetworks(self._own_connection, _translated)
 
     @classmethod
     def open(cls, uri: str = SYSTEM) -> Hypervisor:

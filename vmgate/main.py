@@ -29,6 +29,7 @@ COMMANDS = {
     "image": ("vmgate.commands.image", "Digests of files and the content store."),
     "init": ("vmgate.commands.init", "Set this host up with a trust anchor."),
     "measure": ("vmgate.commands.measure", "Measurement logs and PCRs."),
+    "net": ("vmgate.commands.net", "The networks that this host offers to its VMs."),
     "recovery": ("vmgate.commands.recovery", "The key for a TPM that was cleared, or a host that died."),
     "repo": ("vmgate.commands.repo", "The publisher: keys, releases, repository."),
     "role": ("vmgate.commands.role", "Who may do what on this host."),

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from documents.assignment import Assignment, Range
+from documents.attachments import NetworkUse
 from documents.audit import GENESIS, AuditHead, AuditRecord, AuditSent, SignedHead
 from documents.audit import OUTCOMES as AUDIT_OUTCOMES
 from documents.baseline import Baseline, SignedBaseline
@@ -29,6 +30,7 @@ from documents.evidence import Evidence
 from documents.fields import TEXT
 from documents.host_files import HostFile, HostFiles
 from documents.host_image import VARIABLES, FirmwareEvents, HostImage, ImageFile, SecureBootState
+from documents.host_networks import NAT, NETWORK_KINDS, PEERS, HostNetwork, HostNetworks
 from documents.host_state import (
     UPDATE_STATES,
     Floor,
@@ -57,7 +59,7 @@ from documents.release import (
     SignedPolicy,
 )
 from documents.sealed import SealedAhead, SealedFloor
-from documents.security_policy import ALLOWANCES, COLLECTED, LOCAL, LONGEST, SHORTEST, SecurityPolicy
+from documents.security_policy import ALLOWANCES, COLLECTED, DEVICE_KINDS, LOCAL, LONGEST, SHORTEST, SecurityPolicy
 from documents.security_policy import DIGESTS as HOW_OFTEN
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
@@ -259,6 +261,9 @@ def name_digest(name: str) -> str:
 
 
 DISKS = st.builds(Disk, name=NAMES, image=DIGESTS, length=st.integers(1, MAX_LENGTH), disk_class=st.just("readonly"))
+SHORT_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+ADDRESSES = st.integers(1, 250).map(lambda last: f"10.1.0.{last}")
+NETWORK_USES = st.builds(NetworkUse, name=SHORT_NAMES, address=st.just("") | ADDRESSES)
 DEFINITIONS = st.builds(
     VmDefinition,
     name=NAMES,
@@ -271,6 +276,8 @@ DEFINITIONS = st.builds(
     guardians=st.sampled_from((GUARDIANS, GUARDIANS[:1])),
     restart=st.sampled_from(RESTARTS),
     introspection=st.one_of(st.none(), st.just(""), DIGESTS),
+    networks=st.lists(NETWORK_USES, max_size=2, unique_by=lambda use: use.name).map(tuple),
+    devices=distinct(SHORT_NAMES, 2),
 )
 SECURITY_POLICIES = st.builds(
     SecurityPolicy,
@@ -284,7 +291,23 @@ SECURITY_POLICIES = st.builds(
     verdict_seconds=st.integers(SHORTEST, LONGEST),
     collect=st.sampled_from((None, (), COLLECTED[:1], COLLECTED)),
     digests=st.sampled_from(HOW_OFTEN),
+    networks=distinct(st.sampled_from(NETWORK_KINDS), 2),
+    devices=distinct(st.sampled_from(DEVICE_KINDS), 3),
 )
+
+
+@st.composite
+def host_networks(draw: st.DrawFn) -> HostNetworks:
+    """Networks of both kinds, side by side."""
+    made = [
+        HostNetwork(name=name, kind=NAT, subnet=f"10.{number}.0.0/24", dhcp=draw(st.booleans()))
+        if draw(st.booleans())
+        else HostNetwork(name=name, kind=PEERS)
+        for number, name in enumerate(draw(distinct(SHORT_NAMES, 3)))
+    ]
+    return HostNetworks(seed=draw(DIGESTS), networks=tuple(made))
+
+
 ENDORSEMENT_KEYS = st.builds(EndorsementKey, public=BLOBS, certificate=BLOBS)
 IDENTITIES = st.builds(Identity, eks=st.lists(ENDORSEMENT_KEYS, max_size=2).map(tuple), chain=BLOBS, ak=BLOBS)
 CHALLENGES = st.builds(Challenge, ek=BLOBS, ak_name=st.binary(max_size=34), credential=BLOBS, seed=BLOBS)
@@ -596,6 +619,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     BootState: st.builds(BootState, boot=UUIDS, resets=st.integers(0, 2**32 - 1), restarts=st.integers(0, 2**32 - 1)),
     BundleIndex: bundle_indexes(),
     Challenge: CHALLENGES,
+    HostNetworks: host_networks(),
     HostStatus: host_statuses(),
     Evidence: EVIDENCE,
     Floor: FLOORS,

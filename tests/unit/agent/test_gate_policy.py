@@ -78,7 +78,7 @@ def test_without_its_policy_everything_is_enforced(tmp_path: Path) -> None:
 def test_the_verdict_of_the_gate_expires_when_the_policy_says(tmp_path: Path) -> None:
     found, release = host(tmp_path, WARNED)
     generation = Generation(number=1, releases=(release.encode(),), stale=False)
-    gate = Gate(found, cast("Any", None), cast("Any", None), lambda: NOW)
+    gate = Gate(found, cast("Any", None), cast("Any", None), lambda: NOW, cast("Any", None))
     # It cannot judge without a TPM, and that is a no which counts as long as any other.
     nobody = gate.judge("desk", b"", None)
     assert (nobody.plan, nobody.verdict.status, nobody.verdict.expires) == (

@@ -42,6 +42,8 @@ GOOD: dict[str, Any] = {
     "guardians": ["tpm", "recovery"],
     "restart": "now",
     "introspection": {"btf": "any"},
+    "networks": [{"name": "office", "address": "10.0.0.7"}, {"name": "lab"}],
+    "devices": ["scanner", "token"],
     "disks": [{"name": "root", "image": "debian", "class": DISK_CLASSES[0]}],
 }
 
@@ -64,12 +66,15 @@ def test_the_schema_names_every_member_of_the_document_and_no_other() -> None:
     assert set(definition_schema()["properties"]) == set(definition.members())  # type: ignore[arg-type]
 
 
+OPTIONAL = ("restart", "introspection", "networks", "devices")
 EXAMPLES: dict[str, Callable[[dict[str, Any]], object]] = {
     "as it is": lambda vm: vm,
     "without restart": lambda vm: vm.pop("restart"),
     "without introspection": lambda vm: vm.pop("introspection"),
     "introspection of one kernel": lambda vm: vm.update(introspection={"btf": "0f" * 32}),
     "a title": lambda vm: vm.update(title="Büro, 2. Stock"),
+    "without networks": lambda vm: vm.pop("networks"),
+    "without devices": lambda vm: vm.pop("devices"),
     "a disk for data": lambda vm: vm["disks"].append({"name": "data", "size_mib": 1, "class": "persistent"}),
     **{
         f"a disk that is {name}": lambda vm, to=name: vm["disks"][0].update({"class": to})
@@ -83,7 +88,7 @@ EXAMPLES: dict[str, Callable[[dict[str, Any]], object]] = {
     **{f"restart {restart}": lambda vm, to=restart: vm.update(restart=to) for restart in RESTARTS},
 }
 COUNTER_EXAMPLES: dict[str, Callable[[dict[str, Any]], object]] = {
-    **{f"no {name}": lambda vm, name=name: vm.pop(name) for name in GOOD if name not in ("restart", "introspection")},
+    **{f"no {name}": lambda vm, name=name: vm.pop(name) for name in GOOD if name not in OPTIONAL},
     "an unknown key": lambda vm: vm.update(colour="red"),
     "a release's authority claimed": lambda vm: vm.update(authority="publisher"),
     "a name with a slash": lambda vm: vm.update(name="a/b"),
@@ -120,6 +125,13 @@ COUNTER_EXAMPLES: dict[str, Callable[[dict[str, Any]], object]] = {
     "a disk for data of no size": lambda vm: vm["disks"].append({"name": "d", "size_mib": 0, "class": "persistent"}),
     "a disk with an image and a size": lambda vm: vm["disks"][0].update(size_mib=8),
     "nothing but a disk for data": lambda vm: vm.update(disks=[{"name": "d", "size_mib": 8, "class": "persistent"}]),
+    "networks that are none": lambda vm: vm.update(networks=[]),
+    "a network without a name": lambda vm: vm.update(networks=[{"address": "10.0.0.7"}]),
+    "a network with more": lambda vm: vm["networks"][0].update(mac="52:54:00:00:00:01"),
+    "a network at a name": lambda vm: vm["networks"][0].update(address="router"),
+    "too many networks": lambda vm: vm.update(networks=[{"name": f"n{n}"} for n in range(9)]),
+    "devices that are none": lambda vm: vm.update(devices=[]),
+    "a device twice": lambda vm: vm.update(devices=["token", "token"]),
     "a disk of an unknown class": lambda vm: vm["disks"][0].update({"class": "shared"}),
     "a disk with more": lambda vm: vm["disks"][0].update(path="/etc/shadow"),
     "disks that are none": lambda vm: vm.update(disks=["debian"]),

@@ -33,11 +33,21 @@ OPTIONAL: dict[type[Document], set[str]] = {
     Evidence: {"baseline", "command_line", "identity"},
     HostImage: {"firmware_events", "secure_boot"},
     Release: {"urgent", "waves"},
-    SecurityPolicy: {"collect", "digests", "kernel_denied", "kernel_required", "local", "verdict_seconds", "warn_only"},
+    SecurityPolicy: {
+        "collect",
+        "devices",
+        "digests",
+        "kernel_denied",
+        "kernel_required",
+        "local",
+        "networks",
+        "verdict_seconds",
+        "warn_only",
+    },
     Verdict: {"expires", "kept", "taken"},
     RecoveryKey: {"seal"},
     SealedKey: {"ahead", "floor"},
-    VmDefinition: {"introspection", "restart"},
+    VmDefinition: {"address", "devices", "introspection", "networks", "restart"},
 }
 """Members that are absent in their default: no other way to write that is read."""
 OTHER_TYPES: tuple[Json, ...] = (None, True, 7, "text", ["text"], {"member": "text"})
