@@ -8,7 +8,8 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
     names or its administrator approved, as far as the signed policy asks for that; nothing broke off this boot.
  3. The platform: this boot's log explains the TPM's PCRs and says what the release says (``measure.appraise``).
  4. The VM is one that an active workload release defines, and its definition is in the store as signed.
- 5. Nothing that the VM or the VMM is made of is on a release's list of refused digests.
+ 5. Nothing that the VM or the VMM is made of is on a release's list of refused digests, and nobody else who may took
+    the VM back.
  6. The signed security policy allows the VM's size and the accelerator.
  7. The domain that libvirt is about to start is the one that the definition renders to, and it passes the linter, alone
     and together with the other VMs of the active releases.
@@ -73,13 +74,22 @@ class Gate:
         store: holds what VMs are made of.
         plan: says which VMs the active releases define and how they are placed on this host.
         clock: gives seconds since 1970 UTC.
+        taken: gives the cause for which a VM was taken back otherwise than by a release; empty for none.
     """
 
-    def __init__(self, platform: Platform, store: ContentStore, plan: Plan, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        store: ContentStore,
+        plan: Plan,
+        clock: Callable[[], int],
+        taken: Callable[[str], str] = lambda _: "",
+    ) -> None:
         self._platform = platform
         self._store = store
         self._plan = plan
         self._clock = clock
+        self._taken = taken
 
     def judge(self, name: str, untrusted_xml: bytes, generation: Generation | None) -> Judgement:
         """Make every check for one start; never raises for what it finds."""
@@ -141,6 +151,8 @@ class Gate:
             return None
         # (5)
         findings.extend(_refused(generation, vm))
+        if cause := self._taken(name):
+            findings.append(make_finding("taken-back", name, "fail", "a VM that may start", cause))
         # (6)
         policy = self._platform.policy(generation.platform)
         findings.extend(_check_policy(policy, vm))

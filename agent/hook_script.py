@@ -11,6 +11,7 @@ never calls libvirt, which would deadlock.
 import json
 import socket
 import sys
+import time
 from typing import Any
 
 AGENT = "/run/vmgate/agent.sock"
@@ -35,12 +36,15 @@ def call(name: str, operation: str, xml: str) -> dict[str, Any]:
         "arguments": [{"name": "name", "text": name}, {"name": "xml", "text": xml}],
     }
     line = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    deadline = time.monotonic() + SECONDS
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(SECONDS)
         connection.connect(AGENT)
         connection.sendall(line)
         answer = b""
         while not answer.endswith(b"\n"):
+            # Of the whole answer: one that trickles is late as well.
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
             part = connection.recv(65536)
             if not part or len(answer) > MAX_ANSWER:
                 raise OSError("the agent gave no whole answer")
@@ -66,7 +70,7 @@ def main(arguments: list[str]) -> int:
         if answer["exit"] == 0 and answer["error"] == "" and answer["result"].get("allowed") == name:
             return 0
         line = answer["error"] or "error[AG002]: the agent's answer was not understood; refused; restart vmgate"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         line = f"error[AG003]: the vmgate agent did not answer; {error}; start it and look at `vmgate status`"
     if step in TELL:
         return 0

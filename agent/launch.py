@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agent.errors import NotReady, Refused
 from agent.gate import Gate, Judgement, make_finding, told
+from agent.launched import LaunchedDomains
 from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.plan import VmPlan
@@ -85,6 +86,8 @@ class Launcher:
         self._secrets = VmSecrets(outside.hypervisor, turn, self._note_drop)
         self.running = Running(outside.paths.running)
         """What each VM that runs was started from."""
+        self.launched = LaunchedDomains(outside.paths.launched)
+        """The domain that each was let start as."""
         self.asked: Counter[str] = Counter()
         """How often libvirt asked, by VM, since the agent started."""
         self.said_no: dict[str, VmgateError] = {}
@@ -168,6 +171,7 @@ class Launcher:
             template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)
             durable.write_file(vm.placement.firmware_vars, template)
             self.running.note(installed(vm))
+            self.launched.note(name, vm.xml, untrusted_xml)
             self._secrets.give(vm, keys.secret.encode())
         except VmgateError as error:
             self._audit.append("vm-start", "failed", name, actor, code=error.code, cause=error.cause)
@@ -216,6 +220,12 @@ class Launcher:
     def _note_drop(self, vm: VmPlan) -> None:
         self._platform.note("key-drop", vm.definition.name, vm.artifact.fsverity, vm.release.origin)
 
+    def drop(self, name: str) -> None:
+        """Drop what opens a VM's key, from libvirt and from memory; the next start of any VM asks the TPM again."""
+        with self._turn:
+            self._secrets.drop(name)
+            self._keys.forget()
+
     def started(self, name: str, actor: str) -> None:
         """QEMU runs: its secret goes."""
         with self._turn:
@@ -233,6 +243,7 @@ class Launcher:
             launch = self.running_now().get(name)
             if launch is not None:
                 self.running.forget(name)
+                self.launched.forget(name)
                 self._audit.append("vm-stop", "done", name, actor)
                 self._platform.note("vm-stop", name, launch.event.fsverity, launch.event.origin)
 

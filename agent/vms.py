@@ -265,6 +265,7 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     ),
     (frozenset({"image", "definition"}), "a stored file is damaged: `vmgate update apply` fetches it again"),
     (frozenset({"disk-format"}), "its image begins like another format than raw: a corrected release of the workload"),
+    (frozenset({"taken-back"}), "its fleet took it back: ask whoever runs the fleet"),
     (frozenset({"refused-digest"}), "its publisher took it back: a corrected release of the workload"),
     (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),
     (frozenset({"vm-tpm"}), "the VM's own TPM is not the one that it had: `vmgate explain AG040`"),

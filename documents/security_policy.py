@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 from documents.canonical import Json
 from documents.document import Document
 from documents.fields import NAME, SLASHED, Fields
+from documents.revocation import DEFAULT, Revocation, read_revocation
 from documents.verdict import VERDICT_SECONDS
 
 ALLOWANCES = ("AllowEmulation", "AllowSelfMeasured", "AllowSoftwareTpm")
@@ -36,6 +37,8 @@ SHORTEST, LONGEST = 60, 604_800
 DIGESTS = ("always", "once-per-boot")
 """How often a file without fs-verity is read to be measured: before each start; or once in a boot, where only root can
 change it. The first is the default."""
+DRIFT = ("suspend", "kill")
+"""What is done with a VM that runs as it was not let start, or that nobody let start. The first is the default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,8 @@ class SecurityPolicy(Document):
         collect: names from ``COLLECTED``, sorted; None, and then absent: all of them where the platform release has a
             host image to compare them with, none where it has not.
         digests: one of ``DIGESTS``; absent where it is the default.
+        drift: one of ``DRIFT``; absent where it is the default.
+        revocation: what becomes of a running VM that was taken back; absent where it is the default.
     """
 
     TYPE: ClassVar[str] = "vmgate.security-policy"
@@ -69,6 +74,8 @@ class SecurityPolicy(Document):
     verdict_seconds: int = VERDICT_SECONDS
     collect: tuple[str, ...] | None = None
     digests: str = DIGESTS[0]
+    drift: str = DRIFT[0]
+    revocation: Revocation = DEFAULT
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -90,6 +97,8 @@ class SecurityPolicy(Document):
             verdict_seconds=_read_verdict_seconds(fields),
             collect=_read_collect(fields),
             digests=fields.take_choice("digests", DIGESTS[1:]) if fields.has("digests") else DIGESTS[0],
+            drift=fields.take_choice("drift", DRIFT[1:]) if fields.has("drift") else DRIFT[0],
+            revocation=read_revocation(fields.take("revocation")) if fields.has("revocation") else DEFAULT,
         )
         if list(policy.allow) != sorted(set(policy.allow)):
             raise fields.wrong("allow", "is not sorted")
@@ -109,6 +118,8 @@ class SecurityPolicy(Document):
             **({"verdict_seconds": self.verdict_seconds} if self.verdict_seconds != VERDICT_SECONDS else {}),
             **({"collect": list(self.collect)} if self.collect is not None else {}),
             **({"digests": self.digests} if self.digests != DIGESTS[0] else {}),
+            **({"drift": self.drift} if self.drift != DRIFT[0] else {}),
+            **({"revocation": self.revocation.members()} if self.revocation != DEFAULT else {}),
         }
 
     def collects(self, *, host_image: bool) -> frozenset[str]:

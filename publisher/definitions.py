@@ -13,7 +13,7 @@ from pathlib import PurePath
 from content.fsverity import Measured
 from documents.canonical import Json
 from documents.definition import BTF, DISK_CLASSES, RESTARTS, VmDefinition
-from documents.security_policy import DIGESTS, SecurityPolicy
+from documents.security_policy import DIGESTS, DRIFT, SecurityPolicy
 from publisher.tables import Table, read_table
 
 MAX_DISKS = 16
@@ -50,7 +50,7 @@ def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[st
 
 
 def read_policy(table: Table) -> SecurityPolicy:
-    """Read a security policy; the order of ``allow`` does not matter, and ``digests`` may be left out.
+    """Read a security policy; the order of ``allow`` does not matter, and what may be left out may be the default.
 
     Raises:
         RecipeWrong: an unknown or missing key, or a value out of its bounds.
@@ -58,10 +58,14 @@ def read_policy(table: Table) -> SecurityPolicy:
     allow = table.take_list("allow", lambda part: part, 100)
     texts: list[Json] = [*sorted(part for part in allow if isinstance(part, str))]
     rest: list[Json] = [part for part in allow if not isinstance(part, str)]
-    digests = table.take_choice("digests", DIGESTS) if table.has("digests") else DIGESTS[0]
+    chosen: dict[str, Json] = {}
+    for name, choices in (("digests", DIGESTS), ("drift", DRIFT)):
+        choice = table.take_choice(name, choices) if table.has(name) else choices[0]
+        if choice != choices[0]:
+            chosen[name] = choice
     whole = table.with_value("allow", texts + rest)
-    if digests != DIGESTS[0]:
-        whole = whole.with_value("digests", digests)
+    for name, value in chosen.items():
+        whole = whole.with_value(name, value)
     policy = SecurityPolicy.read(whole)
     whole.finish()
     return policy

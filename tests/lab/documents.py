@@ -55,8 +55,10 @@ from documents.release import (
     Release,
     SignedPolicy,
 )
+from documents.revocation import ACTS, Revocation
+from documents.revocation import LONGEST as LONGEST_NOTICE
 from documents.sealed import SealedAhead, SealedFloor
-from documents.security_policy import ALLOWANCES, COLLECTED, LOCAL, LONGEST, SHORTEST, SecurityPolicy
+from documents.security_policy import ALLOWANCES, COLLECTED, DRIFT, LOCAL, LONGEST, SHORTEST, SecurityPolicy
 from documents.security_policy import DIGESTS as HOW_OFTEN
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
@@ -275,6 +277,13 @@ SECURITY_POLICIES = st.builds(
     verdict_seconds=st.integers(SHORTEST, LONGEST),
     collect=st.sampled_from((None, (), COLLECTED[:1], COLLECTED)),
     digests=st.sampled_from(HOW_OFTEN),
+    drift=st.sampled_from(DRIFT),
+    revocation=st.builds(
+        Revocation,
+        act=st.sampled_from(ACTS),
+        seconds=st.integers(0, LONGEST_NOTICE),
+        message=st.sampled_from(("", "Save.")),
+    ),
 )
 ENDORSEMENT_KEYS = st.builds(EndorsementKey, public=BLOBS, certificate=BLOBS)
 IDENTITIES = st.builds(Identity, eks=st.lists(ENDORSEMENT_KEYS, max_size=2).map(tuple), chain=BLOBS, ak=BLOBS)

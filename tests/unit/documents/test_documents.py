@@ -33,12 +33,15 @@ OPTIONAL: dict[type[Document], set[str]] = {
     Evidence: {"baseline", "command_line", "identity"},
     HostImage: {"firmware_events", "secure_boot"},
     Release: {"urgent", "waves"},
-    SecurityPolicy: {"collect", "digests", "kernel_denied", "kernel_required", "local", "verdict_seconds", "warn_only"},
+    SecurityPolicy: {
+        "collect", "digests", "drift", "kernel_denied", "kernel_required", "local", "revocation", "verdict_seconds",
+        "warn_only",
+    },
     Verdict: {"expires", "kept", "taken"},
     RecoveryKey: {"seal"},
     SealedKey: {"ahead", "floor"},
     VmDefinition: {"introspection", "restart"},
-}
+}  # fmt: skip
 """Members that are absent in their default: no other way to write that is read."""
 OTHER_TYPES: tuple[Json, ...] = (None, True, 7, "text", ["text"], {"member": "text"})
 
