@@ -117,6 +117,7 @@ class Host:
             partial(machines, same_mounts=paths.root != Path("/")),
             self._drift_answer,
             outside.audit,
+            self.launcher.gone,
         )
         taken = TakenBack(self.launcher, self.platform, self.generation, self.sources, self.keys.names)
         hands = Hands(announce=announce, drop=self.launcher.drop, shred=self.keys.shred)

@@ -247,6 +247,18 @@ class Launcher:
                 self._audit.append("vm-stop", "done", name, actor)
                 self._platform.note("vm-stop", name, launch.event.fsverity, launch.event.origin)
 
+    def gone(self, name: str, run: int) -> None:
+        """A run that the log has and libvirt has not: nobody told of its end, or the hook was called by hand.
+
+        Args:
+            name: of the VM.
+            run: libvirt's number of it; a run that came since goes on.
+        """
+        with self._turn:
+            noted = self.launched.of(name)
+            if noted is None or noted.run == run:
+                self.stopped(name, "agent")
+
     def running_now(self) -> dict[str, Launch]:
         """The VMs that were let start in this boot and have not stopped since, by name: what evidence says as well."""
         return running(self._platform.records())

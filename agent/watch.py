@@ -58,6 +58,7 @@ class Watch:
         by_hand: gives the QEMU processes that are not libvirt's.
         answer: gives what the signed policy says: ``suspend`` or ``kill``.
         audit: every fault and every answer is recorded.
+        gone: told of a run that the log has and libvirt has not.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Watch:
         by_hand: Callable[[], tuple[Machine, ...]],
         answer: Callable[[], str],
         audit: AuditTrail,
+        gone: Callable[[str, int], None],
     ) -> None:
         self._domains = domains
         self._running = running
@@ -75,6 +77,7 @@ class Watch:
         self._by_hand = by_hand
         self._policy = answer
         self._audit = audit
+        self._gone = gone
         self._lock = threading.Lock()
         self._standing: tuple[Fault, ...] = ()
         self._told: set[Fault] = set()
@@ -120,21 +123,27 @@ class Watch:
 
     def _confirmed(self) -> dict[Fault, str]:
         """Faults that two looks found, with the state of the domain: between them a VM that stops is said to."""
-        first = self._found()
-        if not first:
+        first, missing = self._found()
+        if not first and not missing:
             return {}
-        if any(fault.kind == UNGATED for fault in first):
+        if missing or any(fault.kind == UNGATED for fault in first):
             time.sleep(CONFIRM_SECONDS)
-        second = self._found()
+        second, still = self._found()
+        for name, run in still & missing:
+            self._gone(name, run)
         known = {fault.key for fault in first}
         return {fault: state for fault, state in second.items() if fault.key in known}
 
-    def _found(self) -> dict[Fault, str]:
+    def _found(self) -> tuple[dict[Fault, str], set[tuple[str, int]]]:
+        """Faults with the state of their domain; and runs that the log has and libvirt has not."""
+        before = {name: noted.run if (noted := self._launched(name)) else -1 for name in self._running()}
         active = self._domains.active()
-        # Read after libvirt was asked: a start is in the log before its domain runs.
+        # Read after libvirt was asked: a start is in the log before its domain runs. And before: a domain that is being
+        # started is libvirt's before it is in the log.
         found = faults(active, self._running().keys(), self._launched)
         states = {(live.name, live.run): live.state for live in active}
-        return {fault: states[fault.name, fault.run] for fault in found}
+        missing = {(name, run) for name, run in before.items() if name not in {live.name for live in active}}
+        return {fault: states[fault.name, fault.run] for fault in found}, missing
 
     def _answer(self, fault: Fault, state: str) -> None:
         answer = self._policy()

@@ -13,10 +13,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from agent import hook_script
+from documents.errors import Exit
+from documents.local_api import Request, Response
 
 GUARD = 60
 YES = b'{"error":"","exit":0,"result":{"allowed":"guest"},"type":"vmgate.response","version":1}\n'
@@ -135,3 +140,39 @@ def test_no_answer_at_a_reconnect_kills_a_vm(
         assert ask(monkeypatch, tmp_path / "s", "reconnect") == 0
     assert ask(monkeypatch, tmp_path / "nothing", "reconnect") == 0, "nor does an agent that is away"
     assert capsys.readouterr().err == ""
+
+
+@given(name=st.text(max_size=60), xml=st.text(max_size=300))
+@example(name='"\\\b\t\n\f\r\x00\x1f\x7f\u2028é€😀', xml="<a>\r\n</a>")
+def test_its_question_and_the_yes_that_it_waits_for_are_the_agents(name: str, xml: str) -> None:
+    """Written by hand, for the json module takes longer than the question; and canonical, byte for byte."""
+    arguments = (("name", name), ("xml", xml))
+    request = Request(verb="gate/prepare", actor="libvirt hook", arguments=arguments)
+    said: list[bytes] = []
+
+    class Agent:
+        """A socket that is asked once."""
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Nothing to close."""
+
+        def settimeout(self, _: float) -> None:
+            """Never late."""
+
+        def connect(self, _: str) -> None:
+            """There."""
+
+        def sendall(self, line: bytes) -> None:
+            said.append(line)
+
+        def recv(self, _: int) -> bytes:
+            return Response(exit=Exit.DONE, error="", result={"allowed": name}).encode() + b"\n"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "socket", lambda *_: Agent())
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(xml.encode())))
+        assert hook_script.main([name, "prepare", "begin", "-"]) == 0
+    assert said == [request.encode() + b"\n"]

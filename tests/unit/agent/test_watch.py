@@ -42,6 +42,7 @@ class Place:
         self.answer = "suspend"
         self.broken: HypervisorError | None = None
         self.did: list[tuple[str, str]] = []
+        self.gone: list[tuple[str, int]] = []
         self.trail = folder / "audit"
         self.audit = AuditTrail(self.trail, lambda: 1_800_000_000, BOOT)
         self.watch = Watch(
@@ -51,6 +52,7 @@ class Place:
             lambda: self.hand,
             lambda: self.answer,
             self.audit,
+            lambda name, run: self.gone.append((name, run)),
         )
 
     def active(self) -> tuple[Live, ...]:
@@ -90,7 +92,7 @@ def test_where_all_is_as_it_was_let_start_nothing_happens(place: Place) -> None:
 def test_a_fault_is_answered_as_policy_says_and_recorded_before_and_after(
     place: Place, run: Live, event: str, answer: str
 ) -> None:
-    place.answer, place.runs = answer, (run,)
+    place.answer, place.runs = answer, (GOOD, run) if run.name != GOOD.name else (run,)
     place.watch.look()
     assert place.did == [(answer, run.name)]
     assert place.outcomes() == [(event, run.name, "started"), (event, run.name, "done")]
@@ -128,10 +130,20 @@ def test_an_answer_that_fails_is_told_once_and_tried_again(place: Place) -> None
 
 
 def test_a_domain_that_stops_between_two_looks_is_none_that_nobody_let_start(place: Place) -> None:
-    looks = iter([(FOREIGN,), ()])
+    looks = iter([(GOOD, FOREIGN), (GOOD,)])
     place.active = lambda: next(looks)  # type: ignore[method-assign]
     place.watch.look()
     assert (place.did, place.outcomes()) == ([], [])
+
+
+def test_a_run_that_libvirt_has_not_is_ended_in_the_log_too(place: Place) -> None:
+    """The hook was called by hand, or libvirt could not tell of the end."""
+    looks = iter([(), (GOOD,), (), ()])
+    place.active = lambda: next(looks)  # type: ignore[method-assign]
+    place.watch.look()
+    assert place.gone == [], "it came back: it was just being started or stopped"
+    place.watch.look()
+    assert place.gone == [("hello", 3)]
 
 
 def test_without_libvirt_a_look_changes_nothing(place: Place) -> None:
