@@ -415,3 +415,15 @@ class InternalFailure(AgentError):
 
     code = "AG099"
     explanation = "The agent met a bug. The request was refused; the agent's log says more."
+
+
+class LibvirtLate(AgentError):
+    """libvirt took too long for a VM's key."""
+
+    code = "AG140"
+    exit = Exit.TIMED_OUT
+    explanation = (
+        "While a VM starts, libvirt waits for the gate, and the gate gives libvirt the VM's key. libvirt did not take "
+        "it in time: all its workers may be waiting, or it hangs. The VM stays off and its key is dropped. Raise "
+        "prio_workers in libvirtd.conf where many starts and many questions come at once."
+    )

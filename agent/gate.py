@@ -9,7 +9,8 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
  3. The platform: this boot's log explains the TPM's PCRs and says what the release says (``measure.appraise``).
  4. The VM is one that an active workload release or the local authority defines, and its definition is in the store as
     signed; one of the local authority is asked more (``agent.local_gate``).
- 5. Nothing that the VM or the VMM is made of is on a release's list of refused digests.
+ 5. Nothing that the VM or the VMM is made of is on a release's list of refused digests, and nobody else who may took
+    the VM back.
  6. The signed security policy allows the VM's size, the classes of its disks and the accelerator.
  7. The domain that libvirt is about to start is the one that the definition renders to, and it passes the linter, alone
     and together with the other VMs of the active releases.
@@ -83,6 +84,7 @@ class Gate:
         plan: says which VMs the active releases define and how they are placed on this host.
         clock: gives seconds since 1970 UTC.
         attachments: what the host offers to VMs.
+        taken: gives the cause for which a VM was taken back otherwise than by a release; empty for none.
     """
 
     def __init__(
@@ -92,12 +94,14 @@ class Gate:
         plan: Plan,
         clock: Callable[[], int],
         attachments: Attachments,
+        taken: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._platform = platform
         self._store = store
         self._plan = plan
         self._clock = clock
         self._attachments = attachments
+        self._taken = taken
 
     def judge(self, name: str, untrusted_xml: bytes, generation: Generation | None) -> Judgement:
         """Make every check for one start; never raises for what it finds."""
@@ -161,6 +165,8 @@ class Gate:
             return None
         # (5)
         findings.extend(_refused(generation, vm))
+        if cause := self._taken(name):
+            findings.append(make_finding("taken-back", name, "fail", "a VM that may start", cause))
         # (6)
         policy = self._platform.policy(generation.platform)
         findings.extend(judge_local_vm(vm, self._plan, policy, generation))

@@ -46,11 +46,14 @@ from agent.recovery import HostKeys, Recovery
 from agent.recovery_copies import RecoveryCopies
 from agent.resealing import Resealing
 from agent.restarts import Restarts
+from agent.revoke import Hands, Revoker
+from agent.taken_back import Source, TakenBack, said
 from agent.unattended import Unattended
 from agent.updates import Updates
 from agent.vm_keys import VmKeys
 from agent.vms import Vms
 from agent.wake import Wake
+from agent.watch import Watch
 from content.store import ContentStore
 from documents.canonical import Json
 from documents.definition import VmDefinition
@@ -58,8 +61,9 @@ from documents.errors import DocumentNewer, VmgateError
 from documents.evidence import Evidence
 from documents.host_state import Generation
 from documents.release import Release
-from documents.security_policy import SecurityPolicy
+from documents.security_policy import DRIFT, SecurityPolicy
 from documents.verdict import Verdict
+from hypervisor.by_hand import machines
 from measure.boot_files import IMA_PCR
 from measure.errors import PcrInUse
 from measure.guard import Pcrs
@@ -99,7 +103,9 @@ class Host:
         self.store.keepers.append(self.authority.kept)
         self.attachments = Attachments(networks=Networks(paths, outside.audit, outside.hypervisor.networks))
         plan = Plan(paths, self.store, settings.accelerator, self.attachments, self.authority)
-        gate = Gate(self.platform, self.store, plan, outside.clock, self.attachments)
+        self.sources: list[Source] = []
+        """Who may take a VM back besides its releases."""
+        gate = Gate(self.platform, self.store, plan, outside.clock, self.attachments, partial(said, self.sources))
         turn = threading.RLock()
         update = settings.update
         self._contact = contact = Contact(
@@ -113,6 +119,18 @@ class Host:
             outside, gate, self.platform, self.keys, self.store, self.generation, turn, self.authority.names
         )
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
+        self.watch = Watch(
+            outside.hypervisor,
+            self.launcher.running_now,
+            self.launcher.launched.of,
+            partial(machines, same_mounts=paths.root != Path("/")),
+            self._drift_answer,
+            outside.audit,
+            self.launcher.gone,
+        )
+        taken = TakenBack(self.launcher, self.platform, self.generation, self.sources, self.keys.names)
+        hands = Hands(announce=announce, drop=self.launcher.drop, shred=self.keys.shred)
+        self.revoker = Revoker(paths.revoked, outside.hypervisor, taken.orders, hands, outside.audit)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation, self.attachments)
         self.introspection = Introspection(outside, self.vms)
         host_keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=resealing)
@@ -156,6 +174,19 @@ class Host:
 
     def _definitions(self) -> tuple[VmDefinition, ...]:
         return tuple(vm.definition for vm in self.vms.all())
+
+    def look(self) -> None:
+        """Look at what runs: whether it is what was let start, and whether it may still run."""
+        self.watch.look()
+        self.revoker.look()
+
+    def _drift_answer(self) -> str:
+        """What the signed policy does about what runs and was not let start; where it cannot be read, what is safe."""
+        generation = self.generation()
+        try:
+            return self.platform.policy(generation.platform).drift if generation else DRIFT[0]
+        except VmgateError:
+            return DRIFT[0]
 
     def generation(self) -> Generation | None:
         """The active generation."""
@@ -243,10 +274,15 @@ class Host:
     def verdict(self, generation: Generation) -> Verdict | None:
         """What this host thinks of itself; None when it could not be judged."""
         try:
-            return self.platform.appraise(generation)
+            return self.appraise(generation)
         except VmgateError as error:
             log.warning("the platform was not appraised: %s", error)
             return None
+
+    def appraise(self, generation: Generation) -> Verdict:
+        """What the measurements say of this host, with what the watch found to run besides."""
+        verdict = self.platform.appraise(generation)
+        return replace(verdict, findings=(*verdict.findings, *self.watch.findings()))
 
     def level(self) -> str:
         """The assurance level as far as this host knows it."""

@@ -19,6 +19,7 @@ from agent.disks import Disks
 from agent.errors import NotReady, Refused
 from agent.findings import make_finding, told
 from agent.gate import Gate, Judgement
+from agent.launched import LaunchedDomains
 from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.plan import LocalSource, VmPlan
@@ -95,6 +96,8 @@ class Launcher:
         self._secrets = VmSecrets(outside.hypervisor, turn, self._note_drop)
         self.running = Running(outside.paths.running)
         """What each VM that runs was started from."""
+        self.launched = LaunchedDomains(outside.paths.launched)
+        """The domain that each was let start as."""
         self.asked: Counter[str] = Counter()
         """How often libvirt asked, by VM, since the agent started."""
         self.said_no: dict[str, VmgateError] = {}
@@ -194,6 +197,7 @@ class Launcher:
             durable.write_file(vm.placement.firmware_vars, template)
             self.disks.prepare(vm, keys.secret, actor)
             self.running.note(installed(vm))
+            self.launched.note(name, vm.xml, untrusted_xml)
             self._secrets.give(vm, keys.secret.encode(), self.disks.passphrases(vm, keys.secret))
         except VmgateError as error:
             self.disks.close(name, actor)
@@ -245,6 +249,12 @@ class Launcher:
     def _note_drop(self, vm: VmPlan) -> None:
         self._platform.note("key-drop", vm.subject, vm.measured, vm.release.origin)
 
+    def drop(self, name: str) -> None:
+        """Drop what opens a VM's key, from libvirt and from memory; the next start of any VM asks the TPM again."""
+        with self._turn:
+            self._secrets.drop(name)
+            self._keys.forget()
+
     def started(self, name: str, actor: str) -> None:
         """QEMU runs: its secret goes."""
         with self._turn:
@@ -262,9 +272,22 @@ class Launcher:
             launch = self.running_now().get(name)
             if launch is not None:
                 self.running.forget(name)
+                self.launched.forget(name)
                 self._audit.append("vm-stop", "done", name, actor)
                 self.disks.close(name, actor)
                 self._platform.note("vm-stop", launch.event.subject, launch.event.fsverity, launch.event.origin)
+
+    def gone(self, name: str, run: int) -> None:
+        """A run that the log has and libvirt has not: nobody told of its end, or the hook was called by hand.
+
+        Args:
+            name: of the VM.
+            run: libvirt's number of it; a run that came since goes on.
+        """
+        with self._turn:
+            noted = self.launched.of(name)
+            if noted is None or noted.run == run:
+                self.stopped(name, "agent")
 
     def running_now(self) -> dict[str, Launch]:
         """The VMs that were let start in this boot and have not stopped since, by name: what evidence says as well."""

@@ -28,7 +28,7 @@ from documents.errors import DocumentError, VmgateError
 from documents.host_networks import NAT, HostNetwork, HostNetworks
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
-from hypervisor.libvirt_networks import LibvirtNetworks
+from hypervisor.libvirt.networks import LibvirtNetworks
 from hypervisor.network_filter import filter_xml
 from hypervisor.networks import (
     NetworkPlace,

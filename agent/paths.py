@@ -163,6 +163,16 @@ class HostPaths:
         return self.run / "running"
 
     @property
+    def launched(self) -> Path:
+        """The domain that each running VM was let start as."""
+        return self.run / "launched"
+
+    @property
+    def revoked(self) -> Path:
+        """Since when each running VM that was taken back was known to be."""
+        return self.run / "revoked"
+
+    @property
     def vms(self) -> Path:
         """The folders of VMs."""
         return self.state / "vms"

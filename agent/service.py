@@ -235,7 +235,7 @@ class Service:
         software = host.outside.tpm.software()
         return {
             "ready": ready and generation is not None,
-            "trusted": trusted and not refused,
+            "trusted": trusted and not refused and not host.watch.standing(),
             "tpm": "software TPM (no protection against its owner)" if software else "TPM",
             "libvirt": libvirt,
             "platform": verdict.status if verdict else "not appraised",
@@ -245,6 +245,7 @@ class Service:
             "level": verdict.level if verdict else host.platform.least_level,
             "releases": releases,
             "refused": refused,
+            "faults": host.watch.told(),
             "vms": self._vms(),
             **host.unattended.status(),
         }
@@ -294,7 +295,7 @@ class Service:
 
     def _attest_self(self) -> dict[str, Json]:
         generation = self._host.updates.require_active()
-        return {"verdict": self._host.platform.appraise(generation).members()}
+        return {"verdict": self._host.appraise(generation).members()}
 
     def _identity(self) -> dict[str, Json]:
         return {"identity": identity(self._host.outside.tpm).encode().decode()}

@@ -318,6 +318,7 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
         frozenset({"network"}),
         "a network is not as it was made: `vmgate net list`; a start makes it anew once no VM is on it",
     ),
+    (frozenset({"taken-back"}), "its fleet took it back: ask whoever runs the fleet"),
     (frozenset({"refused-digest"}), "its publisher took it back: a corrected release of the workload"),
     (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),
     (frozenset({"vm-tpm"}), "the VM's own TPM is not the one that it had: `vmgate explain AG040`"),

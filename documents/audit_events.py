@@ -123,6 +123,42 @@ EVENTS = (
         details=(("done", ("cause",)), ("failed", ("cause",))),
     ),
     AuditEvent(
+        name="vm-drift",
+        rows=("FAU_ARP.1", "FPT_GVI_EXT.1"),
+        when="a VM that runs is not what it was let start as: a device, a setting or the monitor was used past vmgate",
+        details=(
+            ("started", ("answer", "found")),
+            ("done", ("answer", "found")),
+            ("failed", ("answer", "cause", "found")),
+        ),
+    ),
+    AuditEvent(
+        name="vm-ungated",
+        rows=("FAU_ARP.1", "FPT_GVI_EXT.1"),
+        when="a domain of libvirt's runs and nobody let it start",
+        details=(
+            ("started", ("answer", "found")),
+            ("done", ("answer", "found")),
+            ("failed", ("answer", "cause", "found")),
+        ),
+    ),
+    AuditEvent(
+        name="vm-revoke",
+        rows=("FAU_ARP.1", "FMT_MOF_EXT.1"),
+        when="a VM that runs was taken back: its user is told (started), and what policy says is done",
+        details=(
+            ("started", ("answer", "cause", "seconds")),
+            ("done", ("answer", "cause", "seconds")),
+            ("failed", ("answer", "cause", "seconds", "why")),
+        ),
+    ),
+    AuditEvent(
+        name="vm-by-hand",
+        rows=("FAU_ARP.1",),
+        when="a QEMU or another user of KVM runs that is not of the system's libvirt; it is told and not ended",
+        details=(("done", ("found",)),),
+    ),
+    AuditEvent(
         name="update-apply",
         rows=("FPT_TUD_EXT.1", "FMT_MOF_EXT.1"),
         when="an administrator updates; refused where a signature, a version or a digest is wrong",

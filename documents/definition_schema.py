@@ -2,8 +2,8 @@
 """The JSON Schema (draft 2020-12) of a VM definition as people write it, for editors and other programs.
 
 It is made from the same bounds and forms that the reader has (``documents.definition``, ``documents.fields``), and a
-test holds both against each other. A schema cannot say all: that names differ, that an image is known and which addresses a
-machine can have is the reader's word alone. This module reads nothing.
+test holds both against each other. A schema cannot say all: that names differ, that an image is known and which
+addresses a machine can have is the reader's word alone. This module reads nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def definition_schema() -> dict[str, Json]:
                 "properties": {"btf": _text(BTF, 64, "any, or the SHA-256 of the BTF of the guest's kernel.")},
             },
             "networks": {
-                "description": "Networks of the host that the VM stands on, in the order of its cards; absent for none.",
+                "description": "Networks of the host that the VM stands on, in the order of its cards; else none.",
                 "type": "array",
                 "items": _network(),
                 "minItems": 1,

@@ -16,6 +16,7 @@ from documents.definition import DISK_CLASSES
 from documents.document import Document
 from documents.fields import NAME, SLASHED, Fields
 from documents.host_networks import NETWORK_KINDS
+from documents.revocation import DEFAULT, Revocation, read_revocation
 from documents.verdict import VERDICT_SECONDS
 
 LOCAL_VMS = "AllowLocal"
@@ -41,6 +42,8 @@ SHORTEST, LONGEST = 60, 604_800
 DIGESTS = ("always", "once-per-boot")
 """How often a file without fs-verity is read to be measured: before each start; or once in a boot, where only root can
 change it. The first is the default."""
+DRIFT = ("suspend", "kill")
+"""What is done with a VM that runs as it was not let start, or that nobody let start. The first is the default."""
 
 STATELESS = ("ephemeral", "readonly")
 """Classes of disks of which nothing is left when a VM stops: what a policy allows that says nothing of disks."""
@@ -65,6 +68,8 @@ class SecurityPolicy(Document):
         disks: classes of disks that VMs may have, sorted; absent where it is ``STATELESS``.
         networks: kinds of networks that VMs may stand on, sorted; absent for none.
         devices: kinds from ``DEVICE_KINDS`` that VMs may have, sorted; absent for none.
+        drift: one of ``DRIFT``; absent where it is the default.
+        revocation: what becomes of a running VM that was taken back; absent where it is the default.
     """
 
     TYPE: ClassVar[str] = "vmgate.security-policy"
@@ -83,6 +88,8 @@ class SecurityPolicy(Document):
     disks: tuple[str, ...] = STATELESS
     networks: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    drift: str = DRIFT[0]
+    revocation: Revocation = DEFAULT
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -107,6 +114,8 @@ class SecurityPolicy(Document):
             disks=_read_disks(fields),
             networks=_read_kinds(fields, "networks", NETWORK_KINDS),
             devices=_read_kinds(fields, "devices", DEVICE_KINDS),
+            drift=fields.take_choice("drift", DRIFT[1:]) if fields.has("drift") else DRIFT[0],
+            revocation=read_revocation(fields.take("revocation")) if fields.has("revocation") else DEFAULT,
         )
         if list(policy.allow) != sorted(set(policy.allow)):
             raise fields.wrong("allow", "is not sorted")
@@ -129,6 +138,8 @@ class SecurityPolicy(Document):
             **({"disks": list(self.disks)} if self.disks != STATELESS else {}),
             **({"networks": list(self.networks)} if self.networks else {}),
             **({"devices": list(self.devices)} if self.devices else {}),
+            **({"drift": self.drift} if self.drift != DRIFT[0] else {}),
+            **({"revocation": self.revocation.members()} if self.revocation != DEFAULT else {}),
         }
 
     def collects(self, *, host_image: bool) -> frozenset[str]:

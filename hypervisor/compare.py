@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is the domain that libvirt is about to start the one that its definition renders to? Pure.
 
-What libvirt 9 adds to every q35 domain by itself is a table here, element by element; all else must be equal. It also
-holds for the live XML of an emulated guest; with KVM, libvirt expands ``host-model`` once the guest runs, and only the
-XML before the start compares. This module does not judge the expected domain (``hypervisor.lint`` does).
+What libvirt 9 adds to every q35 domain by itself is a table here, element by element; all else must be equal. With KVM,
+libvirt expands ``host-model`` once the guest runs: ``live_differences`` compares what runs. This module does not judge
+the expected domain (``hypervisor.lint`` does).
 """
 
 from __future__ import annotations
@@ -88,6 +88,29 @@ def differences(expected_xml: str, untrusted_found: bytes) -> tuple[Difference, 
         _add_console(domain)
         _drop_additions(domain)
     return tuple(islice(compare("/domain", expected, found), MAX_DIFFERENCES))
+
+
+def live_differences(expected_xml: str, untrusted_live: bytes) -> tuple[Difference, ...]:
+    """The same for a domain that runs.
+
+    A processor that ``host-model`` became is taken for it if it is one of libvirt's own making, without what the
+    definition switches off. Nobody can exchange the processor of a domain that runs.
+
+    Args:
+        expected_xml: what it was started as.
+        untrusted_live: its live XML.
+    """
+    try:
+        expected, found = read_domain(expected_xml.encode()), read_domain(untrusted_live)
+    except UnreadableDomain:
+        return differences(expected_xml, untrusted_live)
+    asked, got = expected.find("cpu"), found.find("cpu")
+    if asked is not None and got is not None and asked.get("mode") == "host-model" and got.get("mode") == "custom":
+        required = {str(one.get("name")) for one in got.findall("feature") if one.get("policy") != "disable"}
+        forbidden = {str(one.get("name")) for one in asked.findall("feature[@policy='disable']")}
+        if not required & forbidden:
+            found.replace(got, deepcopy(asked))
+    return differences(expected_xml, etree.tostring(found, encoding="utf-8"))
 
 
 def _add_console(domain: etree._Element) -> None:

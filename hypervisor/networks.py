@@ -2,7 +2,7 @@
 """The host's networks as libvirt's XML, a VM's place on one, and whether libvirt's are the ones that were made. Pure.
 
 Whoever may read this also reads ``hypervisor.network_filter``: the frames that pass are said there. Nothing is made
-here (``hypervisor.libvirt_networks`` does), and nobody is let in (``agent.networks`` does).
+here (``hypervisor.libvirt.networks`` does), and nobody is let in (``agent.networks`` does).
 """
 
 from __future__ import annotations

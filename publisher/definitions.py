@@ -14,7 +14,7 @@ from content.fsverity import Measured
 from documents import definition_toml
 from documents.canonical import Json
 from documents.definition import VmDefinition
-from documents.security_policy import DIGESTS, STATELESS, SecurityPolicy
+from documents.security_policy import DIGESTS, DRIFT, STATELESS, SecurityPolicy
 from documents.tables import Table, read_table
 from publisher.errors import RecipeWrong
 
@@ -43,14 +43,18 @@ def read_policy(table: Table) -> SecurityPolicy:
     allow = table.take_list("allow", lambda part: part, 100)
     texts: list[Json] = [*sorted(part for part in allow if isinstance(part, str))]
     rest: list[Json] = [part for part in allow if not isinstance(part, str)]
-    digests = table.take_choice("digests", DIGESTS) if table.has("digests") else DIGESTS[0]
+    chosen: dict[str, Json] = {}
+    for name, choices in (("digests", DIGESTS), ("drift", DRIFT)):
+        choice = table.take_choice(name, choices) if table.has(name) else choices[0]
+        if choice != choices[0]:
+            chosen[name] = choice
     whole = table.with_value("allow", texts + rest)
-    if digests != DIGESTS[0]:
-        whole = whole.with_value("digests", digests)
     if table.has("disks"):
         disks = tuple(sorted(table.take_list("disks", lambda part: part if isinstance(part, str) else "", 100)))
         if disks != STATELESS:
-            whole = whole.with_value("disks", list(disks))
+            chosen["disks"] = list(disks)
+    for name, value in chosen.items():
+        whole = whole.with_value(name, value)
     policy = SecurityPolicy.read(whole)
     whole.finish()
     return policy

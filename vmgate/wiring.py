@@ -34,6 +34,7 @@ from agent.server import Server
 from agent.service import Service
 from agent.sleep_files import install_sleep
 from agent.unit_files import install_policy, install_units
+from agent.watching import Watching
 from content import durable
 from content.errors import Missing
 from content.locks import BOOT_ID, exclusive
@@ -109,12 +110,14 @@ def serve(root: Path) -> None:
         tell_service_manager("READY=1")
         sending = Sending(host.offload)
         done = host.take_over()
+        watching = Watching(host.look, outside.hypervisor.events)
         click.echo(f"vmgate agent: ready, assurance level {host.level()}")
         while serving.is_alive():
             serving.join(LOOK_SECONDS)
             host.wake.look()
             server.look()
             done = done or (serving.is_alive() and host.take_over())
+        watching.end()
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")
         host.signing.now()

@@ -58,8 +58,19 @@ from documents.release import (
     Release,
     SignedPolicy,
 )
+from documents.revocation import ACTS, Revocation
+from documents.revocation import LONGEST as LONGEST_NOTICE
 from documents.sealed import SealedAhead, SealedFloor
-from documents.security_policy import ALLOWANCES, COLLECTED, DEVICE_KINDS, LOCAL, LONGEST, SHORTEST, SecurityPolicy
+from documents.security_policy import (
+    ALLOWANCES,
+    COLLECTED,
+    DEVICE_KINDS,
+    DRIFT,
+    LOCAL,
+    LONGEST,
+    SHORTEST,
+    SecurityPolicy,
+)
 from documents.security_policy import DIGESTS as HOW_OFTEN
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
@@ -293,6 +304,13 @@ SECURITY_POLICIES = st.builds(
     digests=st.sampled_from(HOW_OFTEN),
     networks=distinct(st.sampled_from(NETWORK_KINDS), 2),
     devices=distinct(st.sampled_from(DEVICE_KINDS), 3),
+    drift=st.sampled_from(DRIFT),
+    revocation=st.builds(
+        Revocation,
+        act=st.sampled_from(ACTS),
+        seconds=st.integers(0, LONGEST_NOTICE),
+        message=st.sampled_from(("", "Save.")),
+    ),
 )
 
 

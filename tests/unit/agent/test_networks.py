@@ -23,7 +23,7 @@ from documents.errors import DocumentError
 from documents.host_networks import HostNetworks
 from documents.security_policy import SecurityPolicy
 from hypervisor.errors import HypervisorError
-from hypervisor.libvirt_networks import FoundNetwork
+from hypervisor.libvirt.networks import FoundNetwork
 from hypervisor.networks import bridge_name
 from lab.audit_table import require_as_promised
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt, and the only module that imports it.
+"""One connection to libvirt, and what is asked of it.
 
 Before each call the connection is asked whether it lives, and opened again if not: libvirtd may have been restarted.
 A call that was sent is never repeated. No libvirt exception leaves this module, and libvirt prints nothing.
@@ -30,22 +30,14 @@ from hypervisor.errors import (
     StartRefused,
     StopTimedOut,
 )
-from hypervisor.libvirt_networks import LibvirtNetworks
+from hypervisor.libvirt.events import Events
+from hypervisor.libvirt.live import STATES, Live, active
+from hypervisor.libvirt.networks import LibvirtNetworks
 
 SYSTEM = "qemu:///system"
 STOP_POLL_SECONDS = 0.2
 UNDEFINED = "undefined"
 
-_STATES = {
-    libvirt.VIR_DOMAIN_NOSTATE: "unknown",
-    libvirt.VIR_DOMAIN_RUNNING: "running",
-    libvirt.VIR_DOMAIN_BLOCKED: "running",
-    libvirt.VIR_DOMAIN_PAUSED: "paused",
-    libvirt.VIR_DOMAIN_SHUTDOWN: "stopping",
-    libvirt.VIR_DOMAIN_SHUTOFF: "off",
-    libvirt.VIR_DOMAIN_CRASHED: "crashed",
-    libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
-}
 _UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
     | libvirt.VIR_DOMAIN_UNDEFINE_TPM
@@ -141,13 +133,26 @@ class Hypervisor:
                 Domain(
                     name=domain.name(),
                     uuid=domain.UUIDString(),
-                    state=_STATES.get(domain.state()[0], "unknown"),
+                    state=STATES.get(domain.state()[0], "unknown"),
                     persistent=bool(domain.isPersistent()),
                     autostart=bool(domain.isPersistent() and domain.autostart()),
                 )
                 for domain in self._connection().listAllDomains()
             ]
         return tuple(sorted(found, key=lambda domain: domain.name))
+
+    def active(self) -> tuple[Live, ...]:
+        """What runs at this moment. Nobody whom libvirt's hook waits for may ask.
+
+        Raises:
+            LibvirtAway: no answer.
+        """
+        with self._own_connection() as connection, _translated("the running domains were not read"):
+            return active(connection)
+
+    def events(self, changed: threading.Event) -> Events:
+        """What sets a flag when a domain changed."""
+        return Events(self._uri, changed)
 
     def state(self, name: str) -> str:
         """As ``Domain.state``, or ``undefined``.
@@ -157,7 +162,7 @@ class Hypervisor:
         """
         try:
             with _translated(f"the state of {name} is not known"):
-                return _STATES.get(self._domain(name).state()[0], "unknown")
+                return STATES.get(self._domain(name).state()[0], "unknown")
         except DomainMissing:
             return UNDEFINED
 
@@ -265,7 +270,7 @@ class Hypervisor:
         """
         with self._own_connection() as connection, _translated(f"{name} was not suspended"):
             domain = connection.lookupByName(name)
-            if _STATES.get(domain.state()[0]) != "paused":
+            if STATES.get(domain.state()[0]) != "paused":
                 domain.suspend()
 
     def dump_memory(self, name: str, path: Path) -> None:
