@@ -164,7 +164,8 @@ class Launcher:
         )  # fmt: skip
         try:
             self._platform.hold_boot()
-            self._platform.measure_host()
+            # What was judged is what is measured, and nothing is read twice.
+            self._platform.measure_host(judgement.local)
             origin = vm.release.origin
             self._platform.note("vm-start", name, vm.artifact.fsverity, origin, vtpm=keys.endorsement)
             # Fresh variables at every start: what the guest wrote into them is never believed.
