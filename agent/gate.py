@@ -63,11 +63,13 @@ class Judgement:
         verdict: all findings.
         plan: what would be started; None when it is not known or not trusted.
         pcrs: the TPM's registers (SHA-256 bank) as they were read for check 3; what is not there was not read.
+        local: digests of what is local to the host, as they were judged by check 2; empty where that was not reached.
     """
 
     verdict: Verdict
     plan: VmPlan | None
     pcrs: Mapping[int, bytes]
+    local: Mapping[str, str]
 
     def with_finding(self, finding: Finding) -> Judgement:
         """The same with one finding more, which may turn a yes into a no and never a no into a yes."""
@@ -107,9 +109,10 @@ class Gate:
         """Make every check for one start; never raises for what it finds."""
         findings: list[Finding] = []
         pcrs: dict[int, bytes] = {}
+        local: dict[str, str] = {}
         vm: VmPlan | None = None
         try:
-            vm = self._check(name, untrusted_xml, generation, findings, pcrs)
+            vm = self._check(name, untrusted_xml, generation, findings, pcrs, local)
         except VmgateError as error:
             # A check that could not be made is a check that failed.
             findings.append(make_finding("could-not-check", name, "fail", "a whole check", told(error)))
@@ -118,7 +121,8 @@ class Gate:
         now = max(0, self._clock())
         seconds = self._verdict_seconds(generation)
         verdict = Verdict(subject=name, level=level, time=now, findings=tuple(findings), expires=now + seconds)
-        return Judgement(verdict=verdict, plan=None if verdict.status == "contraindicated" else vm, pcrs=pcrs)
+        plan = None if verdict.status == "contraindicated" else vm
+        return Judgement(verdict=verdict, plan=plan, pcrs=pcrs, local=local)
 
     def _verdict_seconds(self, generation: Generation | None) -> int:
         """For how long a verdict counts; one that could not be made whole counts as long as any other."""
@@ -134,15 +138,17 @@ class Gate:
         generation: Generation | None,
         findings: list[Finding],
         pcrs: dict[int, bytes],
+        local: dict[str, str],
     ) -> VmPlan | None:
-        """Make the checks; what was found and read is added to ``findings`` and ``pcrs`` as far as they came."""
+        """Make the checks; what was found and read is added to the last three as far as they came."""
         # (1)
         if generation is None:
             findings.append(make_finding("generation", name, "fail", "an active release", "none", "none"))
             return None
         # (2)
         findings.extend(self._platform.recheck(generation.platform))
-        findings.extend(self._platform.recheck_local(generation))
+        local.update(self._platform.local_digests(generation.platform))
+        findings.extend(self._platform.judge_local(generation, local))
         findings.extend(self._platform.recheck_boot())
         # (3)
         look = self._platform.look(generation)

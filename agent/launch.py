@@ -190,7 +190,8 @@ class Launcher:
             self._audit.append("network-attach", "started", name, actor, networks=cards)
         try:
             self._platform.hold_boot()
-            self._platform.measure_host()
+            # What was judged is what is measured, and nothing is read twice.
+            self._platform.measure_host(judgement.local)
             self._platform.note("vm-start", vm.subject, vm.measured, vm.release.origin, vtpm=keys.endorsement)
             # Fresh variables at every start: what the guest wrote into them is never believed.
             template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)
