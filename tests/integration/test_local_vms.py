@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import secrets
 import stat
 import subprocess
@@ -39,6 +40,7 @@ from measure.cel import parse_log
 from measure.pcr import VMM_PCR
 from measure.tpm import Tpm
 
+GUIDE = Path(__file__).parents[2] / "docs/guide/local-vms.md"
 NAME = "mine"
 THEIR_UUID = "9a0d53a1-7c11-4f3b-8d0e-0123456789ab"
 GUARD = 60
@@ -429,3 +431,26 @@ def test_a_vm_that_was_forgotten_is_nobodys(world: World) -> None:
     assert NAME not in world.virsh("list", "--all", "--name").stdout.split()
     with pytest.raises(AgentSaid):
         world.ask("vm/edit", name=NAME, values='{"vcpus":2}')
+
+
+def test_the_commands_of_the_guide_work_in_their_order(world: World, tmp_path: Path) -> None:
+    """As they stand there, under a name that is free: ``mine`` is ``fresh`` here."""
+    text = GUIDE.read_text().replace("mine", "fresh")
+    (tmp_path / "fresh.qcow2").write_bytes((world.folder / "mine.qcow2").read_bytes())
+    for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
+        name = re.match(r"# ([a-z-]+\.toml)", block)
+        assert name is not None, "each says which file it is"
+        (tmp_path / name[1]).write_text(block)
+    (world.root / "etc/vmgate/vm-defaults.toml").write_bytes((tmp_path / "vm-defaults.toml").read_bytes())
+    world.run("vm", "schema")
+    commands = re.findall(r"^    vmgate (.+)$", text, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == [
+        "import", "list", "create", "start", "show", "create", "edit", "forget",
+    ]  # fmt: skip
+    for command in commands:
+        words = [str(tmp_path / Path(word).name) if re.search(r"\.toml$|/", word) else word for word in command.split()]
+        if words[1] == "forget":
+            world.kill_vm(words[2])
+        world.run(*words)
+    listed = json.loads(world.run("vm", "list", "-o", "json"))["vms"]
+    assert ("build", "Build machine") in {(vm["name"], vm["title"]) for vm in listed}
