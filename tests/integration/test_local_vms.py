@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import secrets
 import stat
 import subprocess
@@ -22,7 +21,6 @@ from typing import Any
 import pytest
 
 from agent.audit import AuditTrail
-from agent.errors import AgentSaid
 from agent.local_authority import LocalAuthority
 from agent.paths import HostPaths
 from documents.audit import AuditRecord
@@ -40,7 +38,6 @@ from measure.cel import parse_log
 from measure.pcr import VMM_PCR
 from measure.tpm import Tpm
 
-GUIDE = Path(__file__).parents[2] / "docs/guide/local-vms.md"
 NAME = "mine"
 THEIR_UUID = "9a0d53a1-7c11-4f3b-8d0e-0123456789ab"
 GUARD = 60
@@ -412,45 +409,3 @@ def test_a_releases_vm_that_comes_later_takes_the_name_and_the_local_one_comes_b
     assert world.ask("vm/why", name=NAME)["verdict"]["status"] == "warning"
     assert (world.state_folder / f"vms/{NAME}@{vm.uuid}/key-tpm.json").read_bytes() == key
     world.kill_vm(NAME)
-
-    desk.release(desk.write_workload(title="Hello", image="hello-1.img", accepts=(1, 9)))
-    world.run("update", "apply")
-    world.run("vm", "start", NAME)
-    assert (folder / "key-tpm.json").read_bytes() == key
-    assert world.ask("vm/show", name=NAME)["authority"] == "local"
-
-
-def test_a_vm_that_was_forgotten_is_nobodys(world: World) -> None:
-    before = content(world).number
-    world.run("vm", "start", NAME)
-    assert world.host.vmgate("vm", "forget", NAME, "-y").exit == Exit.NOT_READY
-    world.kill_vm(NAME)
-    world.run("vm", "forget", NAME, "-y")
-    assert content(world).number == before + 1
-    assert content(world).vm(NAME) is None
-    assert NAME not in world.virsh("list", "--all", "--name").stdout.split()
-    with pytest.raises(AgentSaid):
-        world.ask("vm/edit", name=NAME, values='{"vcpus":2}')
-
-
-def test_the_commands_of_the_guide_work_in_their_order(world: World, tmp_path: Path) -> None:
-    """As they stand there, under a name that is free: ``mine`` is ``fresh`` here."""
-    text = GUIDE.read_text().replace("mine", "fresh")
-    (tmp_path / "fresh.qcow2").write_bytes((world.folder / "mine.qcow2").read_bytes())
-    for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
-        name = re.match(r"# ([a-z-]+\.toml)", block)
-        assert name is not None, "each says which file it is"
-        (tmp_path / name[1]).write_text(block)
-    (world.root / "etc/vmgate/vm-defaults.toml").write_bytes((tmp_path / "vm-defaults.toml").read_bytes())
-    world.run("vm", "schema")
-    commands = re.findall(r"^    vmgate (.+)$", text, re.MULTILINE)
-    assert [command.split()[1] for command in commands] == [
-        "import", "list", "create", "start", "show", "create", "edit", "forget",
-    ]  # fmt: skip
-    for command in commands:
-        words = [str(tmp_path / Path(word).name) if re.search(r"\.toml$|/", word) else word for word in command.split()]
-        if words[1] == "forget":
-            world.kill_vm(words[2])
-        world.run(*words)
-    listed = json.loads(world.run("vm", "list", "-o", "json"))["vms"]
-    assert ("build", "Build machine") in {(vm["name"], vm["title"]) for vm in listed}
