@@ -21,6 +21,9 @@ from hypervisor.qcow2 import Qcow2Header
 MAX_FLAT = 2**40
 """Bytes of a disk that is made flat: 1 TiB. It is measured as a whole."""
 
+LEAST_PACKED = 8
+"""Bytes that a compressed cluster takes at least: several lie in one sector."""
+
 _OFFSET = 0x00FFFFFFFFFFFE00
 _COPIED, _COMPRESSED, _ZERO = 1 << 63, 1 << 62, 1
 _SECTOR = 512
@@ -65,8 +68,9 @@ def read_data(header: Qcow2Header, image: Source) -> Iterator[tuple[int, bytes]]
     """
     cluster = 1 << header.cluster_bits
     in_table = cluster // 8
+    once = _Once(image)
     needed = -(-header.virtual_size // (cluster * in_table))
-    level_1 = _entries(_exactly(image, header.l1_offset, needed * 8, "the table of clusters"))
+    level_1 = _entries(_exactly(once, header.l1_offset, needed * 8, "the table of clusters"))
     for first, entry in enumerate(level_1):
         offset = entry & _OFFSET
         if entry & ~(_OFFSET | _COPIED):
@@ -75,16 +79,43 @@ def read_data(header: Qcow2Header, image: Source) -> Iterator[tuple[int, bytes]]
             continue
         if offset % cluster:
             _refuse(f"entry {first} of its table of clusters does not name a whole cluster")
-        for second, inner in enumerate(_entries(_exactly(image, offset, cluster, "a table of clusters"))):
+        for second, inner in enumerate(_entries(_exactly(once, offset, cluster, "a table of clusters"))):
             at = (first * in_table + second) * cluster
             if at >= header.virtual_size:
                 break
-            data = _cluster(header, image, inner)
+            data = _cluster(header, once, inner)
             if data:
                 yield at, data[: header.virtual_size - at]
 
 
-def _cluster(header: Qcow2Header, image: Source, entry: int) -> bytes:
+class _Once:
+    """An image of which no more is read than it has: in a plain one no two tables or clusters are the same bytes.
+
+    So a small file cannot keep its reader busy for the sake of a large disk.
+    """
+
+    def __init__(self, image: Source) -> None:
+        self._image = image
+        self._left = image.length
+        self.length = image.length
+
+    def read(self, offset: int, length: int, least: int | None = None) -> bytes:
+        """See ``Source``.
+
+        Args:
+            offset, length: see there.
+            least: bytes that are counted, where others share what is read.
+
+        Raises:
+            Qcow2Malformed: more was read by now than the file has.
+        """
+        self._left -= length if least is None else least
+        if self._left < 0:
+            _refuse("its tables name the same clusters again and again")
+        return self._image.read(offset, length)
+
+
+def _cluster(header: Qcow2Header, image: _Once, entry: int) -> bytes:
     """The bytes of one cluster; empty for zeros."""
     cluster = 1 << header.cluster_bits
     if entry & _COMPRESSED:
@@ -104,7 +135,7 @@ def _cluster(header: Qcow2Header, image: Source, entry: int) -> bytes:
     return _exactly(image, offset, min(cluster, max(1, image.length - offset)), "a cluster").ljust(cluster, b"\0")
 
 
-def _inflate(header: Qcow2Header, image: Source, entry: int) -> bytes:
+def _inflate(header: Qcow2Header, image: _Once, entry: int) -> bytes:
     cluster = 1 << header.cluster_bits
     if entry & _COPIED:
         _refuse("a compressed cluster is marked as copied")
@@ -112,7 +143,8 @@ def _inflate(header: Qcow2Header, image: Source, entry: int) -> bytes:
     offset = entry & ((1 << bits) - 1)
     sectors = ((entry & (_COMPRESSED - 1)) >> bits) + 1
     length = sectors * _SECTOR - offset % _SECTOR
-    packed = _exactly(image, offset, min(length, max(1, image.length - offset)), "a compressed cluster")
+    length = min(length, max(1, image.length - offset))
+    packed = _exactly(image, offset, length, "a compressed cluster", min(length, LEAST_PACKED))
     try:
         # Raw deflate. Never more than a cluster comes out, however much there is.
         data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, cluster)
@@ -123,15 +155,15 @@ def _inflate(header: Qcow2Header, image: Source, entry: int) -> bytes:
     return data
 
 
-def _exactly(image: Source, offset: int, length: int, what: str) -> bytes:
-    data = image.read(offset, length) if offset < image.length else b""
+def _exactly(image: _Once, offset: int, length: int, what: str, least: int | None = None) -> bytes:
+    data = image.read(offset, length, least) if offset < image.length else b""
     if len(data) != length:
         _refuse(f"{what} does not lie in the file")
     return data
 
 
-def _entries(table: bytes) -> tuple[int, ...]:
-    return struct.unpack(f">{len(table) // 8}Q", table)
+def _entries(table: bytes) -> Iterator[int]:
+    return (entry for (entry,) in struct.iter_unpack(">Q", table))
 
 
 def _refuse(cause: str) -> NoReturn:

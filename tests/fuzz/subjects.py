@@ -30,8 +30,14 @@ from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
 from documents.waves import HOSTS, read_waves
-from fuzz import certificates, evidence, guests, log_servers, measured, metadata, packs, results
-from hypervisor.errors import ConfigurationUnreadable, IntrospectionError, Qcow2Malformed, Qcow2Refused
+from fuzz import certificates, evidence, guests, images, log_servers, measured, metadata, packs, results
+from hypervisor.errors import (
+    ConfigurationUnreadable,
+    IntrospectionError,
+    Qcow2Malformed,
+    Qcow2Refused,
+    UnreadableDomain,
+)
 from hypervisor.qcow2 import MAX_HEADER, MAX_NAME, parse_header
 from hypervisor.qcow2_rules import MAX_VIRTUAL_SIZE, require_plain
 from hypervisor.virt_conf import parse_configuration
@@ -396,6 +402,19 @@ SUBJECTS: dict[str, Subject] = {
         seeds=lambda: [image.encode().ljust(0x31000, b"\0") for image in IMAGES],
         check=_check_qcow2,
         errors=(Qcow2Malformed, Qcow2Refused),
+    ),
+    "qcow2-disk": Subject(seeds=images.disks, check=images.check_disk, errors=(Qcow2Malformed, Qcow2Refused)),
+    "domain-taken-over": Subject(
+        seeds=lambda: [images.DOMAIN],
+        check=images.check_domain,
+        errors=(UnreadableDomain,),
+        words=(b"memory", b"unit='GiB'", b"vcpu", b"title", b"<!DOCTYPE"),
+    ),
+    "definition-toml": Subject(
+        seeds=lambda: [images.DEFINITION],
+        check=images.check_definition,
+        errors=(DocumentError,),
+        words=(b"[[disks]]", b"class", b"[introspection]", b"=", b'"', b"\n"),
     ),
     "corim": Subject(
         seeds=lambda: [encode_corim([SMALL]), encode_corim([SMALL, replace(SMALL, number=8)])],

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 
 from agent.audit import AuditTrail
-from agent.errors import AgentSaid
 from agent.local_authority import LocalAuthority
 from agent.paths import HostPaths
 from documents.audit import AuditRecord
@@ -410,22 +409,3 @@ def test_a_releases_vm_that_comes_later_takes_the_name_and_the_local_one_comes_b
     assert world.ask("vm/why", name=NAME)["verdict"]["status"] == "warning"
     assert (world.state_folder / f"vms/{NAME}@{vm.uuid}/key-tpm.json").read_bytes() == key
     world.kill_vm(NAME)
-
-    desk.release(desk.write_workload(title="Hello", image="hello-1.img", accepts=(1, 9)))
-    world.run("update", "apply")
-    world.run("vm", "start", NAME)
-    assert (folder / "key-tpm.json").read_bytes() == key
-    assert world.ask("vm/show", name=NAME)["authority"] == "local"
-
-
-def test_a_vm_that_was_forgotten_is_nobodys(world: World) -> None:
-    before = content(world).number
-    world.run("vm", "start", NAME)
-    assert world.host.vmgate("vm", "forget", NAME, "-y").exit == Exit.NOT_READY
-    world.kill_vm(NAME)
-    world.run("vm", "forget", NAME, "-y")
-    assert content(world).number == before + 1
-    assert content(world).vm(NAME) is None
-    assert NAME not in world.virsh("list", "--all", "--name").stdout.split()
-    with pytest.raises(AgentSaid):
-        world.ask("vm/edit", name=NAME, values='{"vcpus":2}')

@@ -100,6 +100,16 @@ def test_a_compressed_cluster_never_gives_more_than_a_cluster() -> None:
     assert len(flat(bomb.encode())) == CLUSTER
 
 
+def test_a_small_file_cannot_name_the_same_clusters_for_a_large_disk() -> None:
+    good = WrittenDisk(size=64 * CLUSTER, clusters={0: b"a" * CLUSTER})
+    data_at = 1024 + CLUSTER
+    entries = dict.fromkeys(range(1, 64), 1 << 63 | data_at)
+    with pytest.raises(Qcow2Malformed, match="again and again"):
+        flat(replace(good, entries=entries).encode())
+    many = replace(good, clusters=dict.fromkeys(range(64), b"a" * CLUSTER), compressed=frozenset(range(64)))
+    assert flat(many.encode()) == b"a" * CLUSTER * 64
+
+
 @pytest.mark.parametrize(
     ("written", "feature"),
     [
