@@ -44,6 +44,7 @@ from agent.resealing import Resealing
 from agent.restarts import Restarts
 from agent.unattended import Unattended
 from agent.updates import Updates
+from agent.vm_care import VmCare
 from agent.vm_keys import VmKeys
 from agent.vms import Vms
 from agent.wake import Wake
@@ -104,6 +105,7 @@ class Host:
         self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
+        self.care = VmCare(paths, self.vms, self.launcher, self.keys, outside.hypervisor, outside.audit, turn)
         self.introspection = Introspection(outside, self.vms)
         host_keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=resealing)
         active = self.updates.require_active

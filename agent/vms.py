@@ -264,6 +264,10 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
         "the domain was edited in libvirt: `vmgate vm start` defines it again from its signed definition",
     ),
     (frozenset({"image", "definition"}), "a stored file is damaged: `vmgate update apply` fetches it again"),
+    (
+        frozenset({"disk-state", "disk-chain"}),
+        "a disk is not as it was left: put back what was there, or `vmgate vm accept NAME` takes it as it is now",
+    ),
     (frozenset({"disk-format"}), "its image begins like another format than raw: a corrected release of the workload"),
     (frozenset({"refused-digest"}), "its publisher took it back: a corrected release of the workload"),
     (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),

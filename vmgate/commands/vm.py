@@ -13,6 +13,7 @@ from documents.verdict import VERDICT_SECONDS
 from vmgate.commands.host import ask, release, root_option
 from vmgate.commands.vm_introspect import introspect
 from vmgate.commands.vm_lint import lint
+from vmgate.commands.vm_state import accept, delete
 from vmgate.output import output_option, say, show, table
 
 
@@ -135,3 +136,5 @@ def found_text(finding: dict[str, Any]) -> str:
 
 command.add_command(lint)
 command.add_command(introspect)
+command.add_command(accept)
+command.add_command(delete)

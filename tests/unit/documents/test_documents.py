@@ -25,6 +25,7 @@ from documents.local_api import Response
 from documents.recovery import RecoveryKey
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
+from documents.state_record import StateRecord
 from documents.verdict import Verdict
 from lab.documents import DOCUMENTS, damaged, lookup, places
 
@@ -33,7 +34,17 @@ OPTIONAL: dict[type[Document], set[str]] = {
     Evidence: {"baseline", "command_line", "identity"},
     HostImage: {"firmware_events", "secure_boot"},
     Release: {"urgent", "waves"},
-    SecurityPolicy: {"collect", "digests", "kernel_denied", "kernel_required", "local", "verdict_seconds", "warn_only"},
+    SecurityPolicy: {
+        "collect",
+        "digests",
+        "disks",
+        "kernel_denied",
+        "kernel_required",
+        "local",
+        "verdict_seconds",
+        "warn_only",
+    },
+    StateRecord: {"image"},
     Verdict: {"expires", "kept", "taken"},
     RecoveryKey: {"seal"},
     SealedKey: {"ahead", "floor"},
