@@ -84,7 +84,7 @@ def look(vm: VmPlan, disk: Disk, key: bytes, newest: int) -> Seen:
     """
     path = vm.placement.own_disks[disk.name]
     there = os.path.lexists(path)
-    record = read_record(record_path(path), key)
+    record = read_record(record_path(path), key) if os.path.lexists(path.parent) else None
     if record is None:
         if there:
             raise refused(disk, "it is there, and its state record is not")

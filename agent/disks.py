@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.audit import AuditTrail
-from agent.data_disks import make_data_disk
 from agent.disk_files import FOLDER_MODE, key_area_digest, open_chain, open_own, require_own_folder
 from agent.disk_ledger import DiskLedger
 from agent.disk_look import Seen, look, present, refused
@@ -33,8 +32,9 @@ from documents.errors import VmgateError
 from documents.state_record import BOUND_CLASSES, MARK_SIZE, StateRecord
 from documents.verdict import Finding
 from hypervisor import qcow2
+from hypervisor.luks import encode_key_area
 from hypervisor.qcow2 import MAX_HEADER, parse_header
-from hypervisor.qcow2_write import encode_overlay, put_generation
+from hypervisor.qcow2_write import encode_data, encode_overlay, put_generation
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,8 @@ class Disks:
         if disk.image:
             _make_overlay(vm, disk)
             return record
-        make_data_disk(vm.placement.emulator, path, disk.length, passphrase(secret, disk.name), record.mark)
+        key_area = encode_key_area(passphrase(secret, disk.name), vm.placement.disk_secrets[disk.name], os.urandom)
+        durable.write_file(path, encode_data(disk.length, key_area, record.mark))
         with open_chain(vm, disk) as (image, header):
             return replace(record, image=key_area_digest(image, header))
 

@@ -344,21 +344,10 @@ class RecordRefused(AgentError):
     )
 
 
-class DiskNotMade(AgentError):
-    """A new data disk could not be made."""
-
-    code = "AG162"
-    exit = Exit.NOT_READY
-    explanation = (
-        "A VM's first start makes its data disks, by QEMU. QEMU failed or took too long, and the VM was not started. "
-        "Nothing stays behind. See the agent's log, and that the disk of the host has room."
-    )
-
-
 class VmRuns(AgentError):
     """What was asked for needs a VM that is off."""
 
-    code = "AG163"
+    code = "AG162"
     exit = Exit.NOT_READY
     explanation = "The disks of a VM that runs are QEMU's. Stop the VM first: `vmgate vm stop NAME`."
 

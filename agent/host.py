@@ -50,6 +50,7 @@ from agent.revoke import Hands, Revoker
 from agent.taken_back import Source, TakenBack, said
 from agent.unattended import Unattended
 from agent.updates import Updates
+from agent.vm_care import VmCare
 from agent.vm_keys import VmKeys
 from agent.vms import Vms
 from agent.wake import Wake
@@ -132,6 +133,7 @@ class Host:
         hands = Hands(announce=announce, drop=self.launcher.drop, shred=self.keys.shred)
         self.revoker = Revoker(paths.revoked, outside.hypervisor, taken.orders, hands, outside.audit)
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation, self.attachments)
+        self.care = VmCare(paths, self.vms, self.launcher, self.keys, outside.hypervisor, outside.audit, turn)
         self.introspection = Introspection(outside, self.vms)
         host_keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=resealing)
         active = self.updates.require_active

@@ -155,6 +155,10 @@ FUNCTIONS: tuple[Function, ...] = (
         changes=True, fresh="recovery", verbs=("recovery/install", "recovery/copies", "recovery/use"),
     ),
     Function(
+        number="V15", does="accept what a VM keeps on its disks as it is, or delete it", sfr="FMT_MOF_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="disks", verbs=("vm/accept", "vm/delete"),
+    ),
+    Function(
         number="V14", does="answer libvirt's hook", sfr="FPT_ML_EXT.1", roles=_only(), changes=True,
         verbs=(
             "gate/prepare", "gate/started", "gate/stopped", "gate/release", "gate/reconnect", "gate/attach",

@@ -68,6 +68,8 @@ class Service:
             "vm/list": self._vm_list,
             "vm/stop": self._stop,
             "vm/introspect": self._introspect,
+            "vm/accept": self._vm_accept,
+            "vm/delete": self._vm_delete,
             "update/check": self._check,
             "update/apply": lambda call: self._changed(call, lambda: host.updates.apply(call.actor)),
             "update/rollback": lambda call: self._changed(call, lambda: host.updates.roll_back(call.actor)),
@@ -126,6 +128,19 @@ class Service:
         name, view = call.take("name"), call.take("view")
         call.finish()
         return self._host.introspection.look(name, view, call.actor)
+
+    def _vm_accept(self, call: Call) -> dict[str, Json]:
+        call.require_fresh()
+        name = call.take("name")
+        call.finish()
+        return self._host.care.accept(name, call.actor)
+
+    def _vm_delete(self, call: Call) -> dict[str, Json]:
+        call.require_fresh()
+        name = call.take("name")
+        call.finish()
+        with self._lock:
+            return self._host.care.delete(name, call.actor)
 
     def _changed(self, call: Call, change: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         call.finish()

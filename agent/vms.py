@@ -309,6 +309,10 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
         "the domain was edited in libvirt: `vmgate vm start` defines it again from its signed definition",
     ),
     (frozenset({"image", "definition"}), "a stored file is damaged: `vmgate update apply` fetches it again"),
+    (
+        frozenset({"disk-state", "disk-chain"}),
+        "a disk is not as it was left: put back what was there, or `vmgate vm accept NAME` takes it as it is now",
+    ),
     (frozenset({"disk-format"}), "its image begins like another format than raw: a corrected release of the workload"),
     (
         frozenset({"local-vm", "local-place", "local-name", "local-guardians", "local-image"}),

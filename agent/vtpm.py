@@ -85,6 +85,10 @@ class GuestTpms:
             )
         return found
 
+    def remove(self, definition: VmDefinition) -> None:
+        """Remove the state of a VM's TPM, if there is one."""
+        durable.remove_tree(self._states / definition.uuid)
+
     def _make(self, definition: VmDefinition, state: Path, secret: str) -> None:
         """Make a state, as libvirt would. It gets its name when it is whole, so that no cut leaves half of one."""
         durable.make_directory(state.parent, 0o711)
@@ -92,7 +96,7 @@ class GuestTpms:
         fresh = durable.temporary(state.parent)
         durable.make_directory(fresh)
         give(fresh, ACCOUNT)
-        with pipe(secret) as key:
+        with _pipe(secret) as key:
             _run(
                 [
                     "swtpm_setup",
@@ -124,7 +128,7 @@ class GuestTpms:
             durable.write_file(copy / STATE_FILE, untrusted_state)
             give(copy / STATE_FILE, ACCOUNT)
             give(copy, ACCOUNT)
-            with pipe(secret) as key, _serving(copy, key) as ours:
+            with _pipe(secret) as key, _serving(copy, key) as ours:
                 return vtpm_wire.endorsement(_certificate(ours))
         finally:
             # Ours again, so that nobody exchanges what is being removed.
@@ -160,7 +164,7 @@ def _read_state(path: Path) -> bytes:
 
 
 @contextmanager
-def pipe(secret: str) -> Iterator[int]:
+def _pipe(secret: str) -> Iterator[int]:
     """A descriptor that gives a key once; it is in no file and on no command line."""
     reader, writer = os.pipe()
     try:

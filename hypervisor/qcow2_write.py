@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host writes into qcow2 images by itself: an empty overlay, and the mark of a generation. Pure.
+"""The qcow2 images that a host makes by itself: an empty overlay, an empty encrypted disk, and their marks. Pure.
 
 No other program opens an image to make one, and nothing is guessed: what is written here is all that the image says.
-The form is that of QEMU's ``docs/interop/qcow2.rst``. A disk with encryption is made by QEMU (``agent.data_disks``).
-This module writes no file and judges none.
+The form is that of QEMU's ``docs/interop/qcow2.rst``. This module writes no file and judges none.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import struct
 from hypervisor.errors import Qcow2Malformed
 from hypervisor.qcow2 import (
     BACKING_FORMAT,
+    ENCRYPTION_HEADER,
     END,
     GENERATION,
     GENERATION_SIZE,
@@ -21,7 +21,7 @@ from hypervisor.qcow2 import (
     MAX_NAME,
     parse_header,
 )
-from hypervisor.qcow2_rules import MAX_VIRTUAL_SIZE
+from hypervisor.qcow2_rules import LUKS, MAX_VIRTUAL_SIZE
 
 SECTOR = 512
 CLUSTER_BITS = 16
@@ -40,9 +40,6 @@ _EXTENSION = struct.Struct(">II")
 def encode_overlay(length: int, backing_file: str, backing_format: str) -> bytes:
     """A whole image, in which nothing was written yet: all is read from the image below.
 
-    The clusters are, in their order: header, table of reference counts, reference counts, table of clusters. Lazy
-    reference counts let QEMU mark the image while it is open: whoever finds the mark knows that QEMU was cut off.
-
     Args:
         length: bytes of the image below; the disk has as many whole sectors as hold them.
         backing_file: absolute path of the image below.
@@ -52,50 +49,75 @@ def encode_overlay(length: int, backing_file: str, backing_format: str) -> bytes
         ValueError: a disk or a name that is too long.
     """
     name = backing_file.encode()
+    if not 0 < len(name) <= MAX_NAME:
+        raise ValueError("no overlay can be made of that name")
+    return _encode(length, 0, _extension(BACKING_FORMAT, backing_format.encode()), name)
+
+
+def encode_data(length: int, key_area: bytes, generation: bytes) -> bytes:
+    """A whole image that stands on nothing, in which nothing was written yet: it reads as zeros.
+
+    Args:
+        length: bytes of the disk.
+        key_area: its LUKS header (``hypervisor.luks``).
+        generation: for ``Qcow2Header.generation``.
+
+    Raises:
+        ValueError: a disk that is too long, or a generation of another length.
+    """
+    place = (3 + _tables(length)) * CLUSTER
+    pointer = _extension(ENCRYPTION_HEADER, struct.pack(">QQ", place, len(key_area)))
+    return _encode(length, LUKS, pointer + _extension(GENERATION, _checked(generation)), b"", key_area)
+
+
+def _encode(length: int, encryption: int, extensions: bytes, name: bytes, tail: bytes = b"") -> bytes:
+    """Header, table of reference counts, reference counts, table of clusters, and what else it begins with.
+
+    Lazy reference counts let QEMU mark the image while it is open: whoever finds the mark knows that QEMU was cut off.
+    """
     size = -(-length // SECTOR) * SECTOR
-    if not 0 < size <= MAX_VIRTUAL_SIZE or not 0 < len(name) <= MAX_NAME:
-        raise ValueError("no overlay can be made of that")
-    entries = -(-size // (CLUSTER * _PER_TABLE))
-    clusters = 3 + -(-entries * 8 // CLUSTER)
-    extensions = _extension(BACKING_FORMAT, backing_format.encode()) + _EXTENSION.pack(END, 0)
+    if not 0 < size <= MAX_VIRTUAL_SIZE:
+        raise ValueError(f"no disk has {length} bytes")
+    extensions += _EXTENSION.pack(END, 0)
     header = _HEADER.pack(
-        MAGIC, 3, _LENGTH + len(extensions), len(name), CLUSTER_BITS, size, 0, entries, 3 * CLUSTER, CLUSTER, 1, 0, 0,
-        0, LAZY_REFCOUNTS, 0, _REFCOUNT_ORDER, _LENGTH, 0,
+        MAGIC, 3, _LENGTH + len(extensions) if name else 0, len(name), CLUSTER_BITS, size, encryption,
+        -(-size // (CLUSTER * _PER_TABLE)), 3 * CLUSTER, CLUSTER, 1, 0, 0, 0, LAZY_REFCOUNTS, 0, _REFCOUNT_ORDER,
+        _LENGTH, 0,
     )  # fmt: skip
+    tables = _tables(length)
+    clusters = 3 + tables + -(-len(tail) // CLUSTER)
     counts = struct.pack(">H", 1) * clusters
-    parts = (header + extensions + name, struct.pack(">Q", 2 * CLUSTER), counts, bytes((clusters - 3) * CLUSTER))
-    return b"".join(part.ljust(CLUSTER, b"\0") for part in parts)
+    parts = (header + extensions + name, struct.pack(">Q", 2 * CLUSTER), counts, bytes(tables * CLUSTER), tail)
+    return b"".join(part.ljust(-(-len(part) // CLUSTER) * CLUSTER, b"\0") for part in parts)
+
+
+def _tables(length: int) -> int:
+    """Clusters of the table of clusters."""
+    entries = -(-length // (CLUSTER * _PER_TABLE))
+    return -(-entries * 8 // CLUSTER)
 
 
 def put_generation(untrusted_head: bytes, generation: bytes) -> bytes:
-    """The beginning of an image with another generation, or with its first one.
+    """The beginning of an image with another generation.
 
     Args:
         untrusted_head: the first bytes of the image, its header among them.
         generation: for ``Qcow2Header.generation``.
 
     Raises:
-        Qcow2Malformed: no header, or no room for the mark behind its extensions.
+        Qcow2Malformed: no header, or none with a generation.
         ValueError: a generation of another length.
     """
     header = parse_header(untrusted_head)
-    at, head = header.length, bytearray(untrusted_head)
-    end = min(len(head), 1 << header.cluster_bits)
     mark = _extension(GENERATION, _checked(generation))
-    while end - at >= len(mark) + _EXTENSION.size:
-        kind, length = _EXTENSION.unpack_from(head, at)
-        if kind == GENERATION:
-            head[at : at + len(mark)] = mark
-            return bytes(head)
-        if kind == END:
-            break
-        at += _EXTENSION.size + ((length + 7) & ~7)
-    else:
-        raise _no_room()
-    if header.backing_file is not None or any(head[at : at + len(mark) + _EXTENSION.size]):
-        raise _no_room()
-    head[at : at + len(mark)] = mark
-    return bytes(head)
+    if not header.generation:
+        raise Qcow2Malformed(
+            "the image was not marked", cause="it has no mark to replace", remedy="this is no disk that a host made"
+        )
+    at = header.length
+    while _EXTENSION.unpack_from(untrusted_head, at)[0] != GENERATION:
+        at += _EXTENSION.size + ((_EXTENSION.unpack_from(untrusted_head, at)[1] + 7) & ~7)
+    return untrusted_head[:at] + mark + untrusted_head[at + len(mark) :]
 
 
 def _extension(kind: int, content: bytes) -> bytes:
@@ -106,9 +128,3 @@ def _checked(generation: bytes) -> bytes:
     if len(generation) != GENERATION_SIZE:
         raise ValueError(f"a generation has {GENERATION_SIZE} bytes")
     return generation
-
-
-def _no_room() -> Qcow2Malformed:
-    return Qcow2Malformed(
-        "the image was not marked", cause="there is no room behind its header", remedy="this is a defect of vmgate"
-    )

@@ -22,7 +22,7 @@ from documents.baseline import Baseline, SignedBaseline
 from documents.boot_state import BootState
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import Json
-from documents.definition import GUARDIANS, RESTARTS, Disk, VmDefinition
+from documents.definition import DISK_CLASSES, GUARDIANS, IMAGELESS, MAX_SIZE_MIB, MIB, RESTARTS, Disk, VmDefinition
 from documents.document import Document
 from documents.errors import Exit
 from documents.event import EVENTS, FROM_A_RELEASE, OF_A_VM, MeasuredEvent
@@ -75,6 +75,8 @@ from documents.security_policy import DIGESTS as HOW_OFTEN
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.site_baseline import SiteBaseline
+from documents.state_record import MAC_SIZE, MARK_SIZE, StateRecord
+from documents.state_record import STATES as RECORD_STATES
 from documents.tpm_key import TpmKey
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
 from documents.verdict import AUTHORITIES, KEPT, LEVELS, OUTCOMES, TAKEN, Finding, Verdict
@@ -271,10 +273,29 @@ def name_digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-DISKS = st.builds(Disk, name=NAMES, image=DIGESTS, length=st.integers(1, MAX_LENGTH), disk_class=st.just("readonly"))
 SHORT_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 ADDRESSES = st.integers(1, 250).map(lambda last: f"10.1.0.{last}")
 NETWORK_USES = st.builds(NetworkUse, name=SHORT_NAMES, address=st.just("") | ADDRESSES)
+BASED_DISKS = st.builds(
+    Disk,
+    name=NAMES,
+    image=DIGESTS,
+    length=st.integers(1, MAX_LENGTH),
+    disk_class=st.sampled_from([name for name in DISK_CLASSES if name not in IMAGELESS]),
+)
+BARE_DISKS = st.builds(
+    Disk,
+    name=NAMES,
+    image=st.just(""),
+    length=st.integers(1, MAX_SIZE_MIB).map(lambda size: size * MIB),
+    disk_class=st.sampled_from(IMAGELESS),
+)
+# The first one is booted from.
+DISKS = (
+    st.tuples(BASED_DISKS, st.lists(BASED_DISKS | BARE_DISKS, max_size=2))
+    .map(lambda drawn: (drawn[0], *drawn[1]))
+    .filter(lambda disks: len({disk.name for disk in disks}) == len(disks))
+)
 DEFINITIONS = st.builds(
     VmDefinition,
     name=NAMES,
@@ -283,7 +304,7 @@ DEFINITIONS = st.builds(
     machine=st.tuples(st.integers(0, 99), st.integers(0, 99)).map(lambda parts: f"pc-q35-{parts[0]}.{parts[1]}"),
     vcpus=st.integers(1, 255),
     memory_mib=st.integers(64, 2**22),
-    disks=st.lists(DISKS, min_size=1, max_size=3, unique_by=lambda disk: disk.name).map(tuple),
+    disks=DISKS,
     guardians=st.sampled_from((GUARDIANS, GUARDIANS[:1])),
     restart=st.sampled_from(RESTARTS),
     introspection=st.one_of(st.none(), st.just(""), DIGESTS),
@@ -302,6 +323,7 @@ SECURITY_POLICIES = st.builds(
     verdict_seconds=st.integers(SHORTEST, LONGEST),
     collect=st.sampled_from((None, (), COLLECTED[:1], COLLECTED)),
     digests=st.sampled_from(HOW_OFTEN),
+    disks=distinct(st.sampled_from(DISK_CLASSES), len(DISK_CLASSES)),
     networks=distinct(st.sampled_from(NETWORK_KINDS), 2),
     devices=distinct(st.sampled_from(DEVICE_KINDS), 3),
     drift=st.sampled_from(DRIFT),
@@ -324,6 +346,26 @@ def host_networks(draw: st.DrawFn) -> HostNetworks:
         for number, name in enumerate(draw(distinct(SHORT_NAMES, 3)))
     ]
     return HostNetworks(seed=draw(DIGESTS), networks=tuple(made))
+
+
+@st.composite
+def state_records(draw: st.DrawFn) -> StateRecord:
+    """A record of each class in each state."""
+    sealed, state = draw(st.booleans()), draw(st.sampled_from(RECORD_STATES))
+    marks = st.binary(min_size=MARK_SIZE, max_size=MARK_SIZE)
+    has_image = draw(st.booleans()) if sealed and state == "open" else state != "new"
+    return StateRecord(
+        vm=draw(UUIDS),
+        disk=draw(NAMES),
+        disk_class="sealed" if sealed else "persistent",
+        state=state,
+        number=draw(NUMBERS),
+        base=draw(DIGESTS) if sealed else "",
+        image=draw(DIGESTS) if has_image else "",
+        mark=b"" if sealed else draw(marks),
+        next_mark=draw(marks) if state == "open" and not sealed else b"",
+        mac=draw(st.binary(min_size=MAC_SIZE, max_size=MAC_SIZE)),
+    )
 
 
 ENDORSEMENT_KEYS = st.builds(EndorsementKey, public=BLOBS, certificate=BLOBS)
@@ -656,6 +698,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     SignedHead: SIGNED_HEADS,
     SeenHost: SEEN_HOSTS,
     SecurityPolicy: SECURITY_POLICIES,
+    StateRecord: state_records(),
     TpmKey: st.builds(TpmKey, name=NAMES, public=BLOBS, private=BLOBS),
     UpdateContact: CONTACTS,
     SigningRequest: SIGNING_REQUESTS,

@@ -14,6 +14,7 @@ from vmgate.commands.host import ask, release, root_option
 from vmgate.commands.vm_introspect import introspect
 from vmgate.commands.vm_lint import lint
 from vmgate.commands.vm_local import create, edit, forget, schema
+from vmgate.commands.vm_state import accept, delete
 from vmgate.output import output_option, say, show, table
 
 
@@ -143,5 +144,5 @@ def found_text(finding: dict[str, Any]) -> str:
 
 command.add_command(lint)
 command.add_command(introspect)
-for local in (create, edit, forget, schema):
-    command.add_command(local)
+for more in (accept, create, delete, edit, forget, schema):
+    command.add_command(more)

@@ -25,6 +25,7 @@ from documents.local_api import Response
 from documents.recovery import RecoveryKey
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
+from documents.state_record import StateRecord
 from documents.verdict import Verdict
 from lab.documents import DOCUMENTS, damaged, lookup, places
 
@@ -37,6 +38,7 @@ OPTIONAL: dict[type[Document], set[str]] = {
         "collect",
         "devices",
         "digests",
+        "disks",
         "drift",
         "kernel_denied",
         "kernel_required",
@@ -46,6 +48,7 @@ OPTIONAL: dict[type[Document], set[str]] = {
         "verdict_seconds",
         "warn_only",
     },
+    StateRecord: {"image"},
     Verdict: {"expires", "kept", "taken"},
     RecoveryKey: {"seal"},
     SealedKey: {"ahead", "floor"},
