@@ -17,6 +17,7 @@ from pathlib import Path
 from agent.errors import NotReady, Refused
 from agent.findings import make_finding, told
 from agent.gate import Gate, Judgement
+from agent.generation_ids import GenerationIds
 from agent.outside import Outside
 from agent.paths import HostPaths
 from agent.plan import VmPlan
@@ -61,6 +62,7 @@ class Launcher:
         generation: gives the active generation.
         turn: held by whoever judges starts or switches generations, so that none sees the other half done. Nobody may
             wait for libvirt's domains while holding it: libvirt waits for the gate.
+        generations: of the VMs' ids.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Launcher:
         store: ContentStore,
         generation: Callable[[], Generation | None],
         turn: AbstractContextManager[bool],
+        generations: GenerationIds,
     ) -> None:
+        self._generations = generations
         self._paths = outside.paths
         self._gate = gate
         self._platform = platform
@@ -163,6 +167,9 @@ class Launcher:
         if vm.placement.networks:
             cards = " ".join(f"{network}={place.mac}" for network, place in sorted(vm.placement.networks.items()))
             self._audit.append("network-attach", "started", name, actor, networks=cards)
+        if vm.placement.devices:
+            given = " ".join(place.device.name for place in vm.placement.devices)
+            self._audit.append("device-attach", "started", name, actor, devices=given)
         try:
             self._platform.hold_boot()
             self._platform.measure_host()
@@ -171,6 +178,8 @@ class Launcher:
             # Fresh variables at every start: what the guest wrote into them is never believed.
             template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)
             durable.write_file(vm.placement.firmware_vars, template)
+            # Used up, whatever becomes of this start.
+            self._generations.draw(name)
             self.running.note(installed(vm))
             self._secrets.give(vm, keys.secret.encode())
         except VmgateError as error:

@@ -107,6 +107,8 @@ class Plan:
             accelerator=self._accelerator,
             vtpm_secret=definition.uuid,
             networks=self._attachments.networks.places(definition),
+            devices=self._attachments.devices.places(definition),
+            generation_id=self._attachments.generations.next(definition.name),
         )
         return VmPlan(
             definition=definition,

@@ -85,8 +85,16 @@ FUNCTIONS: tuple[Function, ...] = (
         roles=_only(ADMINISTRATOR), changes=True, fresh="networks", verbs=("net/create", "net/delete"),
     ),
     Function(
+        number="7", does="name a device or medium that VMs may get, or forget it", sfr="FDP_PPR_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="devices", verbs=("device/add", "device/remove"),
+    ),
+    Function(
         number="20", does="set the banner", sfr="FTA_TAB.1", roles=_only(ADMINISTRATOR), changes=True,
         verbs=("banner/set",),
+    ),
+    Function(
+        number="21", does="give a device or medium to a VM, or take it back", sfr="FPT_RDM_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="devices", verbs=("device/grant", "device/eject"),
     ),
     Function(number="22", does="start a VM", sfr="FMT_MOF_EXT.1", roles=_RUNNING, changes=True, verbs=("vm/start",)),
     Function(
@@ -157,8 +165,8 @@ FUNCTIONS: tuple[Function, ...] = (
         ),
     ),
     Function(
-        number="V15", does="see the networks of VMs", sfr="FDP_VNC_EXT.1", roles=_SEEING,
-        verbs=("net/list", "net/show"),
+        number="V15", does="see the networks and devices of VMs", sfr="FDP_VNC_EXT.1, FDP_PPR_EXT.1", roles=_SEEING,
+        verbs=("net/list", "net/show", "device/list", "device/show"),
     ),
 )  # fmt: skip
 """The table."""
@@ -166,10 +174,10 @@ FUNCTIONS: tuple[Function, ...] = (
 ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("2", "password policy of administrators", "vmgate has no passwords: accounts are the host's"),
     ("3, 4", "create, configure and delete VMs; the default for new ones", "they come by signed release: function 1"),
-    ("7, 8", "physical devices and sharing of VMs", "they come by signed release: function 1"),
+    ("8", "sharing of VMs", "it comes by signed release: function 1"),
     ("6", "audit", "no verb changes it; reading it is V10"),
     ("9", "hypercalls of a VM", "not offered; the requirement was dropped"),
-    ("10, 21", "removable media and devices", "not offered"),
+    ("10", "policy for removable media", "it comes by signed release: function 1"),
     ("11", "cryptography", "fixed; nothing to configure"),
     ("12", "default authorization factors", "there are none: no default credentials"),
     ("13, 14", "screen lock", "the host's desktop"),

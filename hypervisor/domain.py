@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a signed VM definition and the places on this host to libvirt's domain XML: the least that the VM needs.
 
-What is not written here is absent: no USB, no display, no sound, no balloon, no shared memory, and no network that the
-definition does not name. Pure: it looks at no file. It does not judge (``hypervisor.lint`` does) and it starts nothing
-(``hypervisor.libvirt`` does).
+What is not written here is absent: no display, no sound, no balloon, no shared memory, no USB where no device was
+given, and no network that the definition does not name. Pure: it looks at no file. It does not judge
+(``hypervisor.lint`` does) and it starts nothing (``hypervisor.libvirt`` does).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from lxml import etree
 
 from documents.definition import VmDefinition
+from hypervisor.host_devices import DevicePlace, controllers, elements
 from hypervisor.networks import NetworkPlace, interface
 
 ACCELERATORS = ("kvm", "emulation")
@@ -38,6 +39,8 @@ class Placement:
         accelerator: ``kvm``, or ``emulation`` (QEMU's TCG, no promise of isolation).
         vtpm_secret: UUID of the libvirt secret that encrypts the state of the VM's TPM.
         networks: the VM's place on each network of the definition, by name.
+        devices: the devices and media that the VM has, where they are now.
+        generation_id: what tells the guest that this is another start; empty for none.
     """
 
     emulator: Path
@@ -48,6 +51,8 @@ class Placement:
     accelerator: str
     vtpm_secret: str
     networks: Mapping[str, NetworkPlace] = field(default_factory=dict)
+    devices: tuple[DevicePlace, ...] = ()
+    generation_id: str = ""
 
 
 def render(definition: VmDefinition, placement: Placement) -> str:
@@ -64,6 +69,8 @@ def render(definition: VmDefinition, placement: Placement) -> str:
     _text(domain, "uuid", definition.uuid)
     if definition.title:
         _text(domain, "title", definition.title)
+    if placement.generation_id:
+        _text(domain, "genid", placement.generation_id)
     _text(domain, "memory", str(definition.memory_mib * 1024), unit="KiB", dumpCore="off")
     _text(domain, "currentMemory", str(definition.memory_mib * 1024), unit="KiB")
     _under(domain, "memoryBacking", "nosharepages")
@@ -128,8 +135,9 @@ def _add_devices(domain: etree._Element, definition: VmDefinition, placement: Pl
     _text(devices, "emulator", str(placement.emulator))
     for index, disk in enumerate(definition.disks):
         _add_disk(devices, placement.disks[disk.name], index)
-    _under(devices, "controller", type="usb", index="0", model="none")
+    devices.extend(controllers(placement.devices))
     devices.extend(interface(network, placement.networks[network.name]) for network in definition.networks)
+    devices.extend(elements(placement.devices))
     serial = _under(devices, "serial", type="pty")
     _under(serial, "log", file=str(placement.console_log), append="off")
     _under(_under(serial, "target", type="isa-serial", port="0"), "model", name="isa-serial")
