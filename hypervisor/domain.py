@@ -24,6 +24,11 @@ ENTROPY_SOURCE = "/dev/urandom"
 ENTROPY_PERIOD_MS = 1000
 ENTROPY_BYTES = 1024
 """Most bytes of entropy that a guest gets in a period, so that no guest starves another."""
+CPU_PERIOD_US = 100_000
+CPU_SHARES = 1024
+"""Each VM weighs the same when the processors are busy, however many it has."""
+OVERHEAD_MIB = 1024
+"""Memory of QEMU, swtpm and the kernel for one VM besides the guest's; a quarter of the guest's where that is more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,8 @@ def render(definition: VmDefinition, placement: Placement) -> str:
     _text(domain, "memory", str(definition.memory_mib * 1024), unit="KiB", dumpCore="off")
     _text(domain, "currentMemory", str(definition.memory_mib * 1024), unit="KiB")
     _under(domain, "memoryBacking", "nosharepages")
+    if kvm:
+        _add_caps(domain, definition)
     _text(domain, "vcpu", str(definition.vcpus), placement="static")
     _add_firmware(domain, definition, placement)
     _add_features(domain)
@@ -99,6 +106,20 @@ def _require_fitting(definition: VmDefinition, placement: Placement) -> None:
     paths = [placement.emulator, placement.firmware_code, placement.firmware_vars, placement.console_log]
     if not all(path.is_absolute() for path in [*paths, *placement.disks.values()]):
         raise ValueError("the placement has a path that is not absolute")
+
+
+def _add_caps(domain: etree._Element, definition: VmDefinition) -> None:
+    """What a hostile guest can take besides its processors and memory: control groups hold them to it.
+
+    Not in emulation, which promises no isolation and runs where there are no control groups.
+    """
+    most = definition.memory_mib + max(OVERHEAD_MIB, definition.memory_mib // 4)
+    _text(_under(domain, "memtune"), "hard_limit", str(most * 1024), unit="KiB")
+    tuning = _under(domain, "cputune")
+    _text(tuning, "shares", str(CPU_SHARES))
+    # QEMU's own threads, which do what the guest's devices ask for, together as much as one processor.
+    _text(tuning, "emulator_period", str(CPU_PERIOD_US))
+    _text(tuning, "emulator_quota", str(CPU_PERIOD_US))
 
 
 def _add_firmware(domain: etree._Element, definition: VmDefinition, placement: Placement) -> None:
