@@ -383,6 +383,40 @@ class NetworkInUse(AgentError):
     )
 
 
+class DeviceWrong(AgentError):
+    """What was asked for is no device that a VM may get."""
+
+    code = "AG153"
+    exit = Exit.USAGE
+    explanation = (
+        "A device has a name of at most 32 small letters, digits and hyphens, and is one of: an image file, by its "
+        "path; a USB device, by vendor and product and, if it has one, its serial number; a PCI function, by its "
+        "address. The same device cannot be there under two names. Nothing was changed."
+    )
+
+
+class DeviceTaken(AgentError):
+    """A device is another VM's, or somebody has it."""
+
+    code = "AG154"
+    exit = Exit.POLICY
+    explanation = (
+        "A device belongs to one VM at a time. Before another gets it, or it is removed, it is ejected: "
+        "`vmgate device eject NAME`. Nothing was changed."
+    )
+
+
+class DeviceInUse(AgentError):
+    """The VM that has a device runs."""
+
+    code = "AG155"
+    exit = Exit.NOT_READY
+    explanation = (
+        "Devices and media are plugged in and taken out while their VM is off: what a VM has is judged at its start. "
+        "Stop the VM first. Nothing was changed."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

@@ -13,7 +13,7 @@ The checks, in their order; each is a finding, and one that fails or cannot be m
     the VM back.
  6. The signed security policy allows the VM's size, the classes of its disks and the accelerator.
  7. The domain that libvirt is about to start is the one that the definition renders to, and it passes the linter, alone
-    and together with the other VMs of the active releases.
+    and together with the other VMs of the active releases. Its generation id is the one that was drawn for this start.
  8. Each disk image is, now, what the definition names, all of it.
  9. Each signed image does not begin like a format whose header names other files: it is attached as raw.
 10. Each disk that the guest can write lies in a file of the VM's own, and its whole chain is the declared one.
@@ -45,7 +45,7 @@ from documents.errors import VmgateError
 from documents.host_state import Generation
 from documents.security_policy import SecurityPolicy
 from documents.verdict import VERDICT_SECONDS, Finding, Verdict
-from hypervisor.compare import differences
+from hypervisor.compare import differences, generation_id
 from hypervisor.errors import ImageNotRaw
 from hypervisor.host_lint import lint_host
 from hypervisor.image_file import require_raw_file
@@ -193,7 +193,8 @@ class Gate:
         # (10)
         findings.extend(_check_chain(vm, disk) for disk in vm.definition.disks if disk.disk_class != "readonly")
         # (11)
-        findings.extend(self._attachments.findings(vm.definition, policy, [other.definition for other in others]))
+        definitions = [other.definition for other in others]
+        findings.extend(self._attachments.findings(vm.definition, policy, definitions, digester))
         return vm
 
     def _check_format(self, disk: Disk) -> Finding:
@@ -267,6 +268,9 @@ def _check_domain(vm: VmPlan, untrusted_xml: bytes, whose: str) -> Iterable[Find
         yield make_finding("domain", difference.xpath, "fail", difference.expected, difference.found, whose)
     if not found:
         yield make_finding("domain", name, "pass", "as the definition says", "as the definition says", whose)
+    expected, given = vm.placement.generation_id, generation_id(untrusted_xml)
+    outcome = "pass" if expected and given == expected else "fail"
+    yield make_finding("generation-id", name, outcome, expected, given, "local")
     emulated = vm.placement.accelerator == "emulation"
     denied = [f for f in lint(untrusted_xml) if f.level == "deny" and not (emulated and f.id == EMULATION_RULE)]
     for rule in denied[:50]:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from agent import hardware
 from agent.alarm_rules import Refusals
 from agent.approval import Approval
 from agent.attachments import Attachments
@@ -26,13 +27,15 @@ from agent.contact import Contact
 from agent.continuity import Continuity
 from agent.deferred import Deferred
 from agent.desktop import announce
+from agent.devices import Devices
 from agent.gate import Gate
+from agent.generation_ids import GenerationIds
 from agent.hooks import Hooks
 from agent.host_own import HostOwn
 from agent.identity import open_challenge
 from agent.inhibit import Kexec
 from agent.introspect import Introspection
-from agent.launch import Launcher
+from agent.launch import OFF, Launcher
 from agent.leftovers import remove_leftovers
 from agent.local_authority import LocalAuthority
 from agent.local_measure import LocalMeasure
@@ -79,6 +82,9 @@ log = logging.getLogger(__name__)
 SIGNING_SECONDS = 30.0
 """From a start's first record until the head of the audit trail is signed for it and for all that came meanwhile."""
 
+DEFINING_SECONDS = 0.2
+"""From the start of a VM until libvirt knows with which generation id it starts next; its hook must have returned."""
+
 
 class Host:
     """The parts of one host."""
@@ -102,7 +108,11 @@ class Host:
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
         self.authority = LocalAuthority(paths, outside.tpm, outside.audit, outside.clock)
         self.store.keepers.append(self.authority.kept)
-        self.attachments = Attachments(networks=Networks(paths, outside.audit, outside.hypervisor.networks))
+        self.attachments = Attachments(
+            networks=Networks(paths, outside.audit, outside.hypervisor.networks),
+            devices=Devices(paths, outside.audit, hardware, self._runs),
+            generations=GenerationIds(paths),
+        )
         plan = Plan(paths, self.store, settings.accelerator, self.attachments, self.authority)
         self.sources: list[Source] = []
         """Who may take a VM back besides its releases."""
@@ -117,7 +127,14 @@ class Host:
         self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact, resealing)
         self.approval = Approval(self.platform, own, self.updates.require_active, turn)
         self.launcher = Launcher(
-            outside, gate, self.platform, self.keys, self.store, self.generation, turn, self.authority.names
+            outside,
+            gate,
+            self.platform,
+            self.keys,
+            self.store,
+            self.generation,
+            turn,
+            self.authority.names,
         )
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
         self.watch = Watch(
@@ -146,6 +163,7 @@ class Host:
         restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
         self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
         self.signing = Deferred(self.sign_audit, SIGNING_SECONDS)
+        self.defining = Deferred(self._define_anew, DEFINING_SECONDS)
 
     def _open_log(self) -> MeasurementLog:
         """The log of this boot.
@@ -247,6 +265,12 @@ class Host:
     def define_vms(self) -> bool:
         """Let libvirt know the VMs of the active releases; each that fails is told, and the others go on."""
         return self._try("the VMs were not defined", self.vms.define_all)
+
+    def _runs(self, vm: str) -> bool:
+        return self.outside.hypervisor.state(vm) not in OFF
+
+    def _define_anew(self) -> None:
+        self.define_vms()
 
     def _try(self, what: str, step: Callable[[], object]) -> bool:
         """Do what the agent can be without: it must come up to say what is wrong. Returns whether it was done.

@@ -19,6 +19,7 @@ from agent.disks import Disks
 from agent.errors import NotReady, Refused
 from agent.findings import make_finding, told
 from agent.gate import Gate, Judgement
+from agent.generation_ids import GenerationIds
 from agent.launched import LaunchedDomains
 from agent.outside import Outside
 from agent.paths import HostPaths
@@ -81,6 +82,7 @@ class Launcher:
         names: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._names = names
+        self._generations = GenerationIds(outside.paths)
         self._paths = outside.paths
         self._gate = gate
         self._platform = platform
@@ -188,6 +190,9 @@ class Launcher:
         if vm.placement.networks:
             cards = " ".join(f"{network}={place.mac}" for network, place in sorted(vm.placement.networks.items()))
             self._audit.append("network-attach", "started", name, actor, networks=cards)
+        if vm.placement.devices:
+            given = " ".join(place.device.name for place in vm.placement.devices)
+            self._audit.append("device-attach", "started", name, actor, devices=given)
         try:
             self._platform.hold_boot()
             # What was judged is what is measured, and nothing is read twice.
@@ -197,6 +202,8 @@ class Launcher:
             template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)
             durable.write_file(vm.placement.firmware_vars, template)
             self.disks.prepare(vm, keys.secret, actor)
+            # Used up, whatever becomes of this start.
+            self._generations.draw(name)
             self.running.note(installed(vm))
             self.launched.note(name, vm.xml, untrusted_xml)
             self._secrets.give(vm, keys.secret.encode(), self.disks.passphrases(vm, keys.secret))

@@ -133,6 +133,16 @@ class HostPaths:
         return self.state / "networks.json"
 
     @property
+    def devices(self) -> Path:
+        """The devices and media of this host that VMs may get."""
+        return self.state / "devices.json"
+
+    @property
+    def media(self) -> Path:
+        """Content store of media."""
+        return self.state / "media"
+
+    @property
     def hooks(self) -> Path:
         """Folders of programs that run around an unattended update."""
         return self.root / "etc/vmgate/hooks"
@@ -180,6 +190,10 @@ class HostPaths:
     def vm(self, name: str) -> Path:
         """The folder of one VM; ``name`` has been checked by its document."""
         return self.vms / name
+
+    def generation_id(self, name: str) -> Path:
+        """The generation id that the next start of a VM has."""
+        return self.vm(name) / "generation-id"
 
     def wrapped_key(self, name: str) -> Path:
         """A VM's key, wrapped by the host's."""

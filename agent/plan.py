@@ -224,6 +224,8 @@ class Plan:
                 disk.name: disk_secret(definition.uuid, disk.name) for disk in definition.disks if not disk.image
             },
             networks=self._attachments.networks.places(definition),
+            devices=self._attachments.devices.places(definition),
+            generation_id=self._attachments.generations.next(definition.name),
         )
         return VmPlan(
             definition=definition,

@@ -90,8 +90,16 @@ FUNCTIONS: tuple[Function, ...] = (
         roles=_only(ADMINISTRATOR), changes=True, fresh="networks", verbs=("net/create", "net/delete"),
     ),
     Function(
+        number="7", does="name a device or medium that VMs may get, or forget it", sfr="FDP_PPR_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="devices", verbs=("device/add", "device/remove"),
+    ),
+    Function(
         number="20", does="set the banner", sfr="FTA_TAB.1", roles=_only(ADMINISTRATOR), changes=True,
         verbs=("banner/set",),
+    ),
+    Function(
+        number="21", does="give a device or medium to a VM, or take it back", sfr="FPT_RDM_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="devices", verbs=("device/grant", "device/eject"),
     ),
     Function(number="22", does="start a VM", sfr="FMT_MOF_EXT.1", roles=_RUNNING, changes=True, verbs=("vm/start",)),
     Function(
@@ -155,10 +163,6 @@ FUNCTIONS: tuple[Function, ...] = (
         changes=True, fresh="recovery", verbs=("recovery/install", "recovery/copies", "recovery/use"),
     ),
     Function(
-        number="V15", does="accept what a VM keeps on its disks as it is, or delete it", sfr="FMT_MOF_EXT.1",
-        roles=_only(ADMINISTRATOR), changes=True, fresh="disks", verbs=("vm/accept", "vm/delete"),
-    ),
-    Function(
         number="V14", does="answer libvirt's hook", sfr="FPT_ML_EXT.1", roles=_only(), changes=True,
         verbs=(
             "gate/prepare", "gate/started", "gate/stopped", "gate/release", "gate/reconnect", "gate/attach",
@@ -166,8 +170,12 @@ FUNCTIONS: tuple[Function, ...] = (
         ),
     ),
     Function(
-        number="V15", does="see the networks of VMs", sfr="FDP_VNC_EXT.1", roles=_SEEING,
-        verbs=("net/list", "net/show"),
+        number="V15", does="see the networks and devices of VMs", sfr="FDP_VNC_EXT.1, FDP_PPR_EXT.1", roles=_SEEING,
+        verbs=("net/list", "net/show", "device/list", "device/show"),
+    ),
+    Function(
+        number="V16", does="accept what a VM keeps on its disks as it is, or delete it", sfr="FMT_MOF_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="disks", verbs=("vm/accept", "vm/delete"),
     ),
 )  # fmt: skip
 """The table."""
@@ -175,10 +183,10 @@ FUNCTIONS: tuple[Function, ...] = (
 ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("2", "password policy of administrators", "vmgate has no passwords: accounts are the host's"),
     ("4", "the default for new VMs", "a file that root writes: /etc/vmgate/vm-defaults.toml"),
-    ("7, 8", "physical devices and sharing of VMs", "they come by signed release: function 1"),
+    ("8", "sharing of VMs", "it comes by signed release: function 1"),
     ("6", "audit", "no verb changes it; reading it is V10"),
     ("9", "hypercalls of a VM", "not offered; the requirement was dropped"),
-    ("10, 21", "removable media and devices", "not offered"),
+    ("10", "policy for removable media", "it comes by signed release: function 1"),
     ("11", "cryptography", "fixed; nothing to configure"),
     ("12", "default authorization factors", "there are none: no default credentials"),
     ("13, 14", "screen lock", "the host's desktop"),

@@ -223,6 +223,7 @@ class Service:
         call.finish()
         tell(name, call.actor)
         self._host.signing.soon()
+        self._host.defining.soon()
         return {"allowed": name}
 
     def _not_ours(self, call: Call) -> dict[str, Json]:

@@ -23,7 +23,7 @@ from agent.vm_places import VmPlaces
 from content import durable
 from content.errors import ContentError, Missing, TooLarge
 from documents.canonical import Json
-from documents.errors import DocumentError
+from documents.errors import DocumentError, VmgateError
 from documents.host_state import Generation
 from documents.unattended import RunningVm
 from documents.verdict import Verdict
@@ -209,7 +209,15 @@ class Vms:
                 cause="libvirt started it without asking the gate",
                 remedy="restart libvirtd, which reads its hook only when it starts",
             )
+        self._define_for_next(name)
         return {"name": name, "status": verdict.status, "level": verdict.level}
+
+    def _define_for_next(self, name: str) -> None:
+        """Let libvirt know the generation id that the next start has."""
+        try:
+            self._hypervisor.define(self.find(name).xml)
+        except VmgateError as error:
+            log.warning("%s was not defined for its next start: %s", name, error)
 
     def stop(self, name: str, seconds: int) -> dict[str, Json]:
         """Ask a VM to shut down and wait."""
@@ -305,7 +313,7 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     (BEFORE, "this boot is not the one that was signed: reboot into the signed image; if it stays, install it again"),
     (frozenset({"component-now"}), "a file of the VMM was changed: reinstall its package, or `vmgate update rollback`"),
     (
-        frozenset({"domain", "lint"}),
+        frozenset({"domain", "generation-id", "lint"}),
         "the domain was edited in libvirt: `vmgate vm start` defines it again from its signed definition",
     ),
     (frozenset({"image", "definition"}), "a stored file is damaged: `vmgate update apply` fetches it again"),
@@ -317,6 +325,10 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     (
         frozenset({"local-vm", "local-place", "local-name", "local-guardians", "local-image"}),
         "it was made on this host, and may not start as it is: `vmgate explain AG120` and `AG121`, or a release of it",
+    ),
+    (
+        frozenset({"device"}),
+        "a device that the VM has is not there, or not its own: `vmgate device list`, or `vmgate device eject`",
     ),
     (
         frozenset({"network"}),

@@ -316,6 +316,29 @@ EVENTS = (
         when="an administrator deletes a network of VMs",
         details=(("started", ("kind",)), ("done", ("kind",)), ("failed", _ERROR)),
     ),
+    *(
+        AuditEvent(
+            name=f"device-{act}",
+            rows=rows,
+            when=when,
+            details=tuple(
+                (outcome, tuple(sorted((*details, *(_ERROR if outcome == "failed" else ())))))
+                for outcome in ("started", "done", "failed")
+            ),
+        )
+        for act, rows, when, details in (
+            ("add", ("FDP_PPR_EXT.1", "FMT_MOF_EXT.1"), "a device or medium is named", ("kind", "what")),
+            ("remove", ("FDP_PPR_EXT.1", "FMT_MOF_EXT.1"), "a device or medium is forgotten", ("kind", "what")),
+            ("grant", ("FDP_PPR_EXT.1", "FPT_RDM_EXT.1"), "a device or medium is given to a VM", ("kind", "vm")),
+            ("eject", ("FDP_PPR_EXT.1", "FPT_RDM_EXT.1"), "a device or medium is taken back", ("kind", "vm")),
+        )
+    ),
+    AuditEvent(
+        name="device-attach",
+        rows=("FDP_PPR_EXT.1", "FPT_RDM_EXT.1"),
+        when="a VM that starts gets its devices and media; a refused start names the device (vm-start)",
+        details=(("started", ("devices",)),),
+    ),
     AuditEvent(
         name="network-attach",
         rows=("FDP_VNC_EXT.1",),
@@ -410,11 +433,6 @@ UNRECORDED = (
         row="FIA_UIA_EXT.1, FIA_AFL_EXT.1",
         event="authentication of administrators, and its limit",
         why="vmgate authenticates nobody: the operating system does, and records it",
-    ),
-    UnrecordedEvent(
-        row="FDP_PPR_EXT.1, FPT_RDM_EXT.1",
-        event="devices and media that are attached",
-        why="there is no such function yet: a definition that has them is refused",
     ),
     UnrecordedEvent(
         row="FPT_ML_EXT.1",

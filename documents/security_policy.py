@@ -15,6 +15,7 @@ from documents.canonical import Json
 from documents.definition import DISK_CLASSES
 from documents.document import Document
 from documents.fields import NAME, SLASHED, Fields
+from documents.host_devices import DEVICE_KINDS
 from documents.host_networks import NETWORK_KINDS
 from documents.revocation import DEFAULT, Revocation, read_revocation
 from documents.verdict import VERDICT_SECONDS
@@ -35,7 +36,6 @@ MAX_ARGUMENTS = 64
 COLLECTED = ("boot_log", "ima")
 """Members of the evidence that a host sends only when it is asked to."""
 
-DEVICE_KINDS = ("media", "pci", "usb")
 
 SHORTEST, LONGEST = 60, 604_800
 """Seconds for which a verdict may be relied on: from a minute to a week."""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is the domain that libvirt is about to start the one that its definition renders to? Pure.
 
+The generation id is another one at each start, and is compared apart (``generation_id``).
+
 What libvirt 9 adds to every q35 domain by itself is a table here, element by element; all else must be equal. With KVM,
 libvirt expands ``host-model`` once the guest runs: ``live_differences`` compares what runs. This module does not judge
 the expected domain (``hypervisor.lint`` does).
@@ -23,10 +25,14 @@ ABSENT = "absent"
 MAX_DIFFERENCES = 100
 MAX_TEXT = 200
 
+_GENERATION = "/domain/genid[string-length(.)=36][not(*)][not(@*)]"
+
 # What libvirt may add, in this order: a later row sees what an earlier one left. Each row is as narrow as the addition.
 _ADDED_ELEMENTS = (
+    _GENERATION,
     "/domain/devices/*/alias",
     "/domain/devices/*/address[@type='pci' or @type='drive']",
+    "/domain/devices/hostdev[@type='usb']/address[@type='usb']",
     "/domain/resource[count(*)=1][partition='/machine']",
     "/domain/seclabel[@type='dynamic'][@relabel='yes'][not(*[not(self::label or self::imagelabel)])]",
     "/domain/cpu/feature[@policy='require'][@name='hypervisor' or @name='lahf_lm']",
@@ -111,6 +117,15 @@ def live_differences(expected_xml: str, untrusted_live: bytes) -> tuple[Differen
         if not required & forbidden:
             found.replace(got, deepcopy(asked))
     return differences(expected_xml, etree.tostring(found, encoding="utf-8"))
+
+
+def generation_id(untrusted_xml: bytes) -> str:
+    """The generation id of a domain; empty where there is none, or more than one, or the XML cannot be read."""
+    try:
+        found = select(read_domain(untrusted_xml), etree.XPath(_GENERATION))
+    except UnreadableDomain:
+        return ""
+    return found[0].text or "" if len(found) == 1 else ""
 
 
 def _add_console(domain: etree._Element) -> None:

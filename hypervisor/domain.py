@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a signed VM definition and the places on this host to libvirt's domain XML: the least that the VM needs.
 
-What is not written here is absent: no USB, no display, no sound, no balloon, no shared memory, and no network that the
-definition does not name. Pure: it looks at no file. It does not judge (``hypervisor.lint`` does) and it starts nothing
-(``hypervisor.libvirt`` does).
+What is not written here is absent: no display, no sound, no balloon, no shared memory, no USB where no device was
+given, and no network that the definition does not name. Pure: it looks at no file. It does not judge
+(``hypervisor.lint`` does) and it starts nothing (``hypervisor.libvirt`` does).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from lxml import etree
 
 from documents.definition import Disk, VmDefinition
+from hypervisor.host_devices import DevicePlace, controllers, elements
 from hypervisor.networks import NetworkPlace, interface
 
 ACCELERATORS = ("kvm", "emulation")
@@ -23,6 +24,11 @@ ENTROPY_SOURCE = "/dev/urandom"
 ENTROPY_PERIOD_MS = 1000
 ENTROPY_BYTES = 1024
 """Most bytes of entropy that a guest gets in a period, so that no guest starves another."""
+CPU_PERIOD_US = 100_000
+CPU_SHARES = 1024
+"""Each VM weighs the same when the processors are busy, however many it has."""
+OVERHEAD_MIB = 1024
+"""Memory of QEMU, swtpm and the kernel for one VM besides the guest's; a quarter of the guest's where that is more."""
 
 DISK_BYTES_A_SECOND, DISK_REQUESTS_A_SECOND = 500_000_000, 20_000
 """What a guest gets at most of each disk that it writes, so that no guest takes the host's disk from the others."""
@@ -43,6 +49,8 @@ class Placement:
         own_disks: the VM's own qcow2 file of each disk that the guest can write, by name.
         disk_secrets: UUID of the libvirt secret that encrypts a disk without image, by name.
         networks: the VM's place on each network of the definition, by name.
+        devices: the devices and media that the VM has, where they are now.
+        generation_id: what tells the guest that this is another start; empty for none.
     """
 
     emulator: Path
@@ -55,6 +63,8 @@ class Placement:
     own_disks: Mapping[str, Path] = field(default_factory=dict)
     disk_secrets: Mapping[str, str] = field(default_factory=dict)
     networks: Mapping[str, NetworkPlace] = field(default_factory=dict)
+    devices: tuple[DevicePlace, ...] = ()
+    generation_id: str = ""
 
 
 def render(definition: VmDefinition, placement: Placement) -> str:
@@ -71,9 +81,13 @@ def render(definition: VmDefinition, placement: Placement) -> str:
     _text(domain, "uuid", definition.uuid)
     if definition.title:
         _text(domain, "title", definition.title)
+    if placement.generation_id:
+        _text(domain, "genid", placement.generation_id)
     _text(domain, "memory", str(definition.memory_mib * 1024), unit="KiB", dumpCore="off")
     _text(domain, "currentMemory", str(definition.memory_mib * 1024), unit="KiB")
     _under(domain, "memoryBacking", "nosharepages")
+    if kvm:
+        _add_caps(domain, definition)
     _text(domain, "vcpu", str(definition.vcpus), placement="static")
     _add_firmware(domain, definition, placement)
     _add_features(domain)
@@ -102,6 +116,20 @@ def _require_fitting(definition: VmDefinition, placement: Placement) -> None:
     paths = [placement.emulator, placement.firmware_code, placement.firmware_vars, placement.console_log]
     if not all(path.is_absolute() for path in [*paths, *placement.disks.values(), *placement.own_disks.values()]):
         raise ValueError("the placement has a path that is not absolute")
+
+
+def _add_caps(domain: etree._Element, definition: VmDefinition) -> None:
+    """What a hostile guest can take besides its processors and memory: control groups hold them to it.
+
+    Not in emulation, which promises no isolation and runs where there are no control groups.
+    """
+    most = definition.memory_mib + max(OVERHEAD_MIB, definition.memory_mib // 4)
+    _text(_under(domain, "memtune"), "hard_limit", str(most * 1024), unit="KiB")
+    tuning = _under(domain, "cputune")
+    _text(tuning, "shares", str(CPU_SHARES))
+    # QEMU's own threads, which do what the guest's devices ask for, together as much as one processor.
+    _text(tuning, "emulator_period", str(CPU_PERIOD_US))
+    _text(tuning, "emulator_quota", str(CPU_PERIOD_US))
 
 
 def _add_firmware(domain: etree._Element, definition: VmDefinition, placement: Placement) -> None:
@@ -138,8 +166,9 @@ def _add_devices(domain: etree._Element, definition: VmDefinition, placement: Pl
     _text(devices, "emulator", str(placement.emulator))
     for index, disk in enumerate(definition.disks):
         _add_disk(devices, disk, placement, index)
-    _under(devices, "controller", type="usb", index="0", model="none")
+    devices.extend(controllers(placement.devices))
     devices.extend(interface(network, placement.networks[network.name]) for network in definition.networks)
+    devices.extend(elements(placement.devices))
     serial = _under(devices, "serial", type="pty")
     _under(serial, "log", file=str(placement.console_log), append="off")
     _under(_under(serial, "target", type="isa-serial", port="0"), "model", name="isa-serial")

@@ -24,6 +24,7 @@ COMMANDS = {
     "bundle": ("vmgate.commands.bundle", "Releases as one file for hosts without a network."),
     "completion": ("vmgate.commands.completion", "Print a shell's completion script."),
     "config": ("vmgate.commands.config", "What is local to this host, and its approval."),
+    "device": ("vmgate.commands.device", "Devices and media that VMs of this host may get."),
     "doctor": ("vmgate.commands.doctor", "Is this host fit for VMs, and what to do."),
     "explain": ("vmgate.commands.explain", "Say more about an error code."),
     "image": ("vmgate.commands.image", "Digests of files and the content store."),

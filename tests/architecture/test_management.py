@@ -52,7 +52,7 @@ def test_libvirts_hook_is_for_root_alone() -> None:
 
 def test_what_changes_trust_asks_for_a_password_each_time() -> None:
     asked = {function.fresh for function in FUNCTIONS if function.fresh}
-    assert asked == {"roles", "approve", "local", "networks", "recovery", "stale", "disks"}
+    assert asked == {"roles", "approve", "local", "networks", "recovery", "stale", "disks", "devices"}
     assert all(set(f.roles) == {ADMINISTRATOR} and f.changes for f in FUNCTIONS if f.fresh)
     actions = etree.parse(POLICY).getroot().findall("action")
     assert {action.get("id") for action in actions} == {f"org.vmgate.{name}" for name in asked}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from documents.attachments import NetworkUse
 from documents.definition import Disk, VmDefinition
 from documents.security_policy import SecurityPolicy
 from hypervisor.compare import differences
-from hypervisor.domain import Placement, render
+from hypervisor.domain import ENTROPY_BYTES, Placement, render
 from hypervisor.libvirt import Hypervisor
 from hypervisor.lint import lint
 from hypervisor.networks import bridge_name, libvirt_name
@@ -75,19 +76,7 @@ class Place:
     def start(self, definition: VmDefinition) -> None:
         """As the agent does, but for the gate: it is judged here that it would let the networks pass."""
         name = definition.name
-        folder = self.folder / "vms" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        placement = Placement(
-            emulator=Path("/usr/bin/qemu-system-x86_64"),
-            firmware_code=LOADER,
-            firmware_vars=folder / "vars.fd",
-            disks={"system": self.folder / "disk.img"},
-            console_log=folder / "console.log",
-            accelerator="emulation",
-            vtpm_secret=definition.uuid,
-            networks=self.networks.places(definition),
-        )
-        xml = render(definition, placement)
+        xml = render(definition, self.placement(definition))
         assert [one for one in self.networks.findings(definition, POLICY, ()) if one.outcome != "pass"] == []
         self.hypervisor.define(xml)
         assert differences(xml, self.hypervisor.xml(name)) == ()
@@ -97,6 +86,20 @@ class Place:
         self.hypervisor.define(bare)
         self.hypervisor.start(name)
         assert differences(bare, self.hypervisor.xml(name, live=True)) == ()
+
+    def placement(self, definition: VmDefinition) -> Placement:
+        folder = self.folder / "vms" / definition.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return Placement(
+            emulator=Path("/usr/bin/qemu-system-x86_64"),
+            firmware_code=LOADER,
+            firmware_vars=folder / "vars.fd",
+            disks={"system": self.folder / "disk.img"},
+            console_log=folder / "console.log",
+            accelerator="emulation",
+            vtpm_secret=definition.uuid,
+            networks=self.networks.places(definition),
+        )
 
     def _bare(self, xml: str) -> str:
         domain = etree.fromstring(xml)
@@ -186,6 +189,7 @@ def test_who_reaches_whom(place: Place) -> None:
     assert not reaches(first, "10.77.0.3")
     assert not reaches(first, GATEWAY)
     _attack(place, (ann, ben), (first, second))
+    _draw(first, second)
     # One has not any more.
     place.restart(without[1])
     assert cards(place.shell("ben")) == []
@@ -242,6 +246,20 @@ def _attack(place: Place, vms: tuple[VmDefinition, VmDefinition], shells: tuple[
         ear.close()
 
 
+def _draw(*shells: Shell) -> None:
+    """Entropy comes, is each guest's own, never comes twice, and only so fast."""
+    began = time.monotonic()
+    for shell in shells:
+        shell.output("dd if=/dev/hwrng of=/drawn bs=32 2>/dev/null & reader=$!; sleep 4; kill $reader")
+    drawn = [bytes.fromhex("".join(shell.output("head -c 64 /drawn | od -An -v -tx1").split())) for shell in shells]
+    counts = [int(shell.output("wc -c </drawn")) for shell in shells]
+    # Each had at most what its rate lets through in all that time, the moment before it included.
+    most = ENTROPY_BYTES * (time.monotonic() - began + 2)
+    assert all(64 <= count <= most for count in counts), (counts, most)
+    pieces = [whole[at : at + 16] for whole in drawn for at in range(0, 64, 16)]
+    assert len(set(pieces)) == len(pieces) == 4 * len(shells)
+
+
 def _forged(me: str, address: str, victim: str, its: str, where: bytes) -> dict[str, bytes]:
     """What a guest should not be able to send, or another to hear, each with its name in it."""
 
@@ -270,6 +288,19 @@ def _forged(me: str, address: str, victim: str, its: str, where: bytes) -> dict[
         "neighbours": f.ethernet("01:80:c2:00:00:0e", me, 0x88CC, mark("neighbours")),
         "another-kind": f.ethernet(f.BROADCAST, me, 0x9000, mark("another-kind")),
     }
+
+
+def test_libvirt_takes_the_caps_as_they_are_rendered(place: Place) -> None:
+    """They are for KVM and need control groups, which this libvirt has not: it is asked to read them, and no more."""
+    vm = place.vm("ann", 1, ())
+    plain = place.placement(vm)
+    domain = etree.fromstring(render(vm, plain))
+    kvm = etree.fromstring(render(vm, replace(plain, accelerator="kvm")))
+    for name in ("memtune", "cputune"):
+        domain.append(kvm.find(name))
+    xml = etree.tostring(domain, encoding="unicode")
+    place.hypervisor.define(xml)
+    assert differences(xml, place.hypervisor.xml("ann")) == ()
 
 
 @pytest.mark.parametrize("edit", ["network", "filter", "port", "off"])

@@ -28,6 +28,7 @@ from documents.errors import Exit
 from documents.event import EVENTS, FROM_A_RELEASE, OF_A_VM, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
+from documents.host_devices import DEVICE_KINDS, MEDIA, PCI, HostDevice, HostDevices
 from documents.host_files import HostFile, HostFiles
 from documents.host_image import VARIABLES, FirmwareEvents, HostImage, ImageFile, SecureBootState
 from documents.host_networks import NAT, NETWORK_KINDS, PEERS, HostNetwork, HostNetworks
@@ -61,16 +62,7 @@ from documents.release import (
 from documents.revocation import ACTS, Revocation
 from documents.revocation import LONGEST as LONGEST_NOTICE
 from documents.sealed import SealedAhead, SealedFloor
-from documents.security_policy import (
-    ALLOWANCES,
-    COLLECTED,
-    DEVICE_KINDS,
-    DRIFT,
-    LOCAL,
-    LONGEST,
-    SHORTEST,
-    SecurityPolicy,
-)
+from documents.security_policy import ALLOWANCES, COLLECTED, DRIFT, LOCAL, LONGEST, SHORTEST, SecurityPolicy
 from documents.security_policy import DIGESTS as HOW_OFTEN
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
@@ -334,6 +326,23 @@ SECURITY_POLICIES = st.builds(
         message=st.sampled_from(("", "Save.")),
     ),
 )
+
+
+@st.composite
+def host_devices(draw: st.DrawFn) -> HostDevices:
+    """One of each kind, at most."""
+    made = []
+    for number, name in enumerate(draw(distinct(SHORT_NAMES, 3))):
+        kind = DEVICE_KINDS[number]
+        of_kind = (
+            {"image": draw(DIGESTS), "length": draw(st.integers(1, MAX_LENGTH))}
+            if kind == MEDIA
+            else {"address": "0000:03:00.1"}
+            if kind == PCI
+            else {"vendor": "0951", "product": "1666", "serial": draw(st.sampled_from(("", "A-1")))}
+        )
+        made.append(HostDevice(name=name, kind=kind, owner=draw(st.just("") | NAMES), **of_kind))
+    return HostDevices(devices=tuple(made))
 
 
 @st.composite
@@ -679,6 +688,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     BootState: st.builds(BootState, boot=UUIDS, resets=st.integers(0, 2**32 - 1), restarts=st.integers(0, 2**32 - 1)),
     BundleIndex: bundle_indexes(),
     Challenge: CHALLENGES,
+    HostDevices: host_devices(),
     HostNetworks: host_networks(),
     HostStatus: host_statuses(),
     Evidence: EVIDENCE,

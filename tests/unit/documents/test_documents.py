@@ -19,6 +19,7 @@ from documents.definition import VmDefinition
 from documents.document import Document
 from documents.errors import DocumentError, DocumentNewer, DocumentTooLarge
 from documents.evidence import Evidence
+from documents.host_devices import HostDevices
 from documents.host_image import HostImage
 from documents.host_state import SealedKey
 from documents.local_api import Response
@@ -32,6 +33,7 @@ from lab.documents import DOCUMENTS, damaged, lookup, places
 EACH = pytest.mark.parametrize("kind", DOCUMENTS, ids=lambda kind: kind.TYPE)
 OPTIONAL: dict[type[Document], set[str]] = {
     Evidence: {"baseline", "command_line", "identity"},
+    HostDevices: {"owner", "serial"},
     HostImage: {"firmware_events", "secure_boot"},
     Release: {"urgent", "waves"},
     SecurityPolicy: {

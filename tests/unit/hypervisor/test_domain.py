@@ -34,6 +34,18 @@ def test_in_emulation_the_linter_finds_only_the_emulation(rendered: str) -> None
     assert [(f.id, f.xpath) for f in lint(rendered.encode())] == [("HV001", "/domain")]
 
 
+@pytest.mark.parametrize(("memory", "most"), [(256, 1280), (4096, 5120), (65_536, 81_920)])
+def test_with_kvm_a_guest_is_held_to_what_it_was_given(
+    definition: VmDefinition, placement: Placement, memory: int, most: int
+) -> None:
+    vm = dataclasses.replace(definition, memory_mib=memory)
+    domain = etree.fromstring(render(vm, dataclasses.replace(placement, accelerator="kvm")))
+    assert domain.findtext("memtune/hard_limit") == str(most * 1024)
+    assert {part.tag: part.text for part in domain.find("cputune")} == {
+        "shares": "1024", "emulator_period": "100000", "emulator_quota": "100000",
+    }  # fmt: skip
+
+
 def test_a_guest_gets_only_the_devices_it_needs(rendered: str) -> None:
     devices = etree.fromstring(rendered).find("devices")
     assert devices is not None
