@@ -417,6 +417,17 @@ class DeviceInUse(AgentError):
     )
 
 
+class OutOfSight(AgentError):
+    """A file lies where the agent's service sees a folder of its own."""
+
+    code = "AG170"
+    exit = Exit.NOT_FOUND
+    explanation = (
+        "The agent's service has a /tmp and a /var/tmp of its own, so that no other program's files are in its way. A "
+        "file that lies there for you is not there for the agent. Put it elsewhere; home folders are seen."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

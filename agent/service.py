@@ -22,6 +22,7 @@ from agent.identity import identity
 from agent.local_verbs import LocalVerbs
 from agent.offload.start import audit_status
 from agent.server import Call, Handler
+from agent.sight import require_sight
 from documents.canonical import Json
 from documents.errors import VmgateError
 from measure.pcr import LAUNCH_PCR, VMM_PCR
@@ -163,6 +164,7 @@ class Service:
         bundle, days, reason = Path(call.take("bundle")), call.take("allow_stale", ""), call.take("reason", "")
         if not bundle.is_absolute():
             raise BadRequest("nothing was imported", cause="the path is not absolute", remedy="use the vmgate command")
+        require_sight(bundle)
         if not days and not reason:
             return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor))
         call.require_fresh()

@@ -7,8 +7,10 @@ module does not judge a file system.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from content.device_mapper import is_verity
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _FDINFO = Path("/proc/self/fdinfo")
@@ -21,10 +23,12 @@ class Mount:
     Attributes:
         filesystem: its type, such as ``ext4``.
         device: of the file system, ``major:minor``.
+        verity: dm-verity checks each read of the device. Known of a mount that a file was opened through.
     """
 
     filesystem: str
     device: str
+    verity: bool = False
 
 
 class Mounts:
@@ -35,6 +39,7 @@ class Mounts:
             self._mounts = parse_mountinfo(_MOUNTINFO.read_bytes())
         except OSError:
             self._mounts = {}
+        self._verity: dict[str, bool] = {}
 
     def of(self, descriptor: int) -> Mount | None:
         """The mount through which a file or folder was opened; None where it is not known."""
@@ -42,7 +47,13 @@ class Mounts:
             about = (_FDINFO / str(descriptor)).read_bytes()
         except OSError:
             return None
-        return self._mounts.get(parse_fdinfo(about))
+        mount = self._mounts.get(parse_fdinfo(about))
+        if mount is None:
+            return None
+        # Asked once: the answer may be another process's.
+        if mount.device not in self._verity:
+            self._verity[mount.device] = is_verity(mount.device)
+        return replace(mount, verity=self._verity[mount.device])
 
 
 def parse_mountinfo(data: bytes) -> dict[int, Mount]:

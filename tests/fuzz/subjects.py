@@ -21,6 +21,7 @@ from agent import settings as host_settings
 from agent.errors import GuestTpmFailed, RolesWrong, ServerRefused, SettingsWrong
 from agent.roles import USER
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
+from content.device_mapper import MAX_QUESTION, NO, reply
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import decode, encode
 from documents.document import Document
@@ -130,6 +131,11 @@ def _check_waves(folder: Path, untrusted: bytes) -> None:
     fields.finish()
     assert not waves or waves[-1].share == HOSTS
     assert list(waves) == sorted(waves, key=lambda wave: wave.after)
+
+
+def _check_mapper(folder: Path, untrusted: bytes) -> None:
+    # No device of this machine is checked by dm-verity, whatever is asked.
+    assert reply(untrusted[:MAX_QUESTION]) == NO
 
 
 def _check_window(folder: Path, untrusted: bytes) -> None:
@@ -335,6 +341,7 @@ COMMAND_LINES = (b'BOOT_IMAGE=/vmlinuz root=/dev/vda1 iommu=force quiet dyndbg="
 SUBJECTS: dict[str, Subject] = {
     **{kind.TYPE.removeprefix("vmgate."): _document(kind) for kind in DOCUMENTS},
     "result": Subject(seeds=results.claims, check=results.check_claims, errors=(ResultRefused,), form="json"),
+    "mapper-question": Subject(seeds=lambda: [b"254:0\n", b"8:17\n"], check=_check_mapper, errors=()),
     "waves": Subject(seeds=_waves, check=_check_waves, errors=(DocumentError,), form="json"),
     "bundle-file": Subject(
         seeds=lambda: [encode_head(_index()) + BODY], check=_check_bundle, errors=(BundleMalformed,)

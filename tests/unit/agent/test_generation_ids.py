@@ -49,7 +49,7 @@ def rendered(generation: str) -> tuple[Placement, str]:
 def failed(expected: str, found: str) -> list[Finding]:
     placement, xml = rendered(expected)
     vm = cast("Any", SimpleNamespace(definition=VM, placement=placement, xml=xml))
-    return [one for one in _check_domain(vm, found.encode()) if one.outcome != "pass"]
+    return [one for one in _check_domain(vm, found.encode(), "workload") if one.outcome != "pass"]
 
 
 def test_it_stays_until_it_is_used_and_never_comes_again(tmp_path: Path) -> None:

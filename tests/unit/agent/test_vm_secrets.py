@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -26,6 +28,7 @@ class Named:
 
     class placement:  # noqa: N801
         vtpm_secret = "7d1a2b64-52a1-4e0c-9a3a-6b8c1e0f4d21"
+        disk_secrets: Mapping[str, str] = MappingProxyType({})
 
 
 VM = cast("VmPlan", Named)
