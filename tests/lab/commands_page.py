@@ -17,7 +17,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/reference/commands.md"
 HEAD = """# Commands
 `vmgate GROUP VERB`, as its own `--help` tells it. Every command has `--help`; most have `-o table|json|yaml`, whose
 JSON and YAML name their version. `NO_COLOR` is respected, progress goes to standard error, and
-`vmgate completion SHELL` makes a shell complete all of it. An error is one line, `error[CODE]: what; cause; what to do`;
+`vmgate completion SHELL` makes a shell complete all of it. An error is one line, `error[CODE]: what; cause; remedy`;
 [the errors](errors.md) tell more. This page is made from the parser: `PYTHONPATH=tests python -m lab.commands_page`.
 
 """
