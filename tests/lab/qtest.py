@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A QEMU whose processors stand still, driven by its test protocol: what a guest could do to its devices, without one.
+"""A QEMU driven by its test protocol: what a guest could do to its devices, without a guest.
 
 ``qtest`` (QEMU's docs/devel/testing/qtest): a line in, a line out. The machine is one without defaults, as vmgate's
 are. It shows what QEMU's devices do with what a guest sends them; it shows nothing about KVM.
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 QEMU = "qemu-system-x86_64"
-MACHINE = ("-machine", "q35,accel=tcg", "-nodefaults", "-no-user-config", "-display", "none", "-S")
+MACHINE = ("-machine", "q35,accel=tcg", "-nodefaults", "-no-user-config", "-display", "none")
 NOTHING = 0xFFFFFFFF
 """What a bus answers where no device is."""
 
@@ -20,9 +20,10 @@ NOTHING = 0xFFFFFFFF
 class Machine:
     """One machine, and the devices that it was given."""
 
-    def __init__(self, *arguments: str, memory_mib: int = 32) -> None:
+    def __init__(self, *arguments: str, memory_mib: int = 32, running: bool = False) -> None:
+        still = () if running else ("-S",)
         self._process = subprocess.Popen(
-            [QEMU, *MACHINE, "-m", str(memory_mib), "-qtest", "stdio", "-qtest-log", "/dev/null", *arguments],
+            [QEMU, *MACHINE, *still, "-m", str(memory_mib), "-qtest", "stdio", "-qtest-log", "/dev/null", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
