@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lab.outcomes import plugin
+
 HERE = Path(__file__).resolve().parent
 RUNNERS = ("pure", "emulated", "rig", "kvm_hw")
 BY_FOLDER = {
@@ -98,3 +100,6 @@ class Report:
 def pytest_configure(config: pytest.Config) -> None:
     """Put the rules in force."""
     config.pluginmanager.register(Report(), "vmgate-report")
+    outcomes = plugin(config)
+    if outcomes is not None:
+        config.pluginmanager.register(outcomes, "vmgate-outcomes")
