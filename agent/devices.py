@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.audit import AuditTrail
-from agent.errors import DeviceInUse, DeviceTaken, DeviceWrong, NotFound
+from agent.errors import NotFound
 from agent.findings import make_finding, told
 from agent.paths import HostPaths
+from agent.vm_errors import DeviceInUse, DeviceTaken, DeviceWrong
 from content import durable
 from content.errors import ContentError, Missing
 from content.measuring import Digester

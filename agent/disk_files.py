@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
-from agent.errors import DiskNotAlone
 from agent.plan import VmPlan
+from agent.vm_errors import DiskNotAlone
 from documents.definition import Disk
 from hypervisor.image_file import ImageFile, open_image
 from hypervisor.qcow2 import Qcow2Header

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from agent.disk_files import key_area_digest, open_chain
 from agent.disk_records import read_record, record_path
-from agent.errors import RecordRefused
 from agent.plan import VmPlan
+from agent.vm_errors import RecordRefused
 from content.fsverity import digest_descriptor
 from documents.definition import Disk
 from documents.state_record import StateRecord

@@ -12,7 +12,7 @@ import hmac
 from dataclasses import replace
 from pathlib import Path
 
-from agent.errors import RecordRefused
+from agent.vm_errors import RecordRefused
 from content import durable
 from content.errors import Missing
 from documents.state_record import StateRecord

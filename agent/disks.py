@@ -20,10 +20,10 @@ from agent.disk_files import FOLDER_MODE, key_area_digest, open_chain, open_own,
 from agent.disk_ledger import DiskLedger
 from agent.disk_look import Seen, look, present, refused
 from agent.disk_records import SUFFIX, passphrase, read_record, record_key, record_path, write_record
-from agent.errors import RecordRefused
 from agent.findings import make_finding, told
 from agent.paths import HostPaths
 from agent.plan import EPHEMERAL, VmPlan
+from agent.vm_errors import RecordRefused
 from content import durable, patching
 from content.errors import storage
 from content.fsverity import digest_file

@@ -141,20 +141,11 @@ class Gate:
         local: dict[str, str],
     ) -> VmPlan | None:
         """Make the checks; what was found and read is added to the last three as far as they came."""
-        # (1)
+        # (1) to (4)
         if generation is None:
             findings.append(make_finding("generation", name, "fail", "an active release", "none", "none"))
             return None
-        # (2)
-        findings.extend(self._platform.recheck(generation.platform))
-        local.update(self._platform.local_digests(generation.platform))
-        findings.extend(self._platform.judge_local(generation, local))
-        findings.extend(self._platform.recheck_boot())
-        # (3)
-        look = self._platform.look(generation)
-        pcrs.update(look.pcrs)
-        findings.extend(look.verdict.findings)
-        # (4)
+        self._check_platform(generation, findings, pcrs, local)
         artifacts = self._plan.artifacts(generation, name)
         if not artifacts:
             findings.append(
@@ -196,6 +187,19 @@ class Gate:
         definitions = [other.definition for other in others]
         findings.extend(self._attachments.findings(vm.definition, policy, definitions, digester))
         return vm
+
+    def _check_platform(
+        self, generation: Generation, findings: list[Finding], pcrs: dict[int, bytes], local: dict[str, str]
+    ) -> None:
+        # (2)
+        findings.extend(self._platform.recheck(generation.platform))
+        local.update(self._platform.local_digests(generation.platform))
+        findings.extend(self._platform.judge_local(generation, local))
+        findings.extend(self._platform.recheck_boot())
+        # (3)
+        look = self._platform.look(generation)
+        pcrs.update(look.pcrs)
+        findings.extend(look.verdict.findings)
 
     def _check_format(self, disk: Disk) -> Finding:
         try:

@@ -94,12 +94,7 @@ class Host:
         paths, settings = outside.paths, outside.settings
         self.store = ContentStore(paths.store)
         components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook))
-        self.own = own = HostOwn(
-            local=LocalMeasure(paths.settings, Path(settings.hook)),
-            baselines=Baselines(paths, outside.tpm, outside.audit, outside.clock),
-            continuity=Continuity(paths, outside.tpm, outside.audit, outside.boot),
-            kexec=Kexec(chip=not outside.tpm.software()),
-        )
+        self.own = own = self._open_own()
         self.log = self._open_log()
         self.before = BootLogs(settings.tpm)
         self.platform = Platform(outside, self.log, self.before, components, self.store, self._earlier, own)
@@ -108,11 +103,7 @@ class Host:
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
         self.authority = LocalAuthority(paths, outside.tpm, outside.audit, outside.clock)
         self.store.keepers.append(self.authority.kept)
-        self.attachments = Attachments(
-            networks=Networks(paths, outside.audit, outside.hypervisor.networks),
-            devices=Devices(paths, outside.audit, hardware, self._runs),
-            generations=GenerationIds(paths),
-        )
+        self.attachments = self._open_attachments()
         plan = Plan(paths, self.store, settings.accelerator, self.attachments, self.authority)
         self.sources: list[Source] = []
         """Who may take a VM back besides its releases."""
@@ -127,28 +118,11 @@ class Host:
         self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact, resealing)
         self.approval = Approval(self.platform, own, self.updates.require_active, turn)
         self.launcher = Launcher(
-            outside,
-            gate,
-            self.platform,
-            self.keys,
-            self.store,
-            self.generation,
-            turn,
-            self.authority.names,
+            outside, gate, self.platform, self.keys, self.store, self.generation, turn, self.authority.names
         )
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
-        self.watch = Watch(
-            outside.hypervisor,
-            self.launcher.running_now,
-            self.launcher.launched.of,
-            partial(machines, same_mounts=paths.root != Path("/")),
-            self._drift_answer,
-            outside.audit,
-            self.launcher.gone,
-        )
-        taken = TakenBack(self.launcher, self.platform, self.generation, self.sources, self.keys.names)
-        hands = Hands(announce=announce, drop=self.launcher.drop, shred=self.keys.shred)
-        self.revoker = Revoker(paths.revoked, outside.hypervisor, taken.orders, hands, outside.audit)
+        self.watch = self._new_watch()
+        self.revoker = self._new_revoker()
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation, self.attachments)
         self.care = VmCare(paths, self.vms, self.launcher, self.keys, outside.hypervisor, outside.audit, turn)
         self.introspection = Introspection(outside, self.vms)
@@ -164,6 +138,42 @@ class Host:
         self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
         self.signing = Deferred(self.sign_audit, SIGNING_SECONDS)
         self.defining = Deferred(self._define_anew, DEFINING_SECONDS)
+
+    def _open_own(self) -> HostOwn:
+        outside, paths = self.outside, self.outside.paths
+        hook = Path(outside.settings.hook)
+        return HostOwn(
+            local=LocalMeasure(paths.settings, hook),
+            baselines=Baselines(paths, outside.tpm, outside.audit, outside.clock),
+            continuity=Continuity(paths, outside.tpm, outside.audit, outside.boot),
+            kexec=Kexec(chip=not outside.tpm.software()),
+        )
+
+    def _open_attachments(self) -> Attachments:
+        outside, paths = self.outside, self.outside.paths
+        return Attachments(
+            networks=Networks(paths, outside.audit, outside.hypervisor.networks),
+            devices=Devices(paths, outside.audit, hardware, self._runs),
+            generations=GenerationIds(paths),
+        )
+
+    def _new_watch(self) -> Watch:
+        outside = self.outside
+        return Watch(
+            outside.hypervisor,
+            self.launcher.running_now,
+            self.launcher.launched.of,
+            partial(machines, same_mounts=outside.paths.root != Path("/")),
+            self._drift_answer,
+            outside.audit,
+            self.launcher.gone,
+        )
+
+    def _new_revoker(self) -> Revoker:
+        outside = self.outside
+        taken = TakenBack(self.launcher, self.platform, self.generation, self.sources, self.keys.names)
+        hands = Hands(announce=announce, drop=self.launcher.drop, shred=self.keys.shred)
+        return Revoker(outside.paths.revoked, outside.hypervisor, taken.orders, hands, outside.audit)
 
     def _open_log(self) -> MeasurementLog:
         """The log of this boot.

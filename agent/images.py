@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.errors import LocalUnfit
+from agent.vm_errors import LocalUnfit
 from content.errors import storage
 from content.holes import data_ranges
 from content.store import ContentStore

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 
 from agent.audit import AuditTrail
 from agent.baselines import MAX_AK, newest_number
-from agent.errors import LocalRefused
 from agent.paths import HostPaths
 from agent.purpose_signer import sign_once
+from agent.vm_errors import LocalRefused
 from content import durable
 from content.errors import Missing, TooLarge
 from documents.errors import DocumentError, VmgateError

@@ -14,11 +14,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from agent.errors import BadRequest, LocalTaken, LocalUnfit, NotFound, PolicyRefused
+from agent.errors import BadRequest, NotFound, PolicyRefused
 from agent.local_authority import LocalAuthority
 from agent.local_gate import LOCAL_GUARDIANS, published
 from agent.outside import Outside
 from agent.plan import Plan
+from agent.vm_errors import LocalTaken, LocalUnfit
 from agent.vm_places import VmPlaces
 from content import durable
 from content.errors import Missing

@@ -16,9 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.audit import AuditTrail
-from agent.errors import NetworkInUse, NetworkThere, NetworkWrong, NotFound
+from agent.errors import NotFound
 from agent.findings import make_finding
 from agent.paths import HostPaths
+from agent.vm_errors import NetworkInUse, NetworkThere, NetworkWrong
 from content import durable
 from content.errors import Missing
 from documents.attachments import NetworkUse

@@ -89,21 +89,27 @@ class Service:
             "recovery/install": self._recovery_install,
             "recovery/copies": self._recovery_copies,
             "recovery/use": self._recovery_use,
-            "gate/prepare": self._prepare,
-            "gate/started": partial(self._told, host.launcher.started),
-            "gate/stopped": partial(self._told, host.launcher.stopped),
-            "gate/release": partial(self._told, host.launcher.stopped),
-            "gate/reconnect": partial(self._told, host.launcher.reconnected),
-            "gate/attach": self._not_ours,
-            "gate/migrate": self._not_ours,
-            "gate/restore": self._not_ours,
         }
+        handlers |= self._hook_verbs()
         local = LocalVerbs(host.local, host.store, self._lock, host.define_vms, host.signing.soon)
         handlers |= local.handlers()
         handlers |= AttachmentService(host.attachments, self._lock).handlers()
         handlers |= {verb: partial(self._plain, answer) for verb, answer in plain.items()}
         handlers |= {verb: partial(self._named, answer) for verb, answer in named.items()}
         return handlers
+
+    def _hook_verbs(self) -> dict[str, Handler]:
+        launcher = self._host.launcher
+        return {
+            "gate/prepare": self._prepare,
+            "gate/started": partial(self._told, launcher.started),
+            "gate/stopped": partial(self._told, launcher.stopped),
+            "gate/release": partial(self._told, launcher.stopped),
+            "gate/reconnect": partial(self._told, launcher.reconnected),
+            "gate/attach": self._not_ours,
+            "gate/migrate": self._not_ours,
+            "gate/restore": self._not_ours,
+        }
 
     def _plain(self, answer: Callable[[], dict[str, Json]], call: Call) -> dict[str, Json]:
         call.finish()

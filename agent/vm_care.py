@@ -10,10 +10,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from agent.audit import AuditTrail
-from agent.errors import NotReady, VmRuns
+from agent.errors import NotReady
 from agent.launch import Launcher
 from agent.paths import HostPaths
 from agent.plan import VmPlan
+from agent.vm_errors import VmRuns
 from agent.vm_keys import VmKeys
 from agent.vms import Vms
 from agent.vtpm import GuestTpms

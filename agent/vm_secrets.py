@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 
-from agent.errors import LibvirtLate
 from agent.plan import VmPlan
+from agent.vm_errors import LibvirtLate
 from documents.errors import VmgateError
 from hypervisor.libvirt import Hypervisor
 

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from agent import vtpm_wire
-from agent.errors import GuestTpmChanged, GuestTpmFailed
+from agent.vm_errors import GuestTpmChanged, GuestTpmFailed
 from content import durable
 from content.errors import Missing
 from content.owner import give

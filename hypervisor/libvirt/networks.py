@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from hypervisor.libvirt.translation import translated
+
 _INACTIVE = 1
 """virNetworkXMLFlags: as it would start next."""
 
@@ -35,16 +37,10 @@ class LibvirtNetworks:
 
     Args:
         connect: gives a connection for a block.
-        translated: turns libvirt's exceptions into this package's, under a heading.
     """
 
-    def __init__(
-        self,
-        connect: Callable[[], AbstractContextManager[Any]],
-        translated: Callable[[str], AbstractContextManager[None]],
-    ) -> None:
+    def __init__(self, connect: Callable[[], AbstractContextManager[Any]]) -> None:
         self._connect = connect
-        self._translated = translated
 
     def find(self, name: str) -> FoundNetwork | None:
         """A network by its name in libvirt, or None.
@@ -52,7 +48,7 @@ class LibvirtNetworks:
         Raises:
             LibvirtAway: no answer.
         """
-        with self._connect() as connection, self._translated(f"the network {name} was not read"):
+        with self._connect() as connection, translated(f"the network {name} was not read"):
             network = _named(connection.listAllNetworks(), name)
             if network is None:
                 return None
@@ -66,7 +62,7 @@ class LibvirtNetworks:
         Raises:
             LibvirtAway: no answer.
         """
-        with self._connect() as connection, self._translated(f"the network filter {name} was not read"):
+        with self._connect() as connection, translated(f"the network filter {name} was not read"):
             found = _named(connection.listAllNWFilters(), name)
             return None if found is None else str(found.XMLDesc(0)).encode()
 
@@ -76,7 +72,7 @@ class LibvirtNetworks:
         Raises:
             HypervisorError: it takes one of them not.
         """
-        with self._connect() as connection, self._translated("the network was not made"):
+        with self._connect() as connection, translated("the network was not made"):
             connection.nwfilterDefineXML(filter_xml)
             connection.networkDefineXML(network_xml)
 
@@ -86,14 +82,14 @@ class LibvirtNetworks:
         Raises:
             HypervisorError: it cannot.
         """
-        with self._connect() as connection, self._translated(f"the network {name} was not started"):
+        with self._connect() as connection, translated(f"the network {name} was not started"):
             network = connection.networkLookupByName(name)
             if not network.isActive():
                 network.create()
 
     def stop(self, name: str) -> None:
         """Take its bridge away, whoever is plugged in; one that is not there is fine."""
-        with self._connect() as connection, self._translated(f"the network {name} was not stopped"):
+        with self._connect() as connection, translated(f"the network {name} was not stopped"):
             network = _named(connection.listAllNetworks(), name)
             if network is not None and network.isActive():
                 network.destroy()
@@ -105,7 +101,7 @@ class LibvirtNetworks:
             HypervisorError: a VM that runs has the filter.
         """
         self.stop(name)
-        with self._connect() as connection, self._translated(f"the network {name} was not removed"):
+        with self._connect() as connection, translated(f"the network {name} was not removed"):
             for found in (_named(connection.listAllNetworks(), name), _named(connection.listAllNWFilters(), name)):
                 if found is not None:
                     found.undefine()

@@ -18,8 +18,9 @@ from tuf.api.metadata import Metadata, Root
 
 from agent import role_file
 from agent import settings as host_settings
-from agent.errors import GuestTpmFailed, RolesWrong, ServerRefused, SettingsWrong
+from agent.errors import RolesWrong, ServerRefused, SettingsWrong
 from agent.roles import USER
+from agent.vm_errors import GuestTpmFailed
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
 from content.device_mapper import MAX_QUESTION, NO, reply
 from documents.bundle import BundleEntry, BundleIndex

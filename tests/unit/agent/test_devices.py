@@ -17,8 +17,9 @@ from lxml import etree
 from agent import hardware
 from agent.audit import AuditTrail, records
 from agent.devices import Devices
-from agent.errors import DeviceInUse, DeviceTaken, DeviceWrong, NotFound
+from agent.errors import NotFound
 from agent.paths import HostPaths
+from agent.vm_errors import DeviceInUse, DeviceTaken, DeviceWrong
 from content.measuring import Digester
 from documents.canonical import Json
 from documents.definition import Disk, VmDefinition

@@ -16,7 +16,7 @@ import pytest
 
 from agent.disk_files import require_own_folder, verify_own_chain
 from agent.disk_records import derive, passphrase, record_key
-from agent.errors import DiskNotAlone, RecordRefused
+from agent.vm_errors import DiskNotAlone, RecordRefused
 from documents.definition import Disk
 from documents.errors import VmgateError
 from hypervisor.qcow2 import parse_header

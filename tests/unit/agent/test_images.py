@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import LocalUnfit
 from agent.images import take_image
+from agent.vm_errors import LocalUnfit
 from content.fsverity import digest_bytes
 from content.store import ContentStore
 from documents.errors import VmgateError

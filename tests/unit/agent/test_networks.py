@@ -13,9 +13,10 @@ from typing import Any, cast
 import pytest
 
 from agent.audit import AuditTrail, records
-from agent.errors import NetworkInUse, NetworkThere, NetworkWrong, NotFound
+from agent.errors import NotFound
 from agent.networks import Networks
 from agent.paths import HostPaths
+from agent.vm_errors import NetworkInUse, NetworkThere, NetworkWrong
 from documents.attachments import NetworkUse
 from documents.canonical import Json
 from documents.definition import Disk, VmDefinition

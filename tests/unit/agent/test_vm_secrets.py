@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from agent import vm_secrets
-from agent.errors import LibvirtLate
 from agent.plan import VmPlan
+from agent.vm_errors import LibvirtLate
 from agent.vm_secrets import VmSecrets
 from hypervisor.errors import HypervisorError
 
