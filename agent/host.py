@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -38,15 +39,20 @@ from agent.offload.start import offload
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
+from agent.proving import LOOK_SECONDS
 from agent.recovery import HostKeys, Recovery
 from agent.recovery_copies import RecoveryCopies
 from agent.resealing import Resealing
 from agent.restarts import Restarts
+from agent.settling import Settling
+from agent.trial import HealthCheck
 from agent.unattended import Unattended
 from agent.updates import Updates
 from agent.vm_keys import VmKeys
+from agent.vmm_images import VmmImages
 from agent.vms import Vms
 from agent.wake import Wake
+from content import durable
 from content.store import ContentStore
 from documents.canonical import Json
 from documents.definition import VmDefinition
@@ -77,20 +83,23 @@ class Host:
         self.outside = outside
         paths, settings = outside.paths, outside.settings
         self.store = ContentStore(paths.store)
-        components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook))
+        self.images = images = VmmImages(self.store, paths.vmm)
+        components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook), images)
         self.own = own = HostOwn(
             local=LocalMeasure(paths.settings, Path(settings.hook)),
             baselines=Baselines(paths, outside.tpm, outside.audit, outside.clock),
             continuity=Continuity(paths, outside.tpm, outside.audit, outside.boot),
             kexec=Kexec(chip=not outside.tpm.software()),
         )
+        # Before anything below it is made: QEMU and swtpm run as others, from there.
+        durable.make_directory(paths.run, 0o755)
         self.log = self._open_log()
         self.before = BootLogs(settings.tpm)
         self.platform = Platform(outside, self.log, self.before, components, self.store, self._earlier, own)
         copies = RecoveryCopies(paths, outside.audit)
         self.keys = VmKeys(paths, outside.tpm, copies)
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
-        plan = Plan(paths, self.store, settings.accelerator)
+        plan = Plan(paths, self.store, settings.accelerator, images)
         gate = Gate(self.platform, self.store, plan, outside.clock)
         turn = threading.RLock()
         update = settings.update
@@ -99,7 +108,10 @@ class Host:
         )
         floor = partial(load_floor, Places.below(paths.state).floor, outside.anchor)
         resealing = Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
-        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact, resealing)
+        hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
+        health = HealthCheck(outside, gate, plan, self.platform, hooks, turn, update.health_seconds)
+        settling = Settling(outside, self.platform, self.keys, self.audit_key, resealing, images)
+        self.updates = Updates(outside, self.store, settling, turn, contact, resealing, health)
         self.approval = Approval(self.platform, own, self.updates.require_active, turn)
         self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
@@ -108,7 +120,6 @@ class Host:
         host_keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=resealing)
         active = self.updates.require_active
         self.recovery = Recovery(paths, host_keys, outside.audit, self._definitions, active, turn)
-        hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         self.offload = offload(outside)
         self.refusals = Refusals(outside.audit)
         outside.audit.observers.append(self.refusals.see)
@@ -162,6 +173,7 @@ class Host:
         if generation is None:
             return
         if not self.updates.pending():
+            self._try("the VMM image was not mounted", self.updates.use_image)
             self._try("the platform was not measured", lambda: self.platform.enter(generation.platform))
         self._try("the host's keys did not follow the release", lambda: self.updates.follow(generation.platform))
         if self.keys.ready() and not self.updates.pending():
@@ -195,6 +207,17 @@ class Host:
         for name in sorted(waiting):
             self._try(f"{name} was not started", partial(self.vms.start, name))
         return cleared and defined
+
+    def watch_trial(self) -> None:
+        """See a pending update through: confirm it once it is healthy, or go back when its time is over."""
+        proving = self.updates.proving
+        while proving.on():
+            self._try("the pending update was not confirmed", proving.look)
+            if proving.on():
+                time.sleep(LOOK_SECONDS)
+            else:
+                self.define_vms()
+                self.sign_audit()
 
     def define_vms(self) -> bool:
         """Let libvirt know the VMs of the active releases; each that fails is told, and the others go on."""

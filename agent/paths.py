@@ -118,6 +118,11 @@ class HostPaths:
         return self.state / "update-contact"
 
     @property
+    def update_trial(self) -> Path:
+        """What a generation that is not confirmed yet has to show."""
+        return self.state / "update-trial"
+
+    @property
     def hooks(self) -> Path:
         """Folders of programs that run around an unattended update."""
         return self.root / "etc/vmgate/hooks"
@@ -146,6 +151,11 @@ class HostPaths:
     def running(self) -> Path:
         """What each running VM was started from."""
         return self.run / "running"
+
+    @property
+    def vmm(self) -> Path:
+        """Where VMM images are mounted."""
+        return self.run / "vmm"
 
     @property
     def vms(self) -> Path:

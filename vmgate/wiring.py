@@ -108,6 +108,7 @@ def serve(root: Path) -> None:
         # Now libvirtd may start: the platform is measured, and whatever it starts by itself meets the gate.
         tell_service_manager("READY=1")
         sending = Sending(host.offload)
+        threading.Thread(target=host.watch_trial, daemon=True).start()
         done = host.take_over()
         click.echo(f"vmgate agent: ready, assurance level {host.level()}")
         while serving.is_alive():

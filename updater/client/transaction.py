@@ -11,7 +11,7 @@ healthy; who does calls ``confirm`` or ``roll_back``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -283,15 +283,18 @@ class Update:
             with suppress(ContentError):
                 self.abandon()
 
-    def collect(self) -> None:
+    def collect(self, besides: Collection[str] = ()) -> None:
         """Remove from the store what no generation on the disk needs any more.
+
+        Args:
+            besides: digests of what stays all the same, because it is in use.
 
         Raises:
             ContentError: it failed; what was removed stays removed.
         """
         generations = [self._generations.load(number) for number in self._generations.numbers()]
         releases = [release for generation in generations for release in generation.parsed()]
-        self._store.gc({artifact.fsverity for release in releases for artifact in release.artifacts})
+        self._store.gc({artifact.fsverity for release in releases for artifact in release.artifacts} | set(besides))
 
     def roll_back(self, *, remember: bool = True) -> Generation | None:
         """Go back to the previous generation.
