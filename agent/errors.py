@@ -305,6 +305,28 @@ class Unhealthy(AgentError):
     )
 
 
+class StateNewer(AgentError):
+    """The state of this host is of a form that this vmgate does not know."""
+
+    code = "AG182"
+    exit = Exit.NOT_READY
+    explanation = (
+        "A newer vmgate has brought the state of this host into a form that this one cannot read. Nothing was changed, "
+        "and no VM starts. Start the newer vmgate again, or let it take the state back by `vmgate update rollback`."
+    )
+
+
+class StateStays(AgentError):
+    """The state of this host cannot be taken back to what an earlier vmgate reads."""
+
+    code = "AG183"
+    exit = Exit.POLICY
+    explanation = (
+        "A rollback would bring back a vmgate that cannot read the state as it is, and taking it back would lose what "
+        "keeps VMs' keys. Nothing was changed."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

@@ -45,6 +45,7 @@ from agent.recovery_copies import RecoveryCopies
 from agent.resealing import Resealing
 from agent.restarts import Restarts
 from agent.settling import Settling
+from agent.state_forms import StateForms
 from agent.trial import HealthCheck
 from agent.unattended import Unattended
 from agent.updates import Updates
@@ -91,6 +92,8 @@ class Host:
             continuity=Continuity(paths, outside.tpm, outside.audit, outside.boot),
             kexec=Kexec(chip=not outside.tpm.software()),
         )
+        self.forms = StateForms(paths)
+        self.forms.enter()
         # Before anything below it is made: QEMU and swtpm run as others, from there.
         durable.make_directory(paths.run, 0o755)
         self.log = self._open_log()
@@ -111,7 +114,7 @@ class Host:
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         health = HealthCheck(outside, gate, plan, self.platform, hooks, turn, update.health_seconds)
         settling = Settling(outside, self.platform, self.keys, self.audit_key, resealing, images)
-        self.updates = Updates(outside, self.store, settling, turn, contact, resealing, health)
+        self.updates = Updates(outside, self.store, settling, turn, contact, resealing, health, self.forms)
         self.approval = Approval(self.platform, own, self.updates.require_active, turn)
         self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)

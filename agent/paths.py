@@ -123,6 +123,11 @@ class HostPaths:
         return self.state / "update-trial"
 
     @property
+    def state_form(self) -> Path:
+        """The form that the state is in."""
+        return self.state / "state-form"
+
+    @property
     def hooks(self) -> Path:
         """Folders of programs that run around an unattended update."""
         return self.root / "etc/vmgate/hooks"

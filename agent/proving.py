@@ -53,7 +53,7 @@ class Proving:
         self._turn = turn
         self._trials = Trials(outside.paths.update_trial)
         self.changing = threading.RLock()
-        self._on = False
+        self._on = self._begun = False
 
     def on(self) -> bool:
         """Whether a generation that is in effect has still to show that it is healthy."""
@@ -76,7 +76,7 @@ class Proving:
             self._update.roll_back(remember=speaks_against(error))
             self.forget()
             raise
-        self._health.begin()
+        self._begun = False
         self._on = True
 
     def _require_tries_left(self, generation: Generation) -> None:
@@ -100,6 +100,10 @@ class Proving:
             if not self._on or generation is None or self._update.journal.state != "switched":
                 self._on = False
                 return
+            if not self._begun:
+                # Its time runs from the first look: a boot may be long.
+                self._health.begin()
+                self._begun = True
             ill = self._health.ill(generation, self._trials.of(generation.number)) if self._health.seconds else ""
             if not ill:
                 with self._turn:

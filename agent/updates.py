@@ -22,12 +22,14 @@ from agent.progress import Transfer
 from agent.proving import Proving
 from agent.resealing import Resealing
 from agent.settling import Settling
+from agent.state_forms import StateForms
 from agent.transport import web
 from agent.trial import HealthCheck
 from agent.wave_place import wave_place
 from content.store import ContentStore
 from documents.canonical import Json
 from documents.errors import Exit, VmgateError
+from documents.host_files import ABSENT
 from documents.host_state import Floor, Generation
 from documents.release import Release
 from updater.bundle import BundleReader
@@ -52,6 +54,7 @@ class Updates:
         contact: told when updates were within reach.
         resealing: keeps the host's key sealed as the releases want it.
         health: what a generation has to show before it is confirmed.
+        forms: the form of this host's state, which goes back with a rollback.
 
     Attributes:
         proving: the trial of what was switched to.
@@ -67,6 +70,7 @@ class Updates:
         contact: Contact,
         resealing: Resealing,
         health: HealthCheck,
+        forms: StateForms,
     ) -> None:
         self._outside = outside
         self._store = store
@@ -74,6 +78,7 @@ class Updates:
         self._turn = turn
         self._contact = contact
         self._resealing = resealing
+        self._forms = forms
         self._places = Places.below(outside.paths.state)
         self._generations = Generations(self._places.generations)
         self._update = Update(
@@ -143,6 +148,8 @@ class Updates:
         """After the confirmation, which forbids the way back: let the host's keys follow it. Safe to repeat."""
         if self.state() == "confirmed":
             self._settling.follow(platform)
+            # What was judged sound is what runs: this very vmgate is of this release.
+            self._forms.note(_build_of(platform))
 
     def check(self) -> dict[str, Json]:
         """What is offered, and when its waves bring it to this host by themselves."""
@@ -197,6 +204,7 @@ class Updates:
                 # A pending one has not had its key sealed anew: what was sealed for the earlier one still is.
                 if not self.pending() and not self._settling.fits_boot(back, left):
                     self._resealing.try_to_seal_ahead(back, left.platform)
+                self._forms.go_back(_build_of(back))
             with self._turn:
                 generation = self._update.roll_back()
                 self.proving.forget()
@@ -317,3 +325,8 @@ class Updates:
 def _platform_of(candidate: Candidate) -> Release:
     releases = map(Release.parse, candidate.resolution.releases)
     return next(release for release in releases if release.authority == "platform")
+
+
+def _build_of(platform: Release) -> str:
+    """The digest of the vmgate that a platform release names."""
+    return next((value.fsverity for value in platform.reference if value.component == "vmgate/build"), ABSENT)

@@ -61,6 +61,7 @@ from documents.security_policy import ALLOWANCES, COLLECTED, LOCAL, LONGEST, SHO
 from documents.security_policy import DIGESTS as HOW_OFTEN
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
+from documents.state_form import StateForm
 from documents.tpm_key import TpmKey
 from documents.trial import UpdateTrial
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
@@ -471,6 +472,11 @@ PAUSES = (
     .filter(lambda parts: parts[0] != parts[1])
     .map(lambda parts: UpdatePause(since=min(parts[:2]), until=max(parts[:2]), actor=parts[2], reason=parts[3]))
 )
+STATE_FORMS = st.builds(
+    StateForm,
+    form=st.integers(1, 1_000),
+    builds=st.lists(st.tuples(DIGESTS, st.integers(1, 1_000)), max_size=3, unique_by=lambda pair: pair[0]).map(tuple),
+)
 TRIALS = st.builds(
     UpdateTrial,
     generation=NUMBERS,
@@ -581,6 +587,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     TpmKey: st.builds(TpmKey, name=NAMES, public=BLOBS, private=BLOBS),
     UpdateContact: CONTACTS,
     UpdateTrial: TRIALS,
+    StateForm: STATE_FORMS,
     SigningRequest: SIGNING_REQUESTS,
     UpdateJournal: JOURNALS,
     UpdatePause: PAUSES,
