@@ -69,7 +69,7 @@ from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, SECURE_BOOT_PCR, VMM_PCR
 from measure.secure_boot import foreseen
 from updater.client.floor import load_floor
-from updater.client.transaction import Places
+from updater.client.places import Places
 
 log = logging.getLogger(__name__)
 

@@ -37,8 +37,9 @@ from updater.client.bundle_source import BundleSource
 from updater.client.candidate import Candidate
 from updater.client.download import fetch_artifacts
 from updater.client.generations import Generations
+from updater.client.places import Places
 from updater.client.source import Source
-from updater.client.transaction import Places, Update
+from updater.client.transaction import Update
 
 log = logging.getLogger(__name__)
 

@@ -28,9 +28,10 @@ from updater.client.bundle_source import BundleSource
 from updater.client.download import fetch_artifacts
 from updater.client.floor import load_floor
 from updater.client.http import HttpSource
+from updater.client.places import Places
 from updater.client.source import Source
 from updater.client.states import ON_ITS_WAY, active
-from updater.client.transaction import Places, Update
+from updater.client.transaction import Update
 from updater.client.trials import Trials
 from updater.repository.errors import ReleaseRefused
 from updater.repository.export import export_bundle
