@@ -106,9 +106,12 @@ class Settling:
         self._keys.require_not_below(generation)
 
     def measure(self, platform: Release, old: Release | None) -> None:
-        """Measure a platform that changed; one that did not was measured before. Its image is the current one then."""
+        """Measure a platform, as a switch where it changed. Its image is the current one then."""
         if platform != old:
             self._platform.change(platform)
+        else:
+            # It was measured before, unless the machine was off since.
+            self._platform.enter(platform)
         self.use_image(platform)
 
     def use_image(self, platform: Release) -> None:
