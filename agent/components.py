@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from agent.vmm_images import KIND, VmmImages
 from content.errors import ContentError
 from content.fsverity import digest_bytes
 from content.measuring import Digester, Taken
@@ -34,6 +35,7 @@ class Component:
         differences: (path, expected digest, found digest) of files inside it that differ.
         kept: what keeps it so, one of ``documents.verdict.KEPT``; of several files, the weakest. Empty for none.
         taken: one of ``documents.verdict.TAKEN`` if no file was read; else empty.
+        flaw: why what was digested is not what would be used; empty where it is.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Component:
     differences: tuple[tuple[str, str, str], ...] = ()
     kept: str = ""
     taken: str = ""
+    flaw: str = ""
 
 
 class Components:
@@ -52,14 +55,18 @@ class Components:
         root: where paths of the host start.
         site: folder that holds vmgate's own packages.
         hook: path of the installed libvirt hook.
+        images: mounted VMM images.
     """
 
-    def __init__(self, store: ContentStore, anchor: Path, root: Path, site: Path, hook: Path) -> None:
+    def __init__(
+        self, store: ContentStore, anchor: Path, root: Path, site: Path, hook: Path, images: VmmImages
+    ) -> None:
         self._store = store
         self._anchor = anchor
         self._root = root
         self._site = site
         self._hook = hook
+        self._images = images
 
     def find(self, release: Release, digester: Digester | None = None) -> tuple[Component, ...]:
         """Digest everything that the release's reference values name, in their order.
@@ -79,12 +86,17 @@ class Components:
         finders: dict[str, Callable[[Artifact, Digester], Component]] = {
             "host-files": self._find_files,
             "vmgate-build": self._find_files,
+            KIND: self._find_image,
             "hook": lambda hook, by: _component(hook.name, self._hook, by),
         }
         return finders.get(artifact.kind, self._find_blob)(artifact, digester)
 
     def _find_blob(self, artifact: Artifact, digester: Digester) -> Component:
         return _component(artifact.name, self._store.path(artifact.fsverity), digester)
+
+    def _find_image(self, artifact: Artifact, digester: Digester) -> Component:
+        # Measured is the file; what is mounted must be that file, now.
+        return replace(self._find_blob(artifact, digester), flaw=self._images.flaw(artifact))
 
     def _find_files(self, artifact: Artifact, digester: Digester) -> Component:
         """Make the list again from what is installed; equal lists have equal digests."""

@@ -272,6 +272,51 @@ class OutOfSight(AgentError):
     )
 
 
+class ImageNotMounted(AgentError):
+    """The VMM image of a release cannot be used as it lies."""
+
+    code = "AG180"
+    exit = Exit.NOT_READY
+    explanation = (
+        "The release brings its VMM as an image, and the kernel did not mount it: loop devices or EROFS may be missing "
+        "(`modprobe loop erofs`), or another file system is mounted in its place and in use. No VM starts until it is."
+    )
+
+
+class Unhealthy(AgentError):
+    """A generation did not pass its health check in time."""
+
+    code = "AG181"
+    exit = Exit.REFUSED
+    explanation = (
+        "After a switch, what worked before must work again before `health_seconds` are over: libvirt answers, each VM "
+        "that ran would be let start, and the programs in /etc/vmgate/hooks/update-health.d agree. It did not, so that "
+        "the host went back, and these releases are not offered again on their own."
+    )
+
+
+class StateNewer(AgentError):
+    """The state of this host is of a form that this vmgate does not know."""
+
+    code = "AG182"
+    exit = Exit.NOT_READY
+    explanation = (
+        "A newer vmgate has brought the state of this host into a form that this one cannot read. Nothing was changed, "
+        "and no VM starts. Start the newer vmgate again, or let it take the state back by `vmgate update rollback`."
+    )
+
+
+class StateStays(AgentError):
+    """The state of this host cannot be taken back to what an earlier vmgate reads."""
+
+    code = "AG183"
+    exit = Exit.POLICY
+    explanation = (
+        "A rollback would bring back a vmgate that cannot read the state as it is, and taking it back would lose what "
+        "keeps VMs' keys. Nothing was changed."
+    )
+
+
 class AgentSaid(AgentError):
     """An error that happened in the agent, as it worded it."""
 

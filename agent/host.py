@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -45,19 +46,25 @@ from agent.offload.start import offload
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
+from agent.proving import LOOK_SECONDS
 from agent.recovery import HostKeys, Recovery
 from agent.recovery_copies import RecoveryCopies
 from agent.resealing import Resealing
 from agent.restarts import Restarts
 from agent.revoke import Hands, Revoker
+from agent.settling import Settling
+from agent.state_forms import StateForms
 from agent.taken_back import Source, TakenBack, said
+from agent.trial import HealthCheck
 from agent.unattended import Unattended
 from agent.updates import Updates
 from agent.vm_care import VmCare
 from agent.vm_keys import VmKeys
+from agent.vmm_images import VmmImages
 from agent.vms import Vms
 from agent.wake import Wake
 from agent.watch import Watch
+from content import durable
 from content.store import ContentStore
 from documents.canonical import Json
 from documents.definition import VmDefinition
@@ -75,7 +82,7 @@ from measure.log import MeasurementLog
 from measure.pcr import BOOT_PCRS, LAUNCH_PCR, SECURE_BOOT_PCR, VMM_PCR
 from measure.secure_boot import foreseen
 from updater.client.floor import load_floor
-from updater.client.transaction import Places
+from updater.client.places import Places
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +100,13 @@ class Host:
         self.outside = outside
         paths, settings = outside.paths, outside.settings
         self.store = ContentStore(paths.store)
-        components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook))
+        self.images = images = VmmImages(self.store, paths.vmm)
+        components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook), images)
         self.own = own = self._open_own()
+        self.forms = StateForms(paths)
+        self.forms.enter()
+        # Before anything below it is made: QEMU and swtpm run as others, from there.
+        durable.make_directory(paths.run, 0o755)
         self.log = self._open_log()
         self.before = BootLogs(settings.tpm)
         self.platform = Platform(outside, self.log, self.before, components, self.store, self._earlier, own)
@@ -104,7 +116,7 @@ class Host:
         self.authority = LocalAuthority(paths, outside.tpm, outside.audit, outside.clock)
         self.store.keepers.append(self.authority.kept)
         self.attachments = self._open_attachments()
-        plan = Plan(paths, self.store, settings.accelerator, self.attachments, self.authority)
+        plan = Plan(paths, self.store, settings.accelerator, images, self.attachments, self.authority)
         self.sources: list[Source] = []
         """Who may take a VM back besides its releases."""
         gate = Gate(self.platform, self.store, plan, outside.clock, self.attachments, partial(said, self.sources))
@@ -115,7 +127,10 @@ class Host:
         )
         floor = partial(load_floor, Places.below(paths.state).floor, outside.anchor)
         resealing = Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
-        self.updates = Updates(outside, self.store, self.platform, self.keys, self.audit_key, turn, contact, resealing)
+        hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
+        health = HealthCheck(outside, gate, plan, self.platform, hooks, turn, update.health_seconds)
+        settling = Settling(outside, self.platform, self.keys, self.audit_key, resealing, images)
+        self.updates = Updates(outside, self.store, settling, turn, contact, resealing, health, self.forms)
         self.approval = Approval(self.platform, own, self.updates.require_active, turn)
         self.launcher = Launcher(
             outside, gate, self.platform, self.keys, self.store, self.generation, turn, self.authority.names
@@ -130,7 +145,6 @@ class Host:
         active = self.updates.require_active
         self.local = LocalVms(outside, self.store, plan, self.authority, active, self._policy, turn)
         self.recovery = Recovery(paths, host_keys, outside.audit, self._definitions, active, turn)
-        hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         self.offload = offload(outside)
         self.refusals = Refusals(outside.audit)
         outside.audit.observers.append(self.refusals.see)
@@ -237,6 +251,7 @@ class Host:
         if generation is None:
             return
         if not self.updates.pending():
+            self._try("the VMM image was not mounted", self.updates.use_image)
             self._try("the platform was not measured", lambda: self.platform.enter(generation.platform))
         self._try("the host's keys did not follow the release", lambda: self.updates.follow(generation.platform))
         if self.keys.ready() and not self.updates.pending():
@@ -271,6 +286,17 @@ class Host:
         for name in sorted(waiting):
             self._try(f"{name} was not started", partial(self.vms.start, name))
         return cleared and defined
+
+    def watch_trial(self) -> None:
+        """See a pending update through: confirm it once it is healthy, or go back when its time is over."""
+        proving = self.updates.proving
+        while proving.on():
+            self._try("the pending update was not confirmed", proving.look)
+            if proving.on():
+                time.sleep(LOOK_SECONDS)
+            else:
+                self.define_vms()
+                self.sign_audit()
 
     def define_vms(self) -> bool:
         """Let libvirt know the VMs of the active releases; each that fails is told, and the others go on."""

@@ -27,6 +27,7 @@ from agent.plan import LocalSource, VmPlan
 from agent.platform import Platform
 from agent.running import Running, installed
 from agent.vm_keys import VmKeys
+from agent.vm_processes import stranger
 from agent.vm_secrets import VmSecrets
 from agent.vtpm import GuestTpms
 from content import durable
@@ -106,6 +107,8 @@ class Launcher:
         """Why libvirt's last question was answered with no, by VM, since the agent started."""
         self._deferred: set[str] | None = set()
         """VMs that libvirt wanted to start by itself before it answered anybody; None once it answers."""
+        self._images: dict[str, tuple[Path | None, str]] = {}
+        """Folder of the VMM image, if any, and UUID of each VM that is about to start."""
         self.refused: set[str] = set()
         """Names of VMs whose last start was refused, since the agent started."""
 
@@ -163,6 +166,17 @@ class Launcher:
                 self.said_no[name] = error
                 raise
 
+    def explain(self, name: str, xml: str, actor: str) -> None:
+        """Say why a VM would not start, where libvirt cannot even ask; return if the gate has nothing against it.
+
+        Raises:
+            Refused: the gate would say no. It is recorded as a refusal.
+        """
+        with self._turn:
+            verdict = self._gate.judge(name, xml.encode(), self._generation()).verdict
+            if verdict.status == "contraindicated":
+                self._refuse(name, verdict, actor)
+
     def _defer(self, name: str, actor: str) -> None:
         if self._deferred is None:
             return
@@ -206,6 +220,7 @@ class Launcher:
             self._generations.draw(name)
             self.running.note(installed(vm))
             self.launched.note(name, vm.xml, untrusted_xml)
+            self._images[name] = (vm.programs.parent if vm.programs else None, vm.definition.uuid)
             self._secrets.give(vm, keys.secret.encode(), self.disks.passphrases(vm, keys.secret))
         except VmgateError as error:
             self.disks.close(name, actor)
@@ -225,7 +240,7 @@ class Launcher:
             self._keys.require_not_below(generation)
             opened = make_finding(check, name, "pass", "opens", "opened by the TPM")
             check = "vm-tpm"
-            endorsement = self._guest_tpms.settle(vm.definition, folder, secret)
+            endorsement = self._guest_tpms.settle(vm.definition, folder, secret, vm.programs)
         except VmgateError as error:
             expected = "opens" if check == "vm-key" else "this VM's own TPM"
             return judgement.with_finding(make_finding(check, name, "fail", expected, told(error))), None
@@ -264,10 +279,33 @@ class Launcher:
             self._keys.forget()
 
     def started(self, name: str, actor: str) -> None:
-        """QEMU runs: its secret goes."""
+        """QEMU runs: its secret goes.
+
+        Raises:
+            Refused: it, or its swtpm, is not of the VMM image that the gate looked at; libvirt ends it.
+        """
         with self._turn:
             self._secrets.drop(name)
+            self._require_from_image(name, actor)
             self._audit.append("vm-start", "done", name, actor)
+
+    def _require_from_image(self, name: str, actor: str) -> None:
+        mounted, uuid = self._images.pop(name, (None, ""))
+        found = stranger(uuid, mounted) if mounted is not None else ""
+        if not found:
+            return
+        expected = f"QEMU and swtpm of {mounted}"
+        self.refused.add(name)
+        self._audit.append(
+            "vm-start", "refused", name, actor, check="vmm-processes", component="vmm/image", expected=expected,
+            found=found,
+        )  # fmt: skip
+        self.said_no[name] = error = Refused(
+            f"{name} was switched off again",
+            cause=f"expected {expected}, found {found}",
+            remedy="let the search path of libvirtd begin with the image's programs (docs/guide/host.md), restart it",
+        )
+        raise error
 
     def reconnected(self, name: str, actor: str) -> None:
         """Libvirt came back to a running VM. It is not judged anew: a no here would kill it."""

@@ -143,6 +143,16 @@ class HostPaths:
         return self.state / "media"
 
     @property
+    def update_trial(self) -> Path:
+        """What a generation that is not confirmed yet has to show."""
+        return self.state / "update-trial"
+
+    @property
+    def state_form(self) -> Path:
+        """The form that the state is in."""
+        return self.state / "state-form"
+
+    @property
     def hooks(self) -> Path:
         """Folders of programs that run around an unattended update."""
         return self.root / "etc/vmgate/hooks"
@@ -181,6 +191,11 @@ class HostPaths:
     def revoked(self) -> Path:
         """Since when each running VM that was taken back was known to be."""
         return self.run / "revoked"
+
+    @property
+    def vmm(self) -> Path:
+        """Where VMM images are mounted."""
+        return self.run / "vmm"
 
     @property
     def vms(self) -> Path:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 from uuid import UUID, uuid5
 
+from agent import vmm_images
 from agent.attachments import Attachments
 from agent.errors import NotReady
 from agent.paths import HostPaths
+from agent.vmm_images import VmmImages, image_of
 from content.store import ContentStore
 from documents.canonical import malformed
 from documents.definition import Disk, VmDefinition
@@ -62,6 +64,7 @@ class VmPlan:
         placement: where its parts lie on this host.
         xml: the domain that the definition renders to.
         vars_template: the signed UEFI variables that each start begins with.
+        programs: folder of the VMM image's programs; None where the VMM is the host's files.
     """
 
     definition: VmDefinition
@@ -71,6 +74,7 @@ class VmPlan:
     placement: Placement
     xml: str
     vars_template: Artifact
+    programs: Path | None = None
 
     @property
     def local(self) -> LocalVm | None:
@@ -111,6 +115,7 @@ class Plan:
         paths: of the host.
         store: holds what releases deliver.
         accelerator: ``kvm`` or ``emulation``.
+        images: mounted VMM images.
         attachments: what the host offers to VMs.
         local: the local authority's word, of a host that has one.
     """
@@ -120,11 +125,13 @@ class Plan:
         paths: HostPaths,
         store: ContentStore,
         accelerator: str,
+        images: VmmImages,
         attachments: Attachments,
         local: LocalWord | None = None,
     ) -> None:
         self._paths = paths
         self._store = store
+        self._images = images
         self._accelerator = accelerator
         self._attachments = attachments
         self._word = local
@@ -208,12 +215,12 @@ class Plan:
         definition = VmDefinition.parse(self._store.read(artifact.fsverity, artifact.length))
         if artifact.name != f"vm/{definition.name}":
             raise malformed("VM definition", f"it calls itself {definition.name} and its release {artifact.name}")
-        (code,) = platform.of_kind("firmware-code")
         (template,) = platform.of_kind("firmware-vars")
         folder = self._paths.vm(definition.name)
+        emulator, firmware_code, programs = self._vmm(platform)
         placement = Placement(
-            emulator=EMULATOR,
-            firmware_code=self._store.path(code.fsverity),
+            emulator=emulator,
+            firmware_code=firmware_code,
             firmware_vars=folder / "vars.fd",
             disks={disk.name: self._store.path(disk.image) for disk in definition.based},
             console_log=folder / "console.log",
@@ -235,7 +242,17 @@ class Plan:
             placement=placement,
             xml=render(definition, placement),
             vars_template=template,
+            programs=programs,
         )
+
+    def _vmm(self, platform: Release) -> tuple[Path, Path, Path | None]:
+        """Emulator, firmware code, and the folder of swtpm's programs; None for those of the host."""
+        image = image_of(platform)
+        if image is None:
+            (code,) = platform.of_kind("firmware-code")
+            return EMULATOR, self._store.path(code.fsverity), None
+        mounted = self._images.mounted(image)
+        return mounted / vmm_images.EMULATOR, mounted / vmm_images.FIRMWARE_CODE, mounted / vmm_images.PROGRAMS
 
 
 def _artifact(vm: LocalVm) -> Artifact:

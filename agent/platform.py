@@ -341,6 +341,9 @@ def digester_under(policy: SecurityPolicy | None, memory: DigestMemory) -> Diges
 
 
 def _compare(component: Component, expected: str) -> tuple[Finding, ...]:
+    if component.flaw and component.fsverity == expected:
+        bad = _finding(component.name, "fail", expected, component.fsverity)
+        return (replace(bad, expected=f"mounted from {bad.expected}", found=component.flaw[:500]),)
     if component.fsverity == expected:
         good = _finding(component.name, "pass", expected, component.fsverity)
         return (replace(good, kept=component.kept, taken=component.taken),)

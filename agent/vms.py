@@ -28,7 +28,7 @@ from documents.host_state import Generation
 from documents.unattended import RunningVm
 from documents.verdict import Verdict
 from hypervisor.console import safe_text
-from hypervisor.errors import DomainRefused, StartRefused
+from hypervisor.errors import DomainRefused, HypervisorError, StartRefused
 from hypervisor.libvirt import Hypervisor
 
 log = logging.getLogger(__name__)
@@ -192,8 +192,12 @@ class Vms:
         except (ContentError, DocumentError, NotFound) as error:
             # The definition is damaged: the gate will refuse it, and say and record so.
             log.warning("%s was not defined anew: %s", name, error)
-        except DomainRefused as error:
-            raise NotReady(f"{name} was not started", cause=error.cause, remedy=_remove(name)) from error
+        except HypervisorError as error:
+            # A VMM that is not there is the gate's matter: libvirt would not come so far as to ask it.
+            self._launcher.explain(name, self.find(name).xml, "agent")
+            if isinstance(error, DomainRefused):
+                raise NotReady(f"{name} was not started", cause=error.cause, remedy=_remove(name)) from error
+            raise
         try:
             self._hypervisor.start(name)
         except StartRefused as error:

@@ -44,7 +44,8 @@ from pathlib import Path
 from content.store import ContentStore
 from keys.anchor import TrustAnchor
 from updater.client.http import HttpSource
-from updater.client.transaction import Places, Update
+from updater.client.places import Places
+from updater.client.transaction import Update
 folder, url, now = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 anchor = TrustAnchor((folder / "root.json").read_bytes())
 update = Update(Places.below(folder), anchor, ContentStore(folder / "store"), "0.1.0")

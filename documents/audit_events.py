@@ -86,9 +86,15 @@ EVENTS = (
         details=(("started", ()), *_UPDATE[1:]),
     ),
     AuditEvent(
+        name="update-health",
+        rows=("FPT_TUD_EXT.1",),
+        when="a generation does not pass its health check in time, and the host goes back",
+        details=(("failed", ("cause", "generation")),),
+    ),
+    AuditEvent(
         name="update-hook",
         rows=("FPT_TUD_EXT.1",),
-        when="a program of the administrator's runs around an unattended update",
+        when="a program of the administrator's runs around an update",
         details=(("started", ()), ("done", ()), ("failed", ERROR), ("refused", ERROR)),
     ),
     AuditEvent(

@@ -32,6 +32,12 @@ COMPONENTS = (
 )
 """Name and kind of the artifacts of a platform release, in the order in which hosts measure them."""
 
+IMAGE_COMPONENTS = (
+    ("vmm/image", "vmm-image"),
+    *(pair for pair in COMPONENTS if pair[0] not in ("vmm/host-files", "vmm/firmware-code")),
+)
+"""The same where the VMM is an image, which has the firmware's code in it."""
+
 HOST_IMAGE = "host/image"
 """What the hosts boot, where the release says it. No component: firmware and kernel measure it before vmgate runs."""
 
@@ -84,8 +90,8 @@ def plan_platform(
 
     Args:
         terms: from the recipe.
-        components: content of each of ``COMPONENTS``, by name, and those of ``LIBVIRT_FILES`` and ``SITE_BASELINE``
-            where there are any; a ``Versioned`` where it has a version of its own.
+        components: content of each of ``COMPONENTS`` or of ``IMAGE_COMPONENTS``, by name, and those of
+            ``LIBVIRT_FILES`` and ``SITE_BASELINE`` where there are any; a ``Versioned`` where it has a version of its own.
         number: of the release.
         predecessors: the releases from which a live switch is supported.
         repository_identity: fs-verity digest of the repository's first root metadata.
@@ -98,10 +104,11 @@ def plan_platform(
         PolicyRefused: the signer does not sign what it is asked for.
         ValueError: not the components of a platform, or predecessors of another channel: a bug of the caller.
     """
-    if components.keys() - {LIBVIRT_FILES, SITE_BASELINE} != {name for name, _ in COMPONENTS}:
+    order = IMAGE_COMPONENTS if IMAGE_COMPONENTS[0][0] in components else COMPONENTS
+    if components.keys() - {LIBVIRT_FILES, SITE_BASELINE} != {name for name, _ in order}:
         raise ValueError("these are not the components of a platform release")
     _require_growth("platform", terms, number, predecessors)
-    artifacts = tuple(_artifact(name, kind, components[name]) for name, kind in COMPONENTS)
+    artifacts = tuple(_artifact(name, kind, components[name]) for name, kind in order)
     found = {REPOSITORY: repository_identity, **{artifact.name: artifact.fsverity for artifact in artifacts}}
     new = Origin.of(terms.channel, number)
     own = {name: part.version for name, part in components.items() if isinstance(part, Versioned) and part.version}
@@ -258,7 +265,7 @@ def require_components(policy: SecurityPolicy) -> None:
     Raises:
         PlanRefused: it does.
     """
-    unknown = sorted(set(policy.warn_only) - {REPOSITORY, *(name for name, _ in COMPONENTS)})
+    unknown = sorted(set(policy.warn_only) - {REPOSITORY, *(name for name, _ in (*COMPONENTS, *IMAGE_COMPONENTS))})
     if unknown:
         raise _refused(f"warn_only names {unknown[0]}, which is no component", "name components as the release does")
 

@@ -121,6 +121,7 @@ def serve(root: Path) -> None:
         # Now libvirtd may start: the platform is measured, and whatever it starts by itself meets the gate.
         tell("READY=1")
         sending = Sending(host.offload)
+        threading.Thread(target=host.watch_trial, daemon=True).start()
         taking_over = _TakingOver(host, server)
         taking_over.start()
         watchdog = Watchdog(partial(require_answer, paths.socket, ANSWER_SECONDS))

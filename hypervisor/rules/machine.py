@@ -38,7 +38,11 @@ MACHINE = (
         id="HV003",
         level="deny",
         where=(
-            "/domain/devices/emulator[not(re:test(., '^/usr/(bin|libexec)/(qemu-system-(x86_64|aarch64)|qemu-kvm)$'))]",
+            (
+                "/domain/devices/emulator[not("
+                "re:test(., '^/usr/(bin|libexec)/(qemu-system-(x86_64|aarch64)|qemu-kvm)$')"
+                " or re:test(., '^/run/vmgate/vmm/[0-9a-f]{64}/bin/qemu-system-x86_64$'))]"
+            ),
         ),
         why="Any program could run as the emulator.",
         fix="Name the emulator that the platform release measures.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import string
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -67,9 +68,11 @@ from documents.security_policy import DIGESTS as HOW_OFTEN
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
 from documents.site_baseline import SiteBaseline
+from documents.state_form import StateForm
 from documents.state_record import MAC_SIZE, MARK_SIZE, StateRecord
 from documents.state_record import STATES as RECORD_STATES
 from documents.tpm_key import TpmKey
+from documents.trial import UpdateTrial
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
 from documents.verdict import AUTHORITIES, KEPT, LEVELS, OUTCOMES, TAKEN, Finding, Verdict
 from documents.waves import HOSTS, Wave
@@ -143,6 +146,15 @@ def releases(draw: st.DrawFn, authority: str | None = None, channel: str | None 
     platform = authority == "platform"
     bounds = draw(st.tuples(NUMBERS, NUMBERS).map(sorted))
     urgent = draw(st.booleans())
+    artifacts = tuple(draw(st.lists(ARTIFACTS, min_size=1, max_size=3, unique_by=lambda item: item.name)))
+    reference = tuple(draw(st.lists(REFERENCE_VALUES, min_size=1, max_size=3, unique_by=lambda item: item.component)))
+    if platform:
+        # Whatever is started from is measured.
+        named = {value.component for value in reference}
+        images = [item for item in artifacts if item.kind == "vmm-image" and item.name not in named]
+        reference += tuple(ReferenceValue(component=item.name, fsverity=item.fsverity) for item in images)
+    else:
+        artifacts = tuple(replace(item, kind="image") if item.kind == "vmm-image" else item for item in artifacts)
     return Release(
         channel=channel or draw(NAMES),
         authority=authority,
@@ -151,10 +163,8 @@ def releases(draw: st.DrawFn, authority: str | None = None, channel: str | None 
         minimum_agent=draw(VERSIONS),
         import_days=draw(st.integers(0, 3660)),
         accepts=(0, 0) if platform else (bounds[0], bounds[1]),
-        artifacts=tuple(draw(st.lists(ARTIFACTS, min_size=1, max_size=3, unique_by=lambda item: item.name))),
-        reference=tuple(draw(st.lists(REFERENCE_VALUES, min_size=1, max_size=3, unique_by=lambda item: item.component)))
-        if platform
-        else (),
+        artifacts=artifacts,
+        reference=reference if platform else (),
         policy_keys=tuple(draw(st.lists(POLICY_KEYS, min_size=1, max_size=2))) if platform else (),
         policies=tuple(draw(st.lists(signed_policies(), min_size=1, max_size=2))) if platform else (),
         refused=draw(distinct(DIGESTS, 2)),
@@ -602,6 +612,17 @@ PAUSES = (
     .filter(lambda parts: parts[0] != parts[1])
     .map(lambda parts: UpdatePause(since=min(parts[:2]), until=max(parts[:2]), actor=parts[2], reason=parts[3]))
 )
+STATE_FORMS = st.builds(
+    StateForm,
+    form=st.integers(1, 1_000),
+    builds=st.lists(st.tuples(DIGESTS, st.integers(1, 1_000)), max_size=3, unique_by=lambda pair: pair[0]).map(tuple),
+)
+TRIALS = st.builds(
+    UpdateTrial,
+    generation=NUMBERS,
+    begun=st.integers(0, 1_000),
+    worked=st.lists(st.just("libvirt") | NAMES.map("vm/{}".format), max_size=3, unique=True).map(sorted).map(tuple),
+)
 CONTACTS = st.builds(UpdateContact, time=TIMES, heard=st.booleans(), told=st.booleans())
 RUNNING_VMS = st.builds(
     RunningVm,
@@ -711,6 +732,8 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     StateRecord: state_records(),
     TpmKey: st.builds(TpmKey, name=NAMES, public=BLOBS, private=BLOBS),
     UpdateContact: CONTACTS,
+    UpdateTrial: TRIALS,
+    StateForm: STATE_FORMS,
     SigningRequest: SIGNING_REQUESTS,
     UpdateJournal: JOURNALS,
     UpdatePause: PAUSES,

@@ -37,6 +37,8 @@ CASES: list[tuple[str, str, str, str, str]] = [
     ("HV002", "deny", "set", "/domain/os/type", "machine=pc-i440fx-7.2"),
     ("HV002", "deny", "drop", "/domain/os/type", ""),
     ("HV003", "deny", "text", "/domain/devices/emulator", "/usr/bin/../../tmp/qemu"),
+    ("HV003", "deny", "text", "/domain/devices/emulator", "/run/vmgate/vmm/current/bin/qemu-system-x86_64"),
+    ("HV003", "deny", "text", "/domain/devices/emulator", f"/tmp/run/vmgate/vmm/{'0' * 64}/bin/qemu-system-x86_64"),
     ("HV004", "deny", "add", "/domain", f"<q:commandline xmlns:q='{QEMU}'><q:arg value='-s'/></q:commandline>"),
     ("HV005", "deny", "add", "/domain", "<seclabel type='none'/>"),
     ("HV005", "deny", "drop", "/domain/devices/disk/readonly", ""),

@@ -88,6 +88,18 @@ def test_a_platform_recipe_names_files_beside_it(folder: Path) -> None:
     )
 
 
+def test_a_recipe_with_an_image_has_no_second_vmm_beside_it(folder: Path) -> None:
+    parts = 'packages = ["debs/*.deb", "debs/b.deb"]\n'
+    with pytest.raises(RecipeWrong, match="'vmm_image' holds the whole VMM"):
+        read(folder, 'vmm_image = "vmm.img"\n' + PLATFORM)
+    with pytest.raises(RecipeWrong, match="'vmm_image' holds the whole VMM"):
+        read(folder, 'vmm_image = "vmm.img"\n' + PLATFORM.replace(parts, ""))
+    code = next(line for line in PLATFORM.splitlines(keepends=True) if line.startswith("firmware_code"))
+    recipe = read(folder, 'vmm_image = "vmm.img"\n' + PLATFORM.replace(parts, "").replace(code, ""))
+    assert isinstance(recipe, PlatformRecipe)
+    assert (recipe.vmm_image, recipe.packages, recipe.firmware_code) == (folder / "vmm.img", (), None)
+
+
 def test_a_platform_recipe_may_name_libvirts_packages_and_what_it_asks_of_hosts(folder: Path) -> None:
     asking = 'local = "approved", kernel_required = ["iommu=*"], kernel_denied = ["init=*"], max_vcpus'
     recipe = read(folder, 'libvirt_packages = ["debs/b.deb"]\n' + PLATFORM.replace("max_vcpus", asking))
