@@ -7,7 +7,6 @@ What ``vmgate.wiring`` brings from outside (clock, TPM, libvirt) comes as argume
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +21,6 @@ from agent.attachments import Attachments
 from agent.audit_key import AuditKey
 from agent.baselines import Baselines
 from agent.boot_logs import BootLogs
-from agent.collection import told
 from agent.components import Components
 from agent.contact import Contact
 from agent.continuity import Continuity
@@ -33,7 +31,6 @@ from agent.gate import Gate
 from agent.generation_ids import GenerationIds
 from agent.hooks import Hooks
 from agent.host_own import HostOwn
-from agent.identity import open_challenge
 from agent.inhibit import Kexec
 from agent.introspect import Introspection
 from agent.launch import OFF, Launcher
@@ -46,6 +43,7 @@ from agent.offload.start import offload
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
+from agent.prover import Prover
 from agent.proving import LOOK_SECONDS
 from agent.recovery import HostKeys, Recovery
 from agent.recovery_copies import RecoveryCopies
@@ -66,20 +64,17 @@ from agent.wake import Wake
 from agent.watch import Watch
 from content import durable
 from content.store import ContentStore
-from documents.canonical import Json
 from documents.definition import VmDefinition
 from documents.errors import DocumentNewer, VmgateError
-from documents.evidence import Evidence
 from documents.host_state import Generation
 from documents.release import Release
 from documents.security_policy import DRIFT, SecurityPolicy
 from documents.verdict import Verdict
 from hypervisor.by_hand import machines
-from measure.boot_files import IMA_PCR
 from measure.errors import PcrInUse
 from measure.guard import Pcrs
 from measure.log import MeasurementLog
-from measure.pcr import BOOT_PCRS, LAUNCH_PCR, SECURE_BOOT_PCR, VMM_PCR
+from measure.pcr import SECURE_BOOT_PCR
 from measure.secure_boot import foreseen
 from updater.client.floor import load_floor
 from updater.client.places import Places
@@ -145,11 +140,13 @@ class Host:
         active = self.updates.require_active
         self.local = LocalVms(outside, self.store, plan, self.authority, active, self._policy, turn)
         self.recovery = Recovery(paths, host_keys, outside.audit, self._definitions, active, turn)
+        self.prover = Prover(outside.tpm, self.log, self.before, own, self._asked_by, self._measure_again)
         self.offload = offload(outside)
         self.refusals = Refusals(outside.audit)
         outside.audit.observers.append(self.refusals.see)
-        restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
-        self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
+        self.unattended = Unattended(
+            outside, self.updates, contact, hooks, Restarts(self.vms, hooks, outside.audit, update, announce)
+        )
         self.signing = Deferred(self.sign_audit, SIGNING_SECONDS)
         self.defining = Deferred(self._define_anew, DEFINING_SECONDS)
 
@@ -215,6 +212,17 @@ class Host:
 
     def _policy(self, generation: Generation) -> SecurityPolicy:
         return self.platform.policy(generation.platform)
+
+    def _asked_by(self) -> frozenset[str]:
+        """What the active platform's signed policy asks to be told; nothing where there is none."""
+        generation = self.generation()
+        if generation is None:
+            return frozenset()
+        return self._policy(generation).collects(host_image=bool(generation.platform.of_kind("host-image")))
+
+    def _measure_again(self) -> None:
+        if self.generation() is not None and not self.updates.pending():
+            self._try("what is local to this host was not measured", self.platform.measure_host)
 
     def _definitions(self) -> tuple[VmDefinition, ...]:
         return tuple(vm.definition for vm in self.vms.all())
@@ -351,53 +359,3 @@ class Host:
         generation = self.generation()
         verdict = self.verdict(generation) if generation else None
         return verdict.level if verdict else self.platform.least_level
-
-    def answer(self, untrusted_challenge: bytes) -> Evidence:
-        """Evidence that answers a verifier's challenge, with the identity that it asks about."""
-        nonce, identity = open_challenge(self.outside.tpm, untrusted_challenge)
-        return replace(self.evidence(nonce), identity=identity.encode())
-
-    def evidence(self, nonce: bytes) -> Evidence:
-        """A quote over a verifier's nonce, and the logs that explain it.
-
-        What ran before vmgate is told as far as the platform's signed policy asks for it.
-        """
-        tpm, asked = self.outside.tpm, self.asked()
-        boot_log = self.before.boot() if "boot_log" in asked else b""
-        before = [pcr for pcr in BOOT_PCRS if pcr != IMA_PCR or "ima" in asked] if boot_log else []
-        # What changed since it was measured is measured before it is quoted.
-        self._try("what is local to this host was not measured", self._measure_again)
-        # Under the lock that extends hold: quote and log must be of one moment.
-        with tpm.lock:
-            attest, signature = tpm.quote(nonce, {"sha256": (*before, LAUNCH_PCR, VMM_PCR)})
-            ak, cel = tpm.create_ak(), self.log.encode()
-        return Evidence(
-            attest=attest,
-            signature=signature,
-            ak=ak,
-            boot_log=boot_log,
-            ima=self.before.ima() if IMA_PCR in before else b"",
-            cel=cel,
-            baseline=self.own.baselines.stored(),
-            command_line=self.own.local.command_line() if "command_line" in asked else b"",
-        )
-
-    def _measure_again(self) -> None:
-        if self.generation() is not None and not self.updates.pending():
-            self.platform.measure_host()
-
-    def asked(self) -> frozenset[str]:
-        """What the signed policy asks to be told besides what always is; nothing where there is no policy to ask."""
-        generation = self.generation()
-        if generation is None:
-            return frozenset()
-        platform = generation.platform
-        try:
-            return self.platform.policy(platform).collects(host_image=bool(platform.of_kind("host-image")))
-        except VmgateError as error:
-            log.warning("the security policy was not read, so that no log of the boot is told: %s", error)
-            return frozenset()
-
-    def explain_evidence(self) -> dict[str, Json]:
-        """What evidence would hold now, with sizes; it is made over a nonce of nobody's and goes nowhere."""
-        return {"parts": told(self.evidence(secrets.token_bytes(32)), self.asked())}

@@ -56,7 +56,7 @@ class Service:
             "config/show": host.approval.show,
             "recovery/show": host.recovery.show,
             "config/check": self._config_check,
-            "attest/explain": host.explain_evidence,
+            "attest/explain": host.prover.explain,
         }
         named: dict[str, Callable[[str], dict[str, Json]]] = {
             "vm/show": host.vms.show,
@@ -327,7 +327,7 @@ class Service:
     def _answer(self, call: Call) -> dict[str, Json]:
         untrusted_challenge = call.take("challenge")
         call.finish()
-        return {"evidence": self._host.answer(untrusted_challenge.encode()).encode().decode()}
+        return {"evidence": self._host.prover.answer(untrusted_challenge.encode()).encode().decode()}
 
     def _config_check(self) -> dict[str, Json]:
         with self._lock:
@@ -388,4 +388,4 @@ class Service:
                 cause=f"the nonce has not {MIN_NONCE} to {MAX_NONCE} bytes",
                 remedy="`vmgate attest nonce` makes one",
             )
-        return {"evidence": self._host.evidence(nonce).encode().decode()}
+        return {"evidence": self._host.prover.evidence(nonce).encode().decode()}

@@ -91,7 +91,8 @@ def plan_platform(
     Args:
         terms: from the recipe.
         components: content of each of ``COMPONENTS`` or of ``IMAGE_COMPONENTS``, by name, and those of
-            ``LIBVIRT_FILES`` and ``SITE_BASELINE`` where there are any; a ``Versioned`` where it has a version of its own.
+            ``LIBVIRT_FILES`` and ``SITE_BASELINE`` where there are any; a ``Versioned`` where it has a version of its
+            own.
         number: of the release.
         predecessors: the releases from which a live switch is supported.
         repository_identity: fs-verity digest of the repository's first root metadata.

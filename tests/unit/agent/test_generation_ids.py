@@ -48,7 +48,7 @@ def rendered(generation: str) -> tuple[Placement, str]:
 
 def failed(expected: str, found: str) -> list[Finding]:
     placement, xml = rendered(expected)
-    vm = cast("Any", SimpleNamespace(definition=VM, placement=placement, xml=xml))
+    vm = cast("Any", SimpleNamespace(definition=VM, placement=placement, xml=xml, programs=None))
     return [one for one in _check_domain(vm, found.encode(), "workload") if one.outcome != "pass"]
 
 
