@@ -38,6 +38,7 @@ from agent.leftovers import remove_leftovers
 from agent.local_authority import LocalAuthority
 from agent.local_measure import LocalMeasure
 from agent.local_vms import LocalVms
+from agent.membership.fleet import Fleet
 from agent.networks import Networks
 from agent.offload.start import offload
 from agent.outside import Outside
@@ -120,8 +121,7 @@ class Host:
         self._contact = contact = Contact(
             paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
         )
-        floor = partial(load_floor, Places.below(paths.state).floor, outside.anchor)
-        resealing = Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
+        resealing = self._new_resealing()
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         health = HealthCheck(outside, gate, plan, self.platform, hooks, turn, update.health_seconds)
         settling = Settling(outside, self.platform, self.keys, self.audit_key, resealing, images)
@@ -149,6 +149,7 @@ class Host:
         )
         self.signing = Deferred(self.sign_audit, SIGNING_SECONDS)
         self.defining = Deferred(self._define_anew, DEFINING_SECONDS)
+        self.fleet = Fleet(outside, self.prover.evidence, self.sign_audit)
 
     def _open_own(self) -> HostOwn:
         outside, paths = self.outside, self.outside.paths
@@ -167,6 +168,11 @@ class Host:
             devices=Devices(paths, outside.audit, hardware, self._runs),
             generations=GenerationIds(paths),
         )
+
+    def _new_resealing(self) -> Resealing:
+        outside, paths = self.outside, self.outside.paths
+        floor = partial(load_floor, Places.below(paths.state).floor, outside.anchor)
+        return Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
 
     def _new_watch(self) -> Watch:
         outside = self.outside

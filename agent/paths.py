@@ -78,6 +78,15 @@ class HostPaths:
         return self.state / "tpm/audit-key.json"
 
     @property
+    def membership(self) -> Path:
+        """The fleet that this host belongs to, and the key for it."""
+        return self.state / "tpm/fleet.json"
+
+    def fleet_ca(self, digest: str) -> Path:
+        """Whom this host believes to be its fleet; by digest, so that those of before stay until it joined."""
+        return self.state / f"tpm/fleet-ca-{digest[:16]}.pem"
+
+    @property
     def ak(self) -> Path:
         """Public area of the attestation key, TPMT_PUBLIC."""
         return self.state / "tpm/ak.pub"

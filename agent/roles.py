@@ -177,6 +177,14 @@ FUNCTIONS: tuple[Function, ...] = (
         number="V16", does="accept what a VM keeps on its disks as it is, or delete it", sfr="FMT_MOF_EXT.1",
         roles=_only(ADMINISTRATOR), changes=True, fresh="disks", verbs=("vm/accept", "vm/delete"),
     ),
+    Function(
+        number="V17", does="see what the fleet thinks of this host", sfr="FPT_ML_EXT.1", roles=_SEEING,
+        verbs=("fleet/show",),
+    ),
+    Function(
+        number="V18", does="join a fleet, show this host to it, or leave it", sfr="FMT_MOF_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, verbs=("fleet/enroll", "fleet/sync", "fleet/leave"),
+    ),
 )  # fmt: skip
 """The table."""
 

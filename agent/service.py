@@ -90,7 +90,7 @@ class Service:
             "recovery/copies": self._recovery_copies,
             "recovery/use": self._recovery_use,
         }
-        handlers |= self._hook_verbs()
+        handlers |= self._hook_verbs() | self._of_fleet()
         local = LocalVerbs(host.local, host.store, self._lock, host.define_vms, host.signing.soon)
         handlers |= local.handlers()
         handlers |= AttachmentService(host.attachments, self._lock).handlers()
@@ -109,6 +109,15 @@ class Service:
             "gate/attach": self._not_ours,
             "gate/migrate": self._not_ours,
             "gate/restore": self._not_ours,
+        }
+
+    def _of_fleet(self) -> dict[str, Handler]:
+        fleet = self._host.fleet
+        return {
+            "fleet/enroll": fleet.enroll,
+            "fleet/leave": fleet.leave,
+            "fleet/show": partial(self._plain, fleet.show),
+            "fleet/sync": partial(self._plain, fleet.sync),
         }
 
     def _plain(self, answer: Callable[[], dict[str, Json]], call: Call) -> dict[str, Json]:

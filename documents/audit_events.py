@@ -28,6 +28,18 @@ EVENTS = (
         details=(("started", ("repository",)), ("done", ("repository",))),
     ),
     AuditEvent(
+        name="fleet-join",
+        rows=("FMT_MOF_EXT.1",),
+        when="an administrator lets the host join a fleet",
+        details=(("started", ("url",)), ("done", ("fleet", "host")), ("failed", ERROR)),
+    ),
+    AuditEvent(
+        name="fleet-leave",
+        rows=("FMT_MOF_EXT.1",),
+        when="an administrator lets the host forget its fleet",
+        details=(("done", ("fleet", "host")),),
+    ),
+    AuditEvent(
         name="host-resume",
         rows=("FPT_ML_EXT.1",),
         when="the host slept and woke; refused where its measurements count for nothing since",

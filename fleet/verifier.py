@@ -218,11 +218,41 @@ def answer(
         DocumentError: a malformed release, policy or host image.
         KeyFileMalformed: the key is none.
     """
-    judged = _guarded(
-        lambda: judge(
-            untrusted_evidence, expected.references(), known, time, terms=expected.terms, expires=expected.expires
-        )
+    return answer_prepared(
+        untrusted_evidence,
+        expected.references,
+        known,
+        time,
+        terms=expected.terms,
+        expires=expected.expires,
+        build=build,
+        private_pem=private_pem,
     )
+
+
+def answer_prepared(
+    untrusted_evidence: bytes,
+    references: tuple[Reference, ...] | Callable[[], tuple[Reference, ...]],
+    known: Known,
+    time: int,
+    *,
+    terms: Terms,
+    build: str,
+    expires: int | None = None,
+    private_pem: bytes | None = None,
+) -> Answer:
+    """The same with what ``Expected.references`` gave, or gives when it is called.
+
+    Raises:
+        VmgateError: what the call raises.
+        KeyFileMalformed: the key is none.
+    """
+
+    def judgement() -> Judged:
+        made = references() if callable(references) else references
+        return judge(untrusted_evidence, made, known, time, terms=terms, expires=expires)
+
+    judged = _guarded(judgement)
     if isinstance(judged, VerifierFailed):
         judged = Judged(verdict=_no_verdict(judged, time), refusal=judged)
     verdict, release = judged.verdict, judged.release

@@ -27,6 +27,8 @@ COMMANDS = {
     "device": ("vmgate.commands.device", "Devices and media that VMs of this host may get."),
     "doctor": ("vmgate.commands.doctor", "Is this host fit for VMs, and what to do."),
     "explain": ("vmgate.commands.explain", "Say more about an error code."),
+    "fleet": ("vmgate.commands.fleet", "The service for many hosts."),
+    "host": ("vmgate.commands.host_fleet", "This host in its fleet."),
     "image": ("vmgate.commands.image", "Digests of files and the content store."),
     "init": ("vmgate.commands.init", "Set this host up with a trust anchor."),
     "measure": ("vmgate.commands.measure", "Measurement logs and PCRs."),

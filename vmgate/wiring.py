@@ -28,6 +28,7 @@ from agent.fresh import Polkit
 from agent.host import Host
 from agent.kernel_audit import KernelAudit
 from agent.mapper import answer
+from agent.membership.fleet import Visiting
 from agent.offload.start import Sending
 from agent.outside import Outside
 from agent.paths import HostPaths
@@ -120,7 +121,7 @@ def serve(root: Path) -> None:
         serving.start()
         # Now libvirtd may start: the platform is measured, and whatever it starts by itself meets the gate.
         tell("READY=1")
-        sending = Sending(host.offload)
+        sending, visiting = Sending(host.offload), Visiting(host.fleet)
         threading.Thread(target=host.watch_trial, daemon=True).start()
         taking_over = _TakingOver(host, server)
         taking_over.start()
@@ -138,6 +139,7 @@ def serve(root: Path) -> None:
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")
         host.signing.now()
+        visiting.end()
         sending.end()
         server.remove()
         if taking_over.failure is not None:

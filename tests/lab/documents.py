@@ -25,10 +25,14 @@ from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import Json
 from documents.definition import DISK_CLASSES, GUARDIANS, IMAGELESS, MAX_SIZE_MIB, MIB, RESTARTS, Disk, VmDefinition
 from documents.document import Document
+from documents.enrolment import SECONDS, Enrolled, EnrolmentOffer, EnrolmentProof, EnrolmentRequest, Membership
+from documents.enrolment import STATES as ENROLMENT_STATES
 from documents.errors import Exit
 from documents.event import EVENTS, FROM_A_RELEASE, OF_A_VM, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
+from documents.fleet_answers import LEVELS as FLEET_LEVELS
+from documents.fleet_answers import STATUSES, Appraised, AuditReceipt, AuditUpload, NonceGrant, Refusal
 from documents.host_devices import DEVICE_KINDS, MEDIA, PCI, HostDevice, HostDevices
 from documents.host_files import HostFile, HostFiles
 from documents.host_image import VARIABLES, FirmwareEvents, HostImage, ImageFile, SecureBootState
@@ -695,7 +699,51 @@ def assignments(draw: st.DrawFn) -> Assignment:
     )
 
 
+ENROLLED = st.builds(
+    Enrolled,
+    fleet=NAMES,
+    host=UUIDS,
+    name=NAMES,
+    state=st.sampled_from(ENROLMENT_STATES),
+    result_key=BLOBS,
+    interval=st.integers(*SECONDS),
+)
+ENROLMENT_PROOFS = st.builds(
+    EnrolmentProof,
+    token=DIGESTS,
+    ticket=BLOBS,
+    identity=BLOBS,
+    key=BLOBS,
+    attest=BLOBS,
+    signature=BLOBS,
+    name=NAMES | st.just(""),
+)
+APPRAISED = st.builds(
+    Appraised,
+    status=st.sampled_from(STATUSES),
+    level=st.sampled_from(FLEET_LEVELS),
+    time=TIMES,
+    expires=st.integers(1, 2**41),
+    result=st.just("e30.e30.AA"),
+)
+FLEET_DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
+    Appraised: APPRAISED,
+    AuditReceipt: st.builds(AuditReceipt, sequence=st.integers(0, 2**60), hash=DIGESTS, signed=st.integers(0, 2**60)),
+    AuditUpload: st.builds(AuditUpload, records=st.lists(BLOBS, max_size=3).map(tuple), head=BLOBS, key=BLOBS),
+    Enrolled: ENROLLED,
+    EnrolmentOffer: st.builds(EnrolmentOffer, fleet=NAMES, ticket=BLOBS, challenge=BLOBS),
+    EnrolmentProof: ENROLMENT_PROOFS,
+    EnrolmentRequest: st.builds(EnrolmentRequest, token=DIGESTS, identity=BLOBS),
+    Membership: st.builds(
+        Membership, url=st.just("https://fleet.example"), ca=BLOBS, enrolled=BLOBS, public=BLOBS, private=BLOBS
+    ),
+    NonceGrant: st.builds(NonceGrant, nonce=BLOBS, time=TIMES),
+    Refusal: st.builds(Refusal, code=st.just("FL020"), error=TEXTS.filter(bool), exit=st.integers(1, 255)),
+}
+"""Between hosts and a fleet."""
+
 DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
+    **FLEET_DOCUMENTS,
     Assignment: assignments(),
     Baseline: BASELINES,
     LocalSet: LOCAL_SETS,
