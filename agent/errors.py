@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent can tell a user that went wrong. AG001 to AG003 are the libvirt hook's own."""
+"""What the agent can tell a user that went wrong; about one VM and what it has, ``agent.vm_errors`` does.
+
+AG001 to AG003 are the libvirt hook's own.
+"""
 
 from __future__ import annotations
 
@@ -181,30 +184,6 @@ class KexecOpen(AgentError):
     )
 
 
-class GuestTpmChanged(AgentError):
-    """A VM would have started with another TPM than it had."""
-
-    code = "AG040"
-    exit = Exit.REFUSED
-    explanation = (
-        "A VM's TPM is known by its endorsement key from the first start on. Its state, in /var/lib/libvirt/swtpm, is "
-        "gone or another's, and the VM was not started: what the guest sealed would not open, and whoever knows the "
-        "old key would be misled. Put the state back. If it is lost, remove vtpm.json from the VM's folder: the VM "
-        "then gets a new TPM, and the host's evidence says so."
-    )
-
-
-class GuestTpmFailed(AgentError):
-    """A VM's TPM could not be made or identified."""
-
-    code = "AG041"
-    explanation = (
-        "Before a start vmgate makes a VM's TPM where there is none (swtpm_setup), and reads the certificate of its "
-        "endorsement key from a copy of its state (swtpm), both as the account tss. Look whether the packages swtpm "
-        "and swtpm-tools are installed, /etc/swtpm_setup.conf names a local CA, and the state opens with the VM's key."
-    )
-
-
 class RolesWrong(AgentError):
     """roles.toml is not what vmgate reads, or was to become so."""
 
@@ -290,6 +269,51 @@ class OutOfSight(AgentError):
     explanation = (
         "The agent's service has a /tmp and a /var/tmp of its own, so that no other program's files are in its way. A "
         "file that lies there for you is not there for the agent. Put it elsewhere; home folders are seen."
+    )
+
+
+class ImageNotMounted(AgentError):
+    """The VMM image of a release cannot be used as it lies."""
+
+    code = "AG180"
+    exit = Exit.NOT_READY
+    explanation = (
+        "The release brings its VMM as an image, and the kernel did not mount it: loop devices or EROFS may be missing "
+        "(`modprobe loop erofs`), or another file system is mounted in its place and in use. No VM starts until it is."
+    )
+
+
+class Unhealthy(AgentError):
+    """A generation did not pass its health check in time."""
+
+    code = "AG181"
+    exit = Exit.REFUSED
+    explanation = (
+        "After a switch, what worked before must work again before `health_seconds` are over: libvirt answers, each VM "
+        "that ran would be let start, and the programs in /etc/vmgate/hooks/update-health.d agree. It did not, so that "
+        "the host went back, and these releases are not offered again on their own."
+    )
+
+
+class StateNewer(AgentError):
+    """The state of this host is of a form that this vmgate does not know."""
+
+    code = "AG182"
+    exit = Exit.NOT_READY
+    explanation = (
+        "A newer vmgate has brought the state of this host into a form that this one cannot read. Nothing was changed, "
+        "and no VM starts. Start the newer vmgate again, or let it take the state back by `vmgate update rollback`."
+    )
+
+
+class StateStays(AgentError):
+    """The state of this host cannot be taken back to what an earlier vmgate reads."""
+
+    code = "AG183"
+    exit = Exit.POLICY
+    explanation = (
+        "A rollback would bring back a vmgate that cannot read the state as it is, and taking it back would lose what "
+        "keeps VMs' keys. Nothing was changed."
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs of the administrator that run around an unattended update: one folder for each event, in the order of names.
+"""Programs of the administrator that run around an update: one folder for each event, in the order of names.
 
 Each runs as root, without a shell, with a few named values in its environment and nothing else, until a deadline. None
 of a folder runs if anybody but root could have written to one of them or to a folder on the way. What they print goes
@@ -21,7 +21,7 @@ from content.errors import storage
 from documents.errors import VmgateError
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-EVENTS = ("update-before", "update-after", "vm-restart")
+EVENTS = ("update-before", "update-after", "update-health", "vm-restart")
 MAX_HOOKS = 100
 
 

@@ -22,7 +22,13 @@ MAX_ZONE = 100_000
 MAX_WINDOWS = 32
 ZONE = re.compile(r"[A-Za-z0-9_+-]{1,30}(/[A-Za-z0-9_+-]{1,30}){0,2}")
 METERED = ("never", "urgent", "always")
-_BOUNDS = {"stale_days": (1, 365), "hook_seconds": (1, 900), "notice_seconds": (0, 900), "stop_seconds": (1, 900)}
+_BOUNDS = {
+    "stale_days": (1, 365),
+    "hook_seconds": (1, 900),
+    "notice_seconds": (0, 900),
+    "stop_seconds": (1, 900),
+    "health_seconds": (0, 3_600),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,7 @@ class UpdateSettings:
         hook_seconds: how long one hook may run.
         notice_seconds: how long before VMs restart their users are told.
         stop_seconds: how long a guest may take to shut down.
+        health_seconds: how long a generation may take until what worked before works again; 0 for no health check.
     """
 
     windows: tuple[Window, ...] = field(default=())
@@ -46,6 +53,7 @@ class UpdateSettings:
     hook_seconds: int = 300
     notice_seconds: int = 60
     stop_seconds: int = 120
+    health_seconds: int = 300
 
 
 def read(untrusted: object, wrong: Callable[[str], Exception]) -> UpdateSettings:

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from agent import vtpm_wire
-from agent.errors import GuestTpmChanged, GuestTpmFailed
+from agent.vm_errors import GuestTpmChanged, GuestTpmFailed
 from content import durable
 from content.errors import Missing
 from content.owner import give
@@ -52,13 +52,14 @@ class GuestTpms:
     def __init__(self, states: Path = STATES) -> None:
         self._states = states
 
-    def settle(self, definition: VmDefinition, folder: Path, secret: str) -> str:
+    def settle(self, definition: VmDefinition, folder: Path, secret: str, programs: Path | None = None) -> str:
         """The endorsement key's digest (``VmTpm``) of the TPM that a VM is about to start with.
 
         Args:
             definition: of the VM.
             folder: of the VM's own files on this host.
             secret: the VM's key, as libvirt will get it.
+            programs: where swtpm and swtpm_setup lie; None for where the host has them.
 
         Raises:
             GuestTpmChanged: it is not the VM's; nothing was changed.
@@ -73,8 +74,8 @@ class GuestTpms:
                     cause=f"{state} holds no state, and the VM has been started with one",
                     remedy=f"put its state back; without it, remove {note}: the VM then gets a new TPM",
                 )
-            self._make(definition, state, secret)
-        found = self._read(state, secret)
+            self._make(definition, state, secret, programs)
+        found = self._read(state, secret, programs)
         if known is None:
             durable.write_file(note, VmTpm(uuid=definition.uuid, endorsement=found).encode())
         elif found != known:
@@ -85,7 +86,11 @@ class GuestTpms:
             )
         return found
 
-    def _make(self, definition: VmDefinition, state: Path, secret: str) -> None:
+    def remove(self, definition: VmDefinition) -> None:
+        """Remove the state of a VM's TPM, if there is one."""
+        durable.remove_tree(self._states / definition.uuid)
+
+    def _make(self, definition: VmDefinition, state: Path, secret: str, programs: Path | None) -> None:
         """Make a state, as libvirt would. It gets its name when it is whole, so that no cut leaves half of one."""
         durable.make_directory(state.parent, 0o711)
         durable.sweep(state.parent)
@@ -95,7 +100,7 @@ class GuestTpms:
         with _pipe(secret) as key:
             _run(
                 [
-                    "swtpm_setup",
+                    _program("swtpm_setup", programs),
                     "--tpm2",
                     *("--tpmstate", str(fresh)),
                     *("--vmid", f"{definition.name}:{definition.uuid}"),
@@ -114,7 +119,7 @@ class GuestTpms:
         durable.remove_tree(state)
         durable.rename(fresh, state)
 
-    def _read(self, state: Path, secret: str) -> str:
+    def _read(self, state: Path, secret: str, programs: Path | None) -> str:
         """The endorsement key of a copy of a state."""
         untrusted_state = _read_state(state / STATE_FILE)
         durable.sweep(state.parent)
@@ -124,7 +129,7 @@ class GuestTpms:
             durable.write_file(copy / STATE_FILE, untrusted_state)
             give(copy / STATE_FILE, ACCOUNT)
             give(copy, ACCOUNT)
-            with _pipe(secret) as key, _serving(copy, key) as ours:
+            with _pipe(secret) as key, _serving(copy, key, _program("swtpm", programs)) as ours:
                 return vtpm_wire.endorsement(_certificate(ours))
         finally:
             # Ours again, so that nobody exchanges what is being removed.
@@ -174,6 +179,10 @@ def _pipe(secret: str) -> Iterator[int]:
         os.close(reader)
 
 
+def _program(name: str, folder: Path | None) -> str:
+    return name if folder is None else str(folder / name)
+
+
 def _run(command: list[str], key: int) -> None:
     try:
         done = subprocess.run(
@@ -188,14 +197,14 @@ def _run(command: list[str], key: int) -> None:
 
 
 @contextmanager
-def _serving(folder: Path, key: int) -> Iterator[socket.socket]:
+def _serving(folder: Path, key: int, program: str) -> Iterator[socket.socket]:
     """A swtpm over a state for the time of a block; it has no name in any file system."""
     with ExitStack() as stack:
         ours, theirs = socket.socketpair()
         stack.enter_context(ours)
         stack.enter_context(theirs)
         command = [
-            "swtpm",
+            program,
             "socket",
             "--tpm2",
             *("--tpmstate", f"dir={folder}"),

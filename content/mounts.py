@@ -7,6 +7,7 @@ module does not judge a file system.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from content.device_mapper import is_verity
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _FDINFO = Path("/proc/self/fdinfo")
+_ESCAPE = re.compile(r"\\([0-3][0-7]{2})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +25,17 @@ class Mount:
     Attributes:
         filesystem: its type, such as ``ext4``.
         device: of the file system, ``major:minor``.
+        root: the folder of the file system that is shown.
+        point: where it is mounted.
+        options: of this mount, such as ``ro``.
         verity: dm-verity checks each read of the device. Known of a mount that a file was opened through.
     """
 
     filesystem: str
     device: str
+    root: str = "/"
+    point: str = ""
+    options: frozenset[str] = frozenset()
     verity: bool = False
 
 
@@ -55,6 +63,11 @@ class Mounts:
             self._verity[mount.device] = is_verity(mount.device)
         return replace(mount, verity=self._verity[mount.device])
 
+    def below(self, folder: str) -> tuple[Mount, ...]:
+        """All mounts on a folder and below it."""
+        within = f"{folder}/"
+        return tuple(mount for mount in self._mounts.values() if f"{mount.point}/".startswith(within))
+
 
 def parse_mountinfo(data: bytes) -> dict[int, Mount]:
     """Mounts by their number; lines of another shape are left out."""
@@ -63,8 +76,19 @@ def parse_mountinfo(data: bytes) -> dict[int, Mount]:
         before, _, after = line.partition(" - ")
         fields, kind = before.split(" "), after.split(" ")
         if len(fields) >= 6 and fields[0].isdecimal() and len(kind) >= 2:
-            mounts[int(fields[0])] = Mount(filesystem=kind[0], device=fields[2])
+            mounts[int(fields[0])] = Mount(
+                filesystem=kind[0],
+                device=fields[2],
+                root=_plain(fields[3]),
+                point=_plain(fields[4]),
+                options=frozenset(fields[5].split(",")),
+            )
     return mounts
+
+
+def _plain(text: str) -> str:
+    """A path without the escapes that stand for spaces and the like (proc(5))."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
 
 
 def parse_fdinfo(data: bytes) -> int:

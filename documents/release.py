@@ -29,9 +29,12 @@ KINDS = (
     "host-image",
     "image",
     "security-policy",
+    "site-baseline",
     "vmgate-build",
+    "vmm-image",
 )
-"""What an artifact can be. ``host-files`` and ``vmgate-build`` are lists of files that a package put on the host."""
+"""What an artifact can be. ``host-files`` and ``vmgate-build`` are lists of files that a package put on the host;
+``vmm-image`` is a file system that holds all of the VMM."""
 
 AGENT_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 TARGET = re.compile(rf"releases/{NAME.pattern}/[1-9][0-9]{{0,9}}\.json")
@@ -291,6 +294,9 @@ class Release(Document):
         fields.require_distinct("reference", [value.component for value in self.reference])
         if not self.artifacts:
             raise fields.wrong("artifacts", "is empty")
+        measured = {value.component for value in self.reference}
+        if any(image.name not in measured for image in self.of_kind("vmm-image")):
+            raise fields.wrong("reference", "does not name a VMM image that the release brings")
         if self.authority == "platform":
             if not self.reference or not self.policy_keys or not self.policies:
                 raise fields.wrong("reference", "and its policies must be there in a platform release")

@@ -15,17 +15,26 @@ from content import durable
 from content.fsverity import Measured, digest_file
 from content.store import ContentStore
 from documents.release import Release
+from documents.tables import LIMIT
 from hypervisor.image_file import require_raw_file
 from keys.policy_signer import open_policy_signers
 from keys.unlock import Secret
 from publisher import build, packages
 from publisher.definitions import read_definition
 from publisher.host_image import describe
-from publisher.plan import LIBVIRT_FILES, Versioned, WorkloadInputs, plan_platform, plan_workload, require_components
+from publisher.plan import (
+    LIBVIRT_FILES,
+    SITE_BASELINE,
+    Versioned,
+    WorkloadInputs,
+    plan_platform,
+    plan_workload,
+    require_components,
+)
 from publisher.recipe import PlatformRecipe, WorkloadRecipe, read_recipe
 from publisher.revoke import Revocation, choose, plan_platform_revocation, plan_revocation
 from publisher.shelf import Shelf
-from publisher.tables import LIMIT
+from publisher.vmm import require_image
 from updater.repository.ceremony import propose_release
 from updater.repository.release import publish
 
@@ -158,18 +167,19 @@ def _table(repository: Path, shelf: Shelf) -> Iterator[_Table]:
 
 def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, passphrase: Secret) -> Release:
     require_components(recipe.security_policy)
-    listing, wheel = packages.list_packages(recipe.packages), build.list_wheel(recipe.wheel)
-    own = dict((*listing.packages, *wheel.packages))
+    wheel = build.list_wheel(recipe.wheel)
+    own = dict(wheel.packages).get("vmgate", "")
     components = {
-        "vmm/host-files": _versioned(table.add_bytes(listing.encode()), own.get(HYPERVISOR, "")),
-        "vmm/firmware-code": table.add_file(recipe.firmware_code),
+        **_vmm(recipe, table),
         "vmm/firmware-vars": table.add_file(recipe.firmware_vars),
-        "vmgate/build": _versioned(table.add_bytes(wheel.encode()), own.get("vmgate", "")),
-        "vmgate/hook": _versioned(table.add_bytes(build.hook_bytes(recipe.wheel)), own.get("vmgate", "")),
+        "vmgate/build": _versioned(table.add_bytes(wheel.encode()), own),
+        "vmgate/hook": _versioned(table.add_bytes(build.hook_bytes(recipe.wheel)), own),
         "vmgate/security-policy": table.add_bytes(recipe.security_policy.encode()),
     }
     if recipe.libvirt_packages:
         components[LIBVIRT_FILES] = table.add_bytes(packages.list_packages(recipe.libvirt_packages).encode())
+    if recipe.site_baseline:
+        components[SITE_BASELINE] = table.add_bytes(recipe.site_baseline.encode())
     image = describe(recipe.host_image) if recipe.host_image else None
     if image is not None:
         table.add_bytes(image.encode())
@@ -185,6 +195,21 @@ def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, p
         image,
         older,
     )
+
+
+def _vmm(recipe: PlatformRecipe, table: _Table) -> dict[str, Measured]:
+    """The VMM: an image, or the files that packages put on hosts and the firmware beside them."""
+    if recipe.vmm_image is not None:
+        require_image(recipe.vmm_image)
+        return {"vmm/image": table.add_file(recipe.vmm_image)}
+    if recipe.firmware_code is None:
+        raise ValueError("a recipe has an image or firmware")
+    listing = packages.list_packages(recipe.packages)
+    version = dict(listing.packages).get(HYPERVISOR, "")
+    return {
+        "vmm/host-files": _versioned(table.add_bytes(listing.encode()), version),
+        "vmm/firmware-code": table.add_file(recipe.firmware_code),
+    }
 
 
 def _versioned(measured: Measured, version: str) -> Versioned:

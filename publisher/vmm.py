@@ -39,6 +39,10 @@ NAMESPACE: Final = uuid.UUID("0d5b1a3e-1c1c-5d0e-9a50-5a1f6a0a6f20")
 COMPRESSION: Final = ("-zlz4hc", "-C65536")
 """With 64 KiB clusters a VMM of Debian 12 has 73 MB; with 4 KiB it had 82."""
 
+SUPER_BLOCK: Final = 1024
+MAGIC: Final = (0xE0F5E1E2).to_bytes(4, "little")
+"""Of an EROFS super block, and its place (Linux fs/erofs/erofs_fs.h)."""
+
 SECONDS: Final = 1_800
 """A hang guard: a VMM of Debian 12 takes about ten seconds."""
 
@@ -127,6 +131,21 @@ def build(
                 Source(package=one, sha256=sha256, copyright=writer.copyright(one.name)) for one, sha256, _ in read
             ),
             closure=closure,
+        )
+
+
+def require_image(path: Path) -> None:
+    """Require that a file begins like a VMM image, so that no release brings another file by mistake.
+
+    Raises:
+        VmmWrong: it does not.
+        ContentError: it cannot be read.
+    """
+    with storage("the VMM image was not read", path), path.open("rb") as file:
+        head = file.read(SUPER_BLOCK + len(MAGIC))
+    if head[SUPER_BLOCK:] != MAGIC:
+        raise VmmWrong(
+            "the release was not made", cause=f"{path} is no EROFS file system", remedy="use what `repo build-vmm` made"
         )
 
 

@@ -284,3 +284,14 @@ class NoServerLeft(UpdaterError):
         "during this update. Nothing of it was used. Something on the way to all of them, such as a proxy, may change "
         "files; an offline bundle goes another way: `vmgate update import BUNDLE`."
     )
+
+
+class SiteOverreached(UpdaterError):
+    """A site's repository offers what is its vendor's alone."""
+
+    code = "UP050"
+    exit = Exit.REFUSED
+    explanation = (
+        "A host may follow a site's own repository on top of its vendor's, for workloads. The site's offers a platform "
+        "release, or a VM of a name that the vendor's releases have. Nothing of either was taken."
+    )

@@ -28,6 +28,7 @@ from agent.fresh import Polkit
 from agent.host import Host
 from agent.kernel_audit import KernelAudit
 from agent.mapper import answer
+from agent.membership.fleet import Visiting
 from agent.offload.start import Sending
 from agent.outside import Outside
 from agent.paths import HostPaths
@@ -36,6 +37,7 @@ from agent.server import Server
 from agent.service import Service
 from agent.sleep_files import install_sleep
 from agent.unit_files import install_policy, install_units
+from agent.watching import Watching
 from content import durable
 from content.errors import Missing
 from content.locks import BOOT_ID, exclusive
@@ -119,7 +121,8 @@ def serve(root: Path) -> None:
         serving.start()
         # Now libvirtd may start: the platform is measured, and whatever it starts by itself meets the gate.
         tell("READY=1")
-        sending = Sending(host.offload)
+        sending, visiting = Sending(host.offload), Visiting(host.fleet)
+        threading.Thread(target=host.watch_trial, daemon=True).start()
         taking_over = _TakingOver(host, server)
         taking_over.start()
         watchdog = Watchdog(partial(require_answer, paths.socket, ANSWER_SECONDS))
@@ -136,6 +139,7 @@ def serve(root: Path) -> None:
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")
         host.signing.now()
+        visiting.end()
         sending.end()
         server.remove()
         if taking_over.failure is not None:
@@ -143,7 +147,9 @@ def serve(root: Path) -> None:
 
 
 class _TakingOver(threading.Thread):
-    """Lets libvirt know the VMs, and starts what waited, beside the main loop: it may take as long as libvirt likes.
+    """Lets libvirt know the VMs, starts what waited, and has what runs watched, beside the main loop.
+
+    It may take as long as libvirt likes.
 
     Args:
         host: whose VMs.
@@ -158,12 +164,14 @@ class _TakingOver(threading.Thread):
         self._server = server
 
     def run(self) -> None:
-        """Try until libvirt took it all, or the agent ends."""
+        """Try until libvirt took it all; the watch ends with the agent."""
         try:
             done = self._host.take_over()
+            watching = Watching(self._host.look, self._host.outside.hypervisor.events)
             click.echo(f"vmgate agent: ready, assurance level {self._host.level()}")
-            while not done and not self.ended.wait(LOOK_SECONDS):
-                done = self._host.take_over()
+            while not self.ended.wait(LOOK_SECONDS):
+                done = done or self._host.take_over()
+            watching.end()
         except VmgateError as error:
             self.failure = error
             self._server.close()

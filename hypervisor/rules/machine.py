@@ -38,7 +38,11 @@ MACHINE = (
         id="HV003",
         level="deny",
         where=(
-            "/domain/devices/emulator[not(re:test(., '^/usr/(bin|libexec)/(qemu-system-(x86_64|aarch64)|qemu-kvm)$'))]",
+            (
+                "/domain/devices/emulator[not("
+                "re:test(., '^/usr/(bin|libexec)/(qemu-system-(x86_64|aarch64)|qemu-kvm)$')"
+                " or re:test(., '^/run/vmgate/vmm/[0-9a-f]{64}/bin/qemu-system-x86_64$'))]"
+            ),
         ),
         why="Any program could run as the emulator.",
         fix="Name the emulator that the platform release measures.",
@@ -58,7 +62,10 @@ MACHINE = (
         where=(
             "/domain/seclabel[@type='none' or @relabel='no']",
             # A base image that all may read and none may write needs no owner of its own.
-            "/domain/devices//seclabel[@relabel='no'][not(@model='dac' and ../../self::disk[readonly])]",
+            (
+                "/domain/devices//seclabel[@relabel='no']"
+                "[not(@model='dac' and (../../self::disk[readonly] or ../../self::backingStore))]"
+            ),
         ),
         why="The VM runs without a security label of its own, so other VMs' files are in its reach.",
         fix="Leave labels to libvirt (type='dynamic').",

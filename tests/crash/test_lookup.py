@@ -25,7 +25,8 @@ from lab.carriers import bundle
 from lab.crash import changes, crash_points, intercepted
 from lab.forge import ONLINE, Forge
 from lab.publishing import NOW, Publisher
-from updater.client.transaction import Places, Update
+from updater.client.places import Places
+from updater.client.transaction import Update
 from updater.errors import MetadataRefused
 
 CHANNELS = ("platform", "desktop")

@@ -18,8 +18,9 @@ from tuf.api.metadata import Metadata, Root
 
 from agent import role_file
 from agent import settings as host_settings
-from agent.errors import GuestTpmFailed, RolesWrong, ServerRefused, SettingsWrong
+from agent.errors import RolesWrong, ServerRefused, SettingsWrong
 from agent.roles import USER
+from agent.vm_errors import GuestTpmFailed
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
 from content.device_mapper import MAX_QUESTION, NO, reply
 from documents.bundle import BundleEntry, BundleIndex
@@ -31,8 +32,14 @@ from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
 from documents.waves import HOSTS, read_waves
-from fuzz import certificates, evidence, guests, log_servers, measured, metadata, packs, results
-from hypervisor.errors import ConfigurationUnreadable, IntrospectionError, Qcow2Malformed, Qcow2Refused
+from fuzz import certificates, evidence, guests, images, log_servers, measured, metadata, packs, results
+from hypervisor.errors import (
+    ConfigurationUnreadable,
+    IntrospectionError,
+    Qcow2Malformed,
+    Qcow2Refused,
+    UnreadableDomain,
+)
 from hypervisor.qcow2 import MAX_HEADER, MAX_NAME, parse_header
 from hypervisor.qcow2_rules import MAX_VIRTUAL_SIZE, require_plain
 from hypervisor.virt_conf import parse_configuration
@@ -403,6 +410,19 @@ SUBJECTS: dict[str, Subject] = {
         seeds=lambda: [image.encode().ljust(0x31000, b"\0") for image in IMAGES],
         check=_check_qcow2,
         errors=(Qcow2Malformed, Qcow2Refused),
+    ),
+    "qcow2-disk": Subject(seeds=images.disks, check=images.check_disk, errors=(Qcow2Malformed, Qcow2Refused)),
+    "domain-taken-over": Subject(
+        seeds=lambda: [images.DOMAIN],
+        check=images.check_domain,
+        errors=(UnreadableDomain,),
+        words=(b"memory", b"unit='GiB'", b"vcpu", b"title", b"<!DOCTYPE"),
+    ),
+    "definition-toml": Subject(
+        seeds=lambda: [images.DEFINITION],
+        check=images.check_definition,
+        errors=(DocumentError,),
+        words=(b"[[disks]]", b"class", b"[introspection]", b"=", b'"', b"\n"),
     ),
     "corim": Subject(
         seeds=lambda: [encode_corim([SMALL]), encode_corim([SMALL, replace(SMALL, number=8)])],

@@ -101,6 +101,9 @@ def _killed_at(world: World, wanted: str) -> str:
     state = _state(journal)
     world.host.start_agent()
     switched = state in ("switched", "confirmed")
+    # What was switched to is confirmed once the agent found it healthy.
+    while _state(journal) == "switched":
+        assert time.monotonic() < deadline + GUARD
     assert world.generation() == {"platform": 2 if switched else 1, "workload": 1}
     assert _state(journal) == ("confirmed" if switched else "idle")
     switches = [subject for pcr, event, subject in world.events() if (pcr, event) == (13, "vmm-switch")]

@@ -10,7 +10,8 @@ from documents.assignment import Assignment, Range
 from keys.anchor import TrustAnchor
 from lab.hostile import AGENT, Host
 from lab.publishing import DAY, PASSPHRASE, Publisher
-from updater.client.transaction import Places, Update
+from updater.client.places import Places
+from updater.client.transaction import Update
 from updater.repository.assignments import assign, unassign
 from updater.repository.assignments_role import create_assignments
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agent.audit import records
 from agent.paths import HostPaths
+from content.image_mount import is_mounted
 from lab.audit_table import require_as_promised
 from lab.libvirt_host import LibvirtHost
 from lab.publisher import VMGATE
@@ -107,8 +108,14 @@ accelerator = "emulation"
             self.libvirt.virsh("destroy", name)
         self.kill_agent()
         self.tpm.stop()
+        self.unmount_images()
         shutil.rmtree(self.root / "run", ignore_errors=True)
         self.tpm.start()
+
+    def unmount_images(self) -> None:
+        """What a power cut does to mounts."""
+        while images := [path for path in (self.root / "run/vmgate/vmm").glob("*") if is_mounted(path)]:
+            subprocess.run(["umount", *images], check=True)
 
     def console_until(self, marker: str, name: str) -> str:
         """Wait until the VM's console shows ``marker``; fail at once on what never gets better."""
@@ -129,5 +136,6 @@ accelerator = "emulation"
         """End the agent and the TPM. Whatever the tests did with this host, its records are as the table says."""
         self.kill_agent()
         self.tpm.stop()
+        self.unmount_images()
         RUN.unlink(missing_ok=True)
         require_as_promised(records(HostPaths(self.root).audit))

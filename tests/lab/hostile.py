@@ -19,8 +19,9 @@ from documents.host_state import Generation
 from keys.anchor import TrustAnchor
 from lab.publishing import Publisher
 from updater.client.http import HttpSource, Patience
+from updater.client.places import Places
 from updater.client.source import Source
-from updater.client.transaction import Places, Update
+from updater.client.transaction import Update
 from updater.repository.serve import RepositoryServer, _Handler
 
 CHANNELS = ("platform", "desktop")

@@ -28,9 +28,11 @@ from updater.client.bundle_source import BundleSource
 from updater.client.download import fetch_artifacts
 from updater.client.floor import load_floor
 from updater.client.http import HttpSource
+from updater.client.places import Places
 from updater.client.source import Source
 from updater.client.states import ON_ITS_WAY, active
-from updater.client.transaction import Places, Update
+from updater.client.transaction import Update
+from updater.client.trials import Trials
 from updater.repository.errors import ReleaseRefused
 from updater.repository.export import export_bundle
 from updater.repository.refresh import refresh
@@ -39,6 +41,8 @@ from updater.repository.serve import RepositoryServer
 from updater.repository.verify import verify_repository
 
 CHANNELS = ("platform", "desktop")
+TRIAL = "update-trial"
+WORKED = ("libvirt", "vm/desktop")
 LATER = NOW + 3600
 """When release 3 is looked up, so that the floor's time rises."""
 
@@ -49,6 +53,7 @@ UPDATES = (
     "rollback before confirmation",
     "rollback after confirmation",
     "an update given up",
+    "trial of a generation",
 )
 """Rows whose state the next start of a host recovers."""
 
@@ -283,6 +288,36 @@ class Stage:
             check=self._is_2,
             again=lambda root, lasting: self._finish(self._standing(root, lasting)),
         )
+        yield Row(
+            name="trial of a generation",
+            prepare=self.staged,
+            operation=self._try,
+            check=self._was_tried,
+            again=lambda root, lasting: self._finish(self._standing(root, lasting)),
+        )
+
+    def _try(self, root: Path) -> None:
+        """From the switch to the confirmation, as the agent does it."""
+        host, trials = Host(root, self.anchor), Trials(root / TRIAL)
+        number = host.update.journal.generation
+        trials.announce(number, WORKED)
+        host.update.switch()
+        trials.begin(number)
+        host.update.confirm()
+        trials.end()
+
+    def _was_tried(self, root: Path, finished: bool) -> None:
+        host, trials = self.host(root), Trials(root / TRIAL)
+        journal = host.update.journal
+        if journal.state == "switched":
+            # Whatever was cut: what it has to show is not forgotten, and not told of another generation.
+            trial = trials.of(journal.generation)
+            assert trial.worked == WORKED
+            assert trial.begun in (0, 1)
+            assert trials.of(journal.generation + 1).worked == ()
+            host.update.confirm()
+        trials.end()
+        self._is_2_or_3(root, finished)
 
     def _store(self) -> Iterator[Row]:
         yield Row(

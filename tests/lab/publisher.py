@@ -103,11 +103,28 @@ class Desk:
         shutil.rmtree(work)
         return target
 
+    def build_vmm(self, name: str, *more: Path) -> Path:
+        """A VMM image of Debian's packages and some more."""
+        target = self.folder / name
+        self.vmgate("repo", "build-vmm", target, "--packages", self._cache / "vmm/*.deb", *more)
+        return target
+
     def write_platform(
-        self, *, firmware_vars: str, max_memory_mib: int, epoch: int = 1, packages: Path | None = None, more: str = ""
+        self,
+        *,
+        firmware_vars: str,
+        max_memory_mib: int,
+        epoch: int = 1,
+        packages: Path | None = None,
+        image: Path | None = None,
+        more: str = "",
+        allow: tuple[str, ...] = ("AllowEmulation", "AllowSoftwareTpm"),
     ) -> Path:
-        """The recipe of a platform release; the VMM comes from ``packages``, and ``more`` ends the recipe."""
+        """The recipe of a platform release; the VMM is an ``image`` or ``packages``, and ``more`` ends the recipe."""
         debs = packages or self._cache / "debs"
+        files = ", ".join(f'"{debs}/{name}_*.deb"' for name in VMM_PACKAGES)
+        firmware = "ovmf/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
+        vmm = f'vmm_image = "{image}"' if image else f'packages = [{files}]\nfirmware_code = "{firmware}"'
         (wheel,) = (self._cache / "wheel").glob("vmgate-*.whl")
         recipe = self.folder / "platform.toml"
         recipe.write_text(
@@ -117,13 +134,12 @@ channel = "platform"
 epoch = {epoch}
 minimum_agent = "0.1.0"
 import_days = 30
-packages = [{", ".join(f'"{debs}/{name}_*.deb"' for name in VMM_PACKAGES)}]
-firmware_code = "ovmf/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
+{vmm}
 firmware_vars = "{firmware_vars}"
 wheel = "{wheel}"
 
 [security_policy]
-allow = ["AllowEmulation", "AllowSoftwareTpm"]
+allow = [{", ".join(f'"{name}"' for name in allow)}]
 max_vcpus = 2
 max_memory_mib = {max_memory_mib}
 {more}"""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from documents.host_state import Generation
 from updater.client.assignment import restrict
-from updater.client.metadata import Offer
+from updater.client.offer import Offer
 from updater.client.resolve import Resolution, resolve
 from updater.client.waves import Waiting, waiting
 
@@ -65,6 +65,7 @@ def choose_candidate(offer: Offer, host: Situation) -> Candidate:
     offered, held_back = offer.releases, tuple[str, ...]()
     if offer.assignment is not None:
         offered, held_back = restrict(offer.assignment, host.channels, offered, offer.newest, host.active)
+    offered = {**offered, **offer.besides}
     later: tuple[Waiting, ...] = ()
     if host.place is not None and host.active is not None:
         later = waiting(offered, offer.published, host.active.releases, host.place, offer.time)

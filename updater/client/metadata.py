@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,7 @@ from updater.assignment import assignment_target, choose
 from updater.client.assignment import require_assignment, require_current
 from updater.client.fetcher import BASE, SourceFetcher
 from updater.client.floor import require_clock, require_published, require_release, require_root
+from updater.client.offer import Offer
 from updater.client.recovery import vouchers_replaced
 from updater.client.source import Source, read
 from updater.errors import (
@@ -68,32 +69,6 @@ DAY = 86_400
 ROOTS = "root_history"
 """Where python-tuf keeps the roots that it followed, in its directory."""
 _TRY_AGAIN = "try another network or mirror, or ask the publisher"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """What a repository offers now, verified.
-
-    Attributes:
-        releases: the newest release document of each channel, by channel; with an assignment the newest that it
-            allows, where it allows one.
-        published: when each of these was published, in seconds since 1970 UTC, by channel.
-        root: version of the root that was followed.
-        time: the latest time that is certain now, in seconds since 1970 UTC.
-        stale: metadata had expired, and the releases' ``import_days`` or an administrator allowed it.
-        assignment: of this host, if it follows assignments.
-        newest: number of the newest release that each channel lists; known with an assignment only.
-        recovered: ``time`` replaces the floor's time even where it is lower, see ``updater.client.recovery``.
-    """
-
-    releases: Mapping[str, bytes]
-    published: Mapping[str, int]
-    root: int
-    time: int
-    stale: bool
-    assignment: Assignment | None = None
-    newest: Mapping[str, int] = field(default_factory=dict)
-    recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,46 +11,30 @@ healthy; who does calls ``confirm`` or ``roll_back``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 from content import durable
 from content.errors import ContentError, Missing
 from content.fsverity import digest_bytes
 from content.store import ContentStore
 from documents.host_state import Generation, UpdateJournal
-from documents.release import Artifact
+from documents.release import Artifact, Release
 from keys.anchor import TrustAnchor
 from updater.client.candidate import Candidate, Situation, choose_candidate
 from updater.client.download import Progress, fetch_artifacts
-from updater.client.floor import Witness, load_floor, raised, save_floor
+from updater.client.floor import Witness
 from updater.client.generations import Generations
-from updater.client.metadata import ROOTS, refresh
+from updater.client.lookup import Followed
+from updater.client.places import Places
+from updater.client.repositories import Repositories
+from updater.client.site import Site
 from updater.client.source import Source
 from updater.client.states import NEW, ON_ITS_WAY, active, advance
 from updater.errors import Incompatible, NoGeneration, NotConfirmed, RollbackRefused
 
 STATE_ROOM = 1024 * 1024
 """Bytes that are left for journal, floor, metadata and audit when artifacts are fetched."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Where the update state lies."""
-
-    tuf: Path
-    generations: Path
-    journal: Path
-    floor: Path
-
-    @classmethod
-    def below(cls, state: Path) -> Places:
-        """The places in a state folder such as ``/var/lib/vmgate``."""
-        return cls(
-            tuf=state / "tuf", generations=state / "generations", journal=state / "journal", floor=state / "floor"
-        )
 
 
 class Update:
@@ -63,6 +47,7 @@ class Update:
         agent: version of this vmgate, ``major.minor.patch``.
         host: name of this host in its fleet, whose assignment it follows; empty for one that follows none.
         witness: see ``updater.client.floor``.
+        site: the site's own repository on top of this one, if there is one.
     """
 
     def __init__(
@@ -73,13 +58,13 @@ class Update:
         agent: str,
         host: str = "",
         witness: Witness = lambda: None,
+        site: Site | None = None,
     ) -> None:
         self._places = places
-        self._anchor = anchor
         self._store = store
         self._agent = agent
-        self._host = host
-        self._witness = witness
+        vendor = Followed(anchor=anchor, tuf=places.tuf, floor=places.floor, witness=witness, host=host)
+        self._repositories = Repositories(vendor, site)
         self._generations = Generations(places.generations)
         self._next: Generation | None = None
 
@@ -124,49 +109,43 @@ class Update:
         self._follow()
         if journal.state == "confirmed":
             self._generations.keep({journal.generation, journal.previous})
-        tuf = self._places.tuf
-        for folder in (self._places.journal.parent, self._places.generations, tuf, tuf / ROOTS):
+        for folder in (self._places.journal.parent, self._places.generations, *self._repositories.folders()):
             durable.sweep(folder)
         self._store.sweep()
         return journal
 
     def check(
         self,
-        source: Source,
+        source: Source | None,
         channels: Sequence[str],
         *,
         now: int,
         place: int | None = None,
         wait: bool = False,
         allow_stale: int = 0,
+        site: Source | None = None,
     ) -> Candidate:
-        """Look up what is offered. Only the floor's time and root may change.
+        """Look up what is offered. Only the floors' time and root may change.
 
         Args:
-            source: the repository.
-            channels: that this host follows.
+            source: the repository; None to leave it alone, as with a bundle of the site's: what it brought stays.
+            channels: that this host follows of it.
             now: seconds since 1970 UTC.
             place: this host's place in the waves; None where they do not matter, as with a bundle.
             wait: hold back what the waves have not brought to that place yet.
             allow_stale: see ``updater.client.metadata.refresh``.
+            site: the site's repository; None to leave it alone.
 
         Raises:
             UpdaterError: see ``updater.client.metadata.refresh`` and ``updater.client.resolve.resolve``.
+            SiteOverreached: the site offers what is the vendor's.
             DocumentError: a release or the state is malformed.
             ContentError: state could not be read or written.
         """
-        tuf, anchor, host = self._places.tuf, self._anchor, self._host
-        least = load_floor(self._places.floor, anchor, self._witness)
-        offer = refresh(tuf, anchor, source, channels, now=now, floor=least, host=host, allow_stale=allow_stale)
-        # Read again: the look-up took its time, and a floor that rose meanwhile must not sink.
-        floor = load_floor(self._places.floor, anchor)
-        changed = raised(floor, time=offer.time, root=offer.root, releases=dict(least.releases))
-        if offer.recovered:
-            changed = replace(changed, time=offer.time)
-        if changed != floor:
-            save_floor(self._places.floor, changed)
+        active = self.active()
+        offer = self._repositories.offer(source, channels, active, site=site, now=now, allow_stale=allow_stale)
         situation = Situation(
-            active=self.active(),
+            active=active,
             channels=channels,
             refused=self.journal.refused,
             agent=self._agent,
@@ -175,8 +154,16 @@ class Update:
         )
         return choose_candidate(offer, situation)
 
-    def fetch(self, candidate: Candidate, source: Source, progress: Progress | None = None) -> None:
-        """Fetch all artifacts of a new candidate. An update that could not even be abandoned is abandoned first.
+    def fetch(
+        self,
+        candidate: Candidate,
+        source: Source | None,
+        progress: Progress | None = None,
+        site: Source | None = None,
+    ) -> None:
+        """Fetch all artifacts of a new candidate, each from the repository whose release brings it.
+
+        An update that could not even be abandoned is abandoned first. A repository of which nothing is new may be None.
 
         Raises:
             DigestMismatch: an artifact is not what was signed.
@@ -203,9 +190,22 @@ class Update:
         artifacts = [artifact for release in generation.parsed() for artifact in release.artifacts]
         wanted = {artifact.fsverity: artifact.length for artifact in artifacts}
         self._store.require_room(wanted, len(generation.encode()) + STATE_ROOM)
-        fetch_artifacts(source, self._store, artifacts, progress, self._held())
+        self.fetch_releases(generation.parsed(), source, site, progress)
         self._next = generation
         self._write(following)
+
+    def fetch_releases(
+        self,
+        releases: Sequence[Release],
+        source: Source | None,
+        site: Source | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Fetch what the store lacks of some releases, or has damaged. Raises as ``fetch`` does."""
+        held = self._held()
+        for origin, part in self._repositories.divided(releases, source, site):
+            artifacts = [artifact for release in part for artifact in release.artifacts]
+            fetch_artifacts(origin, self._store, artifacts, progress, held)
 
     def verify(self) -> None:
         """Hash every artifact as it lies in the store; then the kernel may check it, where the file system can.
@@ -256,8 +256,7 @@ class Update:
         """
         following = advance(self.journal, "confirm")
         releases = self._generations.load(following.generation).parsed()
-        floor = load_floor(self._places.floor, self._anchor)
-        save_floor(self._places.floor, raised(floor, releases={r.channel: r.number for r in releases}))
+        self._repositories.raise_floors(releases)
         with self._or_back():
             self._write(following)
         self._generations.keep({following.generation, following.previous})
@@ -283,15 +282,18 @@ class Update:
             with suppress(ContentError):
                 self.abandon()
 
-    def collect(self) -> None:
+    def collect(self, besides: Collection[str] = ()) -> None:
         """Remove from the store what no generation on the disk needs any more.
+
+        Args:
+            besides: digests of what stays all the same, because it is in use.
 
         Raises:
             ContentError: it failed; what was removed stays removed.
         """
         generations = [self._generations.load(number) for number in self._generations.numbers()]
         releases = [release for generation in generations for release in generation.parsed()]
-        self._store.gc({artifact.fsverity for release in releases for artifact in release.artifacts})
+        self._store.gc({artifact.fsverity for release in releases for artifact in release.artifacts} | set(besides))
 
     def roll_back(self, *, remember: bool = True) -> Generation | None:
         """Go back to the previous generation.

@@ -15,7 +15,8 @@ from lab.publishing import NOW, Publisher
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
 from updater.client.floor import Witness
-from updater.client.transaction import Places, Update
+from updater.client.places import Places
+from updater.client.transaction import Update
 from updater.errors import BelowFloor
 from updater.repository.export import export_bundle
 

@@ -11,6 +11,7 @@ import pytest
 
 from agent.components import Component, Components
 from agent.platform import digester_under
+from agent.vmm_images import VmmImages
 from content import digest_memory, measuring
 from content.digest_memory import DigestMemory
 from content.fsverity import Measured, digest_bytes
@@ -51,7 +52,8 @@ class Host:
         os.close(descriptor)
         assert mount is not None
         self.ground = Ground(top=folder, owner=os.getuid(), filesystems=frozenset({mount.filesystem}))
-        self.components = Components(self.store, folder / "root.json", folder, folder, folder / "hook")
+        images = VmmImages(self.store, folder / "vmm")
+        self.components = Components(self.store, folder / "root.json", folder, folder, folder / "hook", images)
         self.read: list[str] = []
         reading = measuring.digest_descriptor
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import tempfile
 import threading
@@ -77,7 +78,8 @@ def test_the_hook_waits_for_the_next_agent_and_gets_its_answer(
     answers: list[bool] = []
 
     def hook() -> None:
-        answers.append(hook_script.call(NAME, "prepare", "<domain/>")["result"] == {"allowed": NAME})
+        answer = json.loads(hook_script.call(NAME, "prepare", "<domain/>"))
+        answers.append(answer.get("result") == {"allowed": NAME})
 
     waiting = threading.Thread(target=hook)
     waiting.start()

@@ -15,13 +15,14 @@ MOUNTINFO = rb"""22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
 41 27 0:31 / /mnt/a\040-\040b rw,relatime shared:2 master:1 - fuse.sshfs me@host:/ rw
 """
+OPTIONS = frozenset({"rw", "relatime"})
 
 
 def test_the_type_stands_after_however_many_fields() -> None:
     assert parse_mountinfo(MOUNTINFO) == {
-        22: Mount(filesystem="proc", device="0:21"),
-        27: Mount(filesystem="ext4", device="254:0"),
-        41: Mount(filesystem="fuse.sshfs", device="0:31"),
+        22: Mount(filesystem="proc", device="0:21", point="/proc", options=OPTIONS),
+        27: Mount(filesystem="ext4", device="254:0", point="/", options=OPTIONS),
+        41: Mount(filesystem="fuse.sshfs", device="0:31", point="/mnt/a - b", options=OPTIONS),
     }
 
 

@@ -194,3 +194,10 @@ def test_lookup() -> None:
     assert PLATFORM.artifact("vmm/firmware-code") is None
     assert WORKLOAD.of_kind("image") == WORKLOAD.artifacts
     assert WORKLOAD.of_kind("definition") == ()
+
+
+def test_a_vmm_image_that_nobody_measures_is_refused() -> None:
+    image = Artifact(name="vmm/image", kind="vmm-image", fsverity=B, length=4096).members()
+    why = "does not name a VMM image that the release brings"
+    refused(PLATFORM, why, artifacts=[image])
+    refused(WORKLOAD, why, artifacts=[image])

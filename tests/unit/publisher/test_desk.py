@@ -27,7 +27,7 @@ from measure.local import local_reference
 from measure.policy import signed_by, verify_signed_policy
 from publisher.custody import new_key
 from publisher.desk import release
-from publisher.errors import HostImageWrong, PackageUnusable, PlanRefused, RecipeWrong
+from publisher.errors import HostImageWrong, PackageUnusable, PlanRefused, RecipeWrong, VmmWrong
 from publisher.host_image import ImageParts, describe
 from publisher.shelf import Shelf
 from updater.errors import NoSuchChannel
@@ -355,5 +355,33 @@ def test_a_changed_earlier_release_is_not_built_on(desk: Desk) -> None:
             path.write_bytes(path.read_bytes().replace(b'"epoch":1', b'"epoch":2'))
     before = desk.tree()
     with pytest.raises(RepositoryDamaged):
+        desk.release("platform.toml")
+    assert desk.tree() == before
+
+
+def test_a_vmm_that_is_an_image_stands_in_the_place_of_its_files(desk: Desk) -> None:
+    first = desk.release("platform.toml")
+    image = bytes(1024) + bytes.fromhex("e2e1f5e0") + b"erofs" * 5000
+    (desk.folder / "vmm.img").write_bytes(image)
+    desk.change("platform.toml", 'packages = ["*.deb"]\nfirmware_code = "code.fd"', 'vmm_image = "vmm.img"')
+    made = desk.release("platform.toml")
+    assert desk.blob(made, "vmm/image") == image
+    assert [value.component for value in made.reference] == [
+        "repository",
+        "vmm/image",
+        "vmm/firmware-vars",
+        "vmgate/build",
+        "vmgate/hook",
+        "vmgate/security-policy",
+    ]
+    assert made.of_kind("firmware-code") == made.of_kind("host-files") == ()
+    # A live switch from the one form to the other is signed as any other is.
+    assert {policy.predecessor for policy in made.policies if policy.entry == "switch"} == {first.number}
+
+
+def test_a_file_that_is_no_image_makes_no_release(desk: Desk) -> None:
+    desk.change("platform.toml", 'packages = ["*.deb"]\nfirmware_code = "code.fd"', 'vmm_image = "code.fd"')
+    before = desk.tree()
+    with pytest.raises(VmmWrong, match="is no EROFS file system"):
         desk.release("platform.toml")
     assert desk.tree() == before

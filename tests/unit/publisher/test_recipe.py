@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from content.errors import Missing
 from documents.host_image import FirmwareEvents
 from documents.security_policy import SecurityPolicy
+from documents.tables import Table
 from documents.waves import Wave
 from publisher.errors import RecipeWrong
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ImageParts
 from publisher.recipe import PlatformRecipe, Terms, WorkloadRecipe, read_recipe
 from publisher.secure_boot import Announcement
-from publisher.tables import Table
 from publisher.waves import STEP, read_waves
 
 PLATFORM = """\
@@ -86,6 +86,18 @@ def test_a_platform_recipe_names_files_beside_it(folder: Path) -> None:
         wheel=folder / "vmgate.whl",
         security_policy=policy,
     )
+
+
+def test_a_recipe_with_an_image_has_no_second_vmm_beside_it(folder: Path) -> None:
+    parts = 'packages = ["debs/*.deb", "debs/b.deb"]\n'
+    with pytest.raises(RecipeWrong, match="'vmm_image' holds the whole VMM"):
+        read(folder, 'vmm_image = "vmm.img"\n' + PLATFORM)
+    with pytest.raises(RecipeWrong, match="'vmm_image' holds the whole VMM"):
+        read(folder, 'vmm_image = "vmm.img"\n' + PLATFORM.replace(parts, ""))
+    code = next(line for line in PLATFORM.splitlines(keepends=True) if line.startswith("firmware_code"))
+    recipe = read(folder, 'vmm_image = "vmm.img"\n' + PLATFORM.replace(parts, "").replace(code, ""))
+    assert isinstance(recipe, PlatformRecipe)
+    assert (recipe.vmm_image, recipe.packages, recipe.firmware_code) == (folder / "vmm.img", (), None)
 
 
 def test_a_platform_recipe_may_name_libvirts_packages_and_what_it_asks_of_hosts(folder: Path) -> None:
@@ -231,7 +243,7 @@ def test_a_mistake_is_named_with_its_line(folder: Path, text: str, old: str, new
 
 @given(st.text(max_size=12) | st.from_regex(STEP, fullmatch=True))
 def test_any_step_is_read_or_refused(text: str) -> None:
-    table = Table({"waves": [text]}, PurePath("recipe.toml"), "")
+    table = Table({"waves": [text]}, PurePath("recipe.toml"), "", (), RecipeWrong)
     try:
         (wave,) = read_waves(table)
     except RecipeWrong:

@@ -23,7 +23,8 @@ from updater.client.bundle_source import BundleSource
 from updater.client.download import fetch_artifacts
 from updater.client.generations import Generations
 from updater.client.metadata import GivenTimeUpdater
-from updater.client.transaction import Places, Update
+from updater.client.places import Places
+from updater.client.transaction import Update
 from updater.errors import Incompatible, NoGeneration, NotConfirmed, RollbackRefused, StateInconsistent
 from updater.repository.export import export_bundle
 

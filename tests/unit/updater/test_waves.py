@@ -18,7 +18,8 @@ from lab.publishing import NOW, Publisher, platform
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
 from updater.client.candidate import Candidate
-from updater.client.transaction import Places, Update
+from updater.client.places import Places
+from updater.client.transaction import Update
 from updater.client.waves import due_at, waiting
 from updater.repository.export import export_bundle
 
