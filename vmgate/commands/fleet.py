@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from vmgate.commands.fleet_admin import admin
 from vmgate.commands.fleet_host import host
 from vmgate.commands.fleet_reference import reference
 from vmgate.commands.fleet_token import token
@@ -22,6 +23,7 @@ def command() -> None:
     """The service for many hosts."""
 
 
+command.add_command(admin)
 command.add_command(host)
 command.add_command(reference)
 command.add_command(token)
