@@ -119,5 +119,16 @@ FLEET_FUNCTIONS: tuple[Function, ...] = (
         number="F11", does="see the own account, change its password, log out", sfr="FIA_PMG_EXT.1", roles=_SEEING,
         verbs=("account", "account/password", "log-out"),
     ),
+    Function(
+        number="F12", does="see what hosts may take", sfr="FPT_TUD_EXT.1", roles=_SEEING, verbs=("assignments",),
+    ),
+    Function(
+        number="F13", does="say what hosts may take", sfr="FPT_TUD_EXT.1", roles=only(ADMINISTRATOR), changes=True,
+        fresh="password", verbs=("assignment/set", "assignment/remove"),
+    ),
+    Function(
+        number="F14", does="let a host keep what it has, or go on", sfr="FMT_MOF_EXT.1", roles=_DECIDING, changes=True,
+        verbs=("host/lock", "host/unlock"),
+    ),
 )  # fmt: skip
 """The rows of a fleet's service. Who has access to its machine and folder has every function, by ``vmgate fleet``."""

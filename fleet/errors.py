@@ -264,3 +264,14 @@ class Busy(FleetError):
     code = "FL067"
     exit = Exit.NOT_READY
     explanation = "Looking at a password takes a while on purpose. Each process looks at two at a time; try again."
+
+
+class PlanWrong(FleetError):
+    """A plan of assignments is not in its form, or there is none of that name."""
+
+    code = "FL070"
+    exit = Exit.POLICY
+    explanation = (
+        "A plan says what hosts with a label may take: `vmgate fleet assign set NAME --allow CHANNEL=LOWEST-HIGHEST "
+        "--label NAME=TEXT`. Of several plans that fit a host the one with the lowest position counts."
+    )

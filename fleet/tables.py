@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest migration; the service works with no other."""
 
 metadata = MetaData()
@@ -216,3 +216,35 @@ sessions = Table(
     Index("sessions_admin", "admin"),
 )
 """Log-ins that count, by the SHA-256 of what the browser shows."""
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("label", String(280), nullable=False),
+    Column("allow", Text, nullable=False),
+    Column("days", Integer, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("author", String(120), nullable=False),
+)
+"""What hosts may take; see ``fleet.plans``. ``allow``: ranges as people write them, by spaces."""
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("host", String(36), ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("reason", String(300), nullable=False),
+    Column("author", String(120), nullable=False),
+)
+"""Hosts that are to keep what they have."""
+
+assigned = Table(
+    "assigned",
+    metadata,
+    Column("host", String(36), ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("time", BigInteger, nullable=False),
+)
+"""Assignments as they were last published, for showing; what counts is what the repository has."""

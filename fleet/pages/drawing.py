@@ -43,7 +43,8 @@ HEADERS: Final[Mapping[str, str]] = MappingProxyType(
 """Of every page. CSP Level 3; Fetch (cross-origin-resource-policy); RFC 6797."""
 
 NAVIGATION: Final = (
-    ("overview", "/", "Overview"), ("hosts", "/hosts", "Hosts"), ("tokens", "/tokens", "Tokens"),
+    ("overview", "/", "Overview"), ("hosts", "/hosts", "Hosts"), ("assignments", "/assignments", "Assignments"),
+    ("tokens", "/tokens", "Tokens"),
     ("releases", "/releases", "Releases"), ("audit", "/audit", "Audit"),
     ("administrators", "/administrators", "Administrators"), ("settings", "/settings", "Settings"),
 )  # fmt: skip

@@ -12,8 +12,10 @@ from urllib.parse import urlencode
 
 from sqlalchemy import Connection, select
 
+from documents.assignment import told_allowed
 from documents.errors import VmgateError
 from documents.fields import NAME, TEXT
+from fleet import plans
 from fleet.attestations import found_by
 from fleet.errors import HostUnknown, PageRefused
 from fleet.hosts import (
@@ -31,6 +33,7 @@ from fleet.hosts import (
 )
 from fleet.intake import alarms_of
 from fleet.pages.asking import Asked, Led, Page, Reply, Shown
+from fleet.publishing import published
 from fleet.states import FAILED, STANDINGS, TABLE
 from fleet.tables import verdicts
 
@@ -106,10 +109,22 @@ def one(asked: Asked) -> Reply:
             "verdicts": past,
             "findings": _sorted(found_by(connection, past[0]["findings"])) if past else [],
             "alarms": alarms_of(connection, row.id, FEW),
+            "plan": plans.fitting(plans.known(connection), plans.facts(connection, row.id)[0]),
+            "lock": plans.lock_of(connection, row.id),
+            "published": _published(connection, row.id),
             "possible": [event for event in _EVENTS if (row.state, event) in TABLE],
         }
 
     return Shown(template="host.html", values={"here": "hosts", **asked.read(look)})
+
+
+def _published(connection: Connection, host: str) -> dict[str, Any] | None:
+    found = published(connection, host)
+    if found is None:
+        return None
+    assignment, time = found
+    allow = " ".join(map(told_allowed, assignment.channels))
+    return {"allow": allow, "locked": assignment.locked, "expires": assignment.expires, "time": time}
 
 
 def verdict(asked: Asked) -> Reply:

@@ -104,7 +104,7 @@ def _fits(path: str, action: str) -> bool:
 
 def test_who_sees_a_button_has_the_function(site: Site) -> None:
     for role, who in site.people.items():
-        for path in ("/", "/hosts", f"/hosts/{site.host.id}", "/tokens"):
+        for path in ("/", "/hosts", f"/hosts/{site.host.id}", "/tokens", "/assignments"):
             shown = who.get(path).text
             for action in re.findall(r'action="(/[^"]*)"', shown):
                 pages = [page for page in PAGES if page.method == "POST" and _fits(page.path, action)]
@@ -291,6 +291,26 @@ def test_bulk_does_what_it_can_and_says_what_it_could_not(site: Site) -> None:
     assert without.says("0 done, 1 not"), "a reason is missing"
     assert who.send("/hosts/many", event="remove", host=site.host.id).code() == "FL066"
     assert site.state() == "active"
+
+
+def test_what_hosts_may_take_is_said_with_the_password_and_shows_whom_it_is_for(site: Site) -> None:
+    fields = {"name": "all", "position": "5", "label": "", "allow": "platform=1-3 desktop", "days": "30"}
+    assert site.admin.send("/assignments", **fields).code() == "FL062"
+    assert (
+        site.admin.send("/assignments", **{**fields, "allow": "platform=3-1"}, password=OWN_PASSWORD).code() == "FL070"
+    )
+    assert site.service.run("assign", "list")["plans"] == []
+    assert site.admin.send("/assignments", **fields, password=OWN_PASSWORD).to == "/assignments"
+    (plan,) = site.service.run("assign", "list")["plans"]
+    assert (plan["allow"], plan["hosts"]) == ("desktop platform=1-3", 1)
+    path, who = f"/hosts/{site.host.id}", site.people[OPERATOR]
+    assert who.send(f"{path}/lock").code() == "FL066", "a reason is missing"
+    assert who.send(f"{path}/lock", reason="lost").to == path
+    assert who.get(path).says("locked it at")
+    assert who.send(f"{path}/lock", reason="lost").code() == "FL034"
+    assert who.send(f"{path}/unlock").to == path
+    assert site.admin.send("/assignments/all/remove", password=OWN_PASSWORD).to == "/assignments"
+    assert site.service.run("assign", "list")["plans"] == []
 
 
 def test_a_leaked_database_lets_nobody_in(site: Site) -> None:

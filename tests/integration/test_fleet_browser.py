@@ -14,7 +14,18 @@ from lab.fleet_service import Service, serving
 from lab.paper_host import PaperHost
 from lab.person import OWN_PASSWORD, person
 
-PATHS = ("/", "/hosts", "/tokens", "/releases", "/audit", "/administrators", "/settings", "/account", "/hosts/none")
+PATHS = (
+    "/",
+    "/hosts",
+    "/assignments",
+    "/tokens",
+    "/releases",
+    "/audit",
+    "/administrators",
+    "/settings",
+    "/account",
+    "/hosts/none",
+)
 NAME = "ada"
 
 
@@ -29,6 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Br
                 caller.attest(host)
         (folder / "banner").write_text("Authorised people only.\nAll that is done is recorded.\n")
         service.run("admin", "rules", "--banner-file", folder / "banner")
+        service.run("assign", "set", "all", "--allow", "platform=1-3")
         person(service, caller, NAME, ADMINISTRATOR)
         yield service, opened
 
