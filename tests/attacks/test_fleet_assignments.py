@@ -123,7 +123,7 @@ def test_plans_are_refused_and_recorded_as_they_should_be(site: Site) -> None:
     secret = site.service.folder / "passphrase"
     secret.write_bytes(PASSPHRASE)
     place = ("publish", site.publisher.repository, "--keys", site.publisher.keys, "--passphrase-file", secret)
-    done = {"anew": 1, "gone": 0, "bins": 1, "hosts": 1}
+    done = {"api_version": 1, "anew": 1, "gone": 0, "bins": 1, "hosts": 1}
     assert site.service.run("assign", *place) == done
     assert site.service.run("assign", *place) == {**done, "anew": 0, "bins": 0}
     site.service.run("assign", "remove", "all")
