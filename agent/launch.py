@@ -28,7 +28,6 @@ from agent.platform import Platform
 from agent.running import Running, installed
 from agent.starts import Starts
 from agent.vm_keys import VmKeys
-from agent.vm_processes import stranger
 from agent.vm_secrets import VmSecrets
 from agent.vtpm import GuestTpms
 from content import durable
@@ -92,6 +91,7 @@ class Launcher:
         self._store = store
         self._hypervisor = outside.hypervisor
         self._audit = outside.audit
+        self._stranger = outside.porter.stranger
         self._generation = generation
         self._turn = turn
         self._guest_tpms = GuestTpms()
@@ -296,7 +296,7 @@ class Launcher:
 
     def _require_from_image(self, name: str, actor: str) -> None:
         mounted, uuid = self._images.pop(name, (None, ""))
-        found = stranger(uuid, mounted) if mounted is not None else ""
+        found = self._stranger(mounted.name, uuid) if mounted is not None else ""
         if not found:
             return
         expected = f"QEMU and swtpm of {mounted}"

@@ -23,7 +23,7 @@ MASKED = (
     # The rig's clock, console and disks need none of these, and each costs a second of an emulated boot.
     "apt-daily.timer", "apt-daily-upgrade.timer", "dev-hugepages.mount", "dev-mqueue.mount", "dpkg-db-backup.timer",
     "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "getty-static.service", "getty@tty1.service",
-    "libvirt-guests.service", "logrotate.timer", "modprobe@.service", "proc-sys-fs-binfmt_misc.automount",
+    "libvirt-guests.service", "logrotate.timer", "modprobe@drm.service", "proc-sys-fs-binfmt_misc.automount",
     "sys-fs-fuse-connections.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
     "systemd-binfmt.service", "systemd-firstboot.service", "systemd-pstore.service", "systemd-remount-fs.service",
     "systemd-repart.service", "systemd-sysusers.service", "systemd-update-utmp.service",
