@@ -319,7 +319,8 @@ class Host:
         return self.outside.hypervisor.state(vm) not in OFF
 
     def _define_anew(self) -> None:
-        self.define_vms()
+        """After a start or a stop: only what is new since, as each definition is a chance to meet the next start."""
+        self._try("the VMs were not defined", partial(self.vms.define_all, again=False))
 
     def _try(self, what: str, step: Callable[[], object]) -> bool:
         """Do what the agent can be without: it must come up to say what is wrong. Returns whether it was done.
