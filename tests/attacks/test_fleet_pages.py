@@ -21,7 +21,7 @@ from lab.paper_host import PaperHost
 from lab.person import OWN_PASSWORD, PASSWORD, Person, Seen, password_file, person
 
 HOSTS = "/v1/"
-FOR_PROGRAMS = {"/healthz", "/readyz", "/openapi.json"}
+FOR_PROGRAMS = {"/healthz", "/readyz", "/metrics", "/openapi.json"}
 FOR_EVERYBODY = {"/login", "/static/{name}"}
 
 
