@@ -25,7 +25,8 @@ EVENTS: Final = frozenset(
         "assignment-remove", "assignment-set", "audit-alarm", "audit-export", "audit-refused", "enrolment",
         "fleet-backup", "fleet-init", "fleet-restore", "host-approve", "host-label", "host-lock", "host-readmit",
         "host-remove", "host-revoke", "host-unlock", "host-verdict", "page-refused", "reference-add",
-        "reference-withdraw", "request-refused", "rules-change", "token-create", "token-withdraw",
+        "reference-withdraw", "request-refused", "rollout-pause", "rollout-remove", "rollout-resume", "rollout-start",
+        "rollout-step", "rollout-withdraw", "rules-change", "token-create", "token-withdraw",
     }
 )  # fmt: skip
 """All that is recorded."""

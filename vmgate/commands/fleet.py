@@ -14,6 +14,7 @@ from vmgate.commands.fleet_admin import admin
 from vmgate.commands.fleet_assign import assign, lock, unlock
 from vmgate.commands.fleet_host import host
 from vmgate.commands.fleet_reference import reference
+from vmgate.commands.fleet_rollout import rollout
 from vmgate.commands.fleet_token import token
 from vmgate.commands.fleet_upkeep import backup, metrics, restore
 from vmgate.fleet_place import desk, folder_option, libraries
@@ -34,6 +35,7 @@ command.add_command(metrics)
 command.add_command(unlock)
 command.add_command(reference)
 command.add_command(restore)
+command.add_command(rollout)
 command.add_command(token)
 
 
