@@ -178,7 +178,7 @@ class HostPaths:
 
     @property
     def porter(self) -> Path:
-        """The socket of the process outside of the agent's box; there only where the agent is in one."""
+        """The socket of the process outside of the agent's box."""
         return self.run / "porter.sock"
 
     @property
