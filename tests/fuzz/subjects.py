@@ -18,7 +18,7 @@ from tuf.api.metadata import Metadata, Root
 
 from agent import role_file
 from agent import settings as host_settings
-from agent.errors import RolesWrong, ServerRefused, SettingsWrong
+from agent.errors import PorterAway, RolesWrong, ServerRefused, SettingsWrong
 from agent.vm_errors import GuestTpmFailed
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
 from content.device_mapper import MAX_QUESTION, NO, reply
@@ -33,7 +33,19 @@ from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
 from documents.waves import HOSTS, read_waves
 from fleet.errors import PageRefused
-from fuzz import certificates, evidence, fleets, guests, images, log_servers, measured, metadata, packs, results
+from fuzz import (
+    certificates,
+    evidence,
+    fleets,
+    guests,
+    images,
+    log_servers,
+    measured,
+    metadata,
+    packs,
+    porters,
+    results,
+)
 from hypervisor.errors import (
     ConfigurationUnreadable,
     IntrospectionError,
@@ -343,6 +355,8 @@ COMMAND_LINES = (b'BOOT_IMAGE=/vmlinuz root=/dev/vda1 iommu=force quiet dyndbg="
 SUBJECTS: dict[str, Subject] = {
     **{kind.TYPE.removeprefix("vmgate."): _document(kind) for kind in DOCUMENTS},
     "result": Subject(seeds=results.claims, check=results.check_claims, errors=(ResultRefused,), form="json"),
+    "porter-question": Subject(seeds=porters.questions, check=porters.check_question, errors=()),
+    "porter-answer": Subject(seeds=porters.answers, check=porters.check_answer, errors=(PorterAway,)),
     "mapper-question": Subject(seeds=lambda: [b"254:0\n", b"8:17\n"], check=_check_mapper, errors=()),
     "waves": Subject(seeds=_waves, check=_check_waves, errors=(DocumentError,), form="json"),
     "bundle-file": Subject(
