@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ from agent.recovery_copies import RecoveryCopies
 from agent.resealing import Resealing
 from agent.restarts import Restarts
 from agent.revoke import Hands, Revoker
+from agent.set_ledger import SetLedger
 from agent.settling import Settling
 from agent.state_forms import StateForms
 from agent.taken_back import Source, TakenBack, said
@@ -58,6 +60,8 @@ from agent.trial import HealthCheck
 from agent.unattended import Unattended
 from agent.updates import Updates
 from agent.vm_care import VmCare
+from agent.vm_export import SetHost, VmExport
+from agent.vm_import import Definers, VmImport
 from agent.vm_keys import VmKeys
 from agent.vmm_images import VmmImages
 from agent.vms import Vms
@@ -134,11 +138,11 @@ class Host:
         self.watch = self._new_watch()
         self.revoker = self._new_revoker()
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation, self.attachments)
-        self.care = VmCare(paths, self.vms, self.launcher, self.keys, outside.hypervisor, outside.audit, turn)
         self.introspection = Introspection(outside, self.vms)
         host_keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=resealing)
         active = self.updates.require_active
         self.local = LocalVms(outside, self.store, plan, self.authority, active, self._policy, turn)
+        self.care, self.exports, self.imports = self._new_sets(plan, turn)
         self.recovery = Recovery(paths, host_keys, outside.audit, self._definitions, active, turn)
         self.prover = Prover(outside.tpm, self.log, self.before, own, self._asked_by, self._measure_again)
         self.offload = offload(outside)
@@ -173,6 +177,21 @@ class Host:
         outside, paths = self.outside, self.outside.paths
         floor = partial(load_floor, Places.below(paths.state).floor, outside.anchor)
         return Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
+
+    def _new_sets(self, plan: Plan, turn: AbstractContextManager[bool]) -> tuple[VmCare, VmExport, VmImport]:
+        """What works on all that a VM keeps."""
+        outside = self.outside
+        care = VmCare(outside.paths, self.vms, self.launcher, self.keys, outside.hypervisor, outside.audit, turn)
+        ledger = SetLedger(outside.paths, outside.audit)
+        sets = SetHost(
+            outside=outside, store=self.store, vms=self.vms, launcher=self.launcher, keys=self.keys, turn=turn,
+            ledger=ledger,
+        )  # fmt: skip
+        definers = Definers(
+            require_active=self.updates.require_active, programs=plan.programs, require_free=self.local.require_free,
+            adopt=self.local.adopt, add_image=self.local.adopt_image,
+        )  # fmt: skip
+        return care, VmExport(sets), VmImport(sets, definers)
 
     def _new_watch(self) -> Watch:
         outside = self.outside

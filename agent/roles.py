@@ -185,6 +185,10 @@ FUNCTIONS: tuple[Function, ...] = (
         number="V18", does="join a fleet, show this host to it, or leave it", sfr="FMT_MOF_EXT.1",
         roles=_only(ADMINISTRATOR), changes=True, verbs=("fleet/enroll", "fleet/sync", "fleet/leave"),
     ),
+    Function(
+        number="V19", does="export a VM with all that it keeps, or import one", sfr="FMT_MOF_EXT.1, FDP_VMS_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="disks", verbs=("vm/export", "vm/import"),
+    ),
 )  # fmt: skip
 """The table."""
 

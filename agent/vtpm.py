@@ -86,6 +86,28 @@ class GuestTpms:
             )
         return found
 
+    def identify(self, state: Path, secret: str, programs: Path | None = None) -> str:
+        """The endorsement key of the TPM whose state lies in a folder, which swtpm's account may pass through to.
+
+        Raises:
+            GuestTpmFailed: it does not open with that key.
+        """
+        return self._read(state, secret, programs)
+
+    def put(self, uuid: str, state: Path) -> None:
+        """Put a state in the place of a VM's; one that is there goes. Whether it is the VM's, the caller found out."""
+        place = self._states / uuid / "tpm2"
+        durable.make_directory(place.parent, 0o711)
+        durable.sweep(place.parent)
+        fresh = durable.temporary(place.parent)
+        durable.make_directory(fresh)
+        durable.copy_file(state, fresh / STATE_FILE)
+        give(fresh / STATE_FILE, ACCOUNT)
+        give(fresh, ACCOUNT)
+        durable.sync_directory(fresh)
+        durable.remove_tree(place)
+        durable.rename(fresh, place)
+
     def remove(self, definition: VmDefinition) -> None:
         """Remove the state of a VM's TPM, if there is one."""
         durable.remove_tree(self._states / definition.uuid)

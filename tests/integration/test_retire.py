@@ -110,6 +110,7 @@ def test_a_host_is_handed_back_and_nothing_of_it_opens_again(world: World, tmp_p
     assert world.host.vmgate("agent", "run").exit == Exit.NOT_READY
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_host_that_was_handed_back_can_be_set_up_again(world: World) -> None:
     world.run("init", "--anchor", world.desk.anchor)
