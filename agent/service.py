@@ -93,7 +93,7 @@ class Service:
         local = LocalVerbs(host.local, host.store, self._lock, host.define_vms, host.signing.soon)
         handlers |= local.handlers()
         content = partial(host.authority.content_of, host.generation)
-        sets = SetVerbs(host.care, host.exports, host.imports, content, self._lock, host.signing.soon)
+        sets = SetVerbs(host.sets, content, self._lock, host.signing.soon)
         handlers |= sets.handlers()
         handlers |= AttachmentService(host.attachments, self._lock).handlers()
         handlers |= {verb: partial(self._plain, answer) for verb, answer in plain.items()}

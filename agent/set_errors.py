@@ -65,3 +65,26 @@ class SetDisturbed(AgentError):
         "Somebody tried to start the VM, or changed its files, while they were copied; a copy of half of the old and "
         "half of the new state is worth nothing and was removed. Try again while nobody starts it."
     )
+
+
+class CheckpointRefused(AgentError):
+    """A checkpoint is not the one that was made."""
+
+    code = "AG205"
+    exit = Exit.REFUSED
+    explanation = (
+        "A checkpoint is a list that is signed with a key of the VM's and whose digest is in the audit trail, and the "
+        "files that it names. This one was changed, is another VM's or another number's, or its VM has other disks by "
+        "now. Nothing was changed. Take another checkpoint, or put the files back."
+    )
+
+
+class LeaseWrong(AgentError):
+    """The terms of a lease are none."""
+
+    code = "AG206"
+    exit = Exit.USAGE
+    explanation = (
+        "A lease gives a VM so many seconds of the TPM's powered-on time, so many boots, and a last day, each within "
+        "bounds. Nothing was changed: the lease before counts."
+    )

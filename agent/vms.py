@@ -27,8 +27,9 @@ from documents.errors import DocumentError, VmgateError
 from documents.host_state import Generation
 from documents.unattended import RunningVm
 from documents.verdict import Verdict
+from hypervisor.compare import differences, generation_id
 from hypervisor.console import safe_text
-from hypervisor.errors import DomainRefused, HypervisorError, StartRefused
+from hypervisor.errors import DomainMissing, DomainRefused, HypervisorError, StartRefused
 from hypervisor.libvirt import Hypervisor
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,22 @@ class Vms:
         generation = self._generation()
         self._places.make_way(vm, self._plan.local_set(generation) if generation else None)
         make_vm_folder(self._paths, vm.definition.name)
-        self._hypervisor.define(vm.xml)
+        if not self._is_defined(vm):
+            self._hypervisor.define(vm.xml)
+
+    def _is_defined(self, vm: VmPlan) -> bool:
+        """Whether libvirt has the domain just so.
+
+        The question waits while libvirt has the hook of this domain answered. A definition would wait as well, and hold
+        a lock on all domains meanwhile: once a client closes its connection libvirt then answers nobody (9.0:
+        virDomainObjListAdd, virCloseCallbacksDomainRunForConn), takes no key for the VM that starts, and each waits for
+        the other. So libvirt is told only what is new, which are VMs that run.
+        """
+        try:
+            found = self._hypervisor.xml(vm.definition.name)
+        except DomainMissing:
+            return False
+        return not differences(vm.xml, found) and generation_id(found) == vm.placement.generation_id
 
     def list(self, sees: Callable[[str], bool]) -> dict[str, Json]:
         """The VMs of the active releases that whoever asks may see."""

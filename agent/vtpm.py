@@ -38,6 +38,9 @@ MAX_STATE = 1_000_000
 CIPHER = "aes-256-cbc"
 """As libvirt's (``qemuTPMEmulatorBuildCommand``)."""
 
+RESTORING = "restoring"
+"""A file in a VM's folder while its disks and its TPM are of two moments (``agent.checkpoints``)."""
+
 SETUP_SECONDS = 120
 ANSWER_SECONDS = 20
 
@@ -67,6 +70,12 @@ class GuestTpms:
         """
         note, state = folder / "vtpm.json", self._states / definition.uuid / "tpm2"
         known = _noted(note, definition)
+        if (folder / RESTORING).exists():
+            raise GuestTpmChanged(
+                f"the TPM of {definition.name} is of another moment than its disks",
+                cause="going back to a checkpoint was cut off",
+                remedy=f"`vmgate vm restore {definition.name} NUMBER` again",
+            )
         if not (state / STATE_FILE).exists():
             if known is not None:
                 raise GuestTpmChanged(

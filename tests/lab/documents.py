@@ -23,6 +23,7 @@ from documents.baseline import Baseline, SignedBaseline
 from documents.boot_state import BootState
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import Json
+from documents.checkpoint import Checkpoint
 from documents.definition import DISK_CLASSES, GUARDIANS, IMAGELESS, MAX_SIZE_MIB, MIB, RESTARTS, Disk, VmDefinition
 from documents.document import Document
 from documents.enrolment import SECONDS, Enrolled, EnrolmentOffer, EnrolmentProof, EnrolmentRequest, Membership
@@ -515,6 +516,17 @@ def vm_sets(draw: st.DrawFn) -> VmSet:
     )
 
 
+CHECKPOINTS = vm_sets().map(
+    lambda made: Checkpoint(
+        vm=made.id,
+        number=made.number % MAX_NUMBER + 1,
+        time=made.time,
+        definition=made.endorsement,
+        endorsement=made.endorsement,
+        parts=tuple(part for part in made.parts if not part.name.startswith("image/")),
+        mac=made.key,
+    )
+)
 SIGNED_VM_SETS = st.builds(
     SignedVmSet,
     content=BLOBS,
@@ -786,6 +798,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     LocalSet: LOCAL_SETS,
     SignedLocalSet: SIGNED_LOCAL_SETS,
     VmSet: vm_sets(),
+    Checkpoint: CHECKPOINTS,
     SignedVmSet: SIGNED_VM_SETS,
     SignedBaseline: SIGNED_BASELINES,
     LocalListing: LOCAL_LISTINGS,
