@@ -114,7 +114,9 @@ def test_a_lease_that_is_over_takes_a_vm_back_and_another_gives_it_again(world: 
     assert refused_by_agent(world) == [("taken-back", VM_NAME)]
     count = len(_told(world))
     grant(world, Terms(seconds=100_000, boots=2, until=int(time.time()) - 1))
-    eventually(lambda: len(_told(world)) > count)  # what a new agent finds over, it drops the keys of
+    eventually(
+        lambda: len(_told(world)) > count and _told(world)[-1].outcome == "done"
+    )  # what a new agent finds over, it drops the keys of
     assert refused_by_agent(world) == [("taken-back", VM_NAME)]
     grant(world, Terms(seconds=100_000, boots=0))
     world.run("vm", "start", VM_NAME)
@@ -123,7 +125,9 @@ def test_a_lease_that_is_over_takes_a_vm_back_and_another_gives_it_again(world: 
 
 @pytest.mark.long
 def test_a_lease_ends_with_its_boots(world: World) -> None:
+    count = len(_told(world))
     world.host.power_cycle()
     world.libvirt.restart_libvirtd()
     world.host.start_agent()
+    eventually(lambda: len(_told(world)) > count and _told(world)[-1].outcome == "done")
     assert refused_by_agent(world) == [("taken-back", VM_NAME)]
