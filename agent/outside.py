@@ -9,6 +9,8 @@ from pathlib import Path
 
 from agent.audit import AuditTrail
 from agent.paths import HostPaths
+from agent.porter import Porter
+from agent.porter_line import PorterLine
 from agent.settings import Settings
 from hypervisor.libvirt import Hypervisor
 from keys.anchor import TrustAnchor
@@ -30,6 +32,7 @@ class Outside:
         site: folder of vmgate's own packages.
         version: of this vmgate.
         boot: the kernel's boot id.
+        porter: does what the agent's box may not allow.
     """
 
     paths: HostPaths
@@ -42,3 +45,4 @@ class Outside:
     site: Path
     version: str
     boot: str
+    porter: Porter | PorterLine

@@ -17,6 +17,7 @@ from agent.audit import AuditTrail
 from agent.audit_key import AuditKey
 from agent.errors import NotReady
 from agent.paths import HostPaths
+from agent.porter import Porter
 from agent.retire_look import KEPT_KEYS, Belongings
 from agent.vm_errors import VmRuns
 from agent.vmm_images import VmmImages
@@ -163,7 +164,7 @@ class Retirement:
 
     def _remove_state(self, found: Belongings) -> tuple[str, ...]:
         paths = self._paths
-        images = VmmImages(ContentStore(paths.store), paths.vmm)
+        images = VmmImages(Porter(ContentStore(paths.store), paths.vmm), paths.vmm)
         flaws = [f"a VMM image stays mounted below {paths.vmm}; the next boot ends it" for _ in images.collect(())]
         for name in found.state:
             if paths.state / name != paths.retiring:

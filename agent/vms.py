@@ -27,9 +27,8 @@ from documents.errors import DocumentError, VmgateError
 from documents.host_state import Generation
 from documents.unattended import RunningVm
 from documents.verdict import Verdict
-from hypervisor.compare import differences, generation_id
 from hypervisor.console import safe_text
-from hypervisor.errors import DomainMissing, DomainRefused, HypervisorError, StartRefused
+from hypervisor.errors import DomainRefused, HypervisorError, StartRefused
 from hypervisor.libvirt import Hypervisor
 
 log = logging.getLogger(__name__)
@@ -94,35 +93,31 @@ class Vms:
         self._hypervisor = hypervisor
         self._generation = generation
         self._places = VmPlaces(paths, hypervisor)
+        self._defined: dict[str, str] = {}
+        """As each VM was last defined by this agent."""
 
-    def define_all(self) -> None:
-        """Let libvirt know every VM of the active releases as its definition says."""
+    def define_all(self, *, again: bool = True) -> None:
+        """Let libvirt know every VM of the active releases as its definition says; one that starts now, afterwards.
+
+        Args:
+            again: also those that were defined just so before, and that somebody may have edited since.
+        """
         for vm in self.all():
-            try:
-                self._define(vm)
-            except (DomainRefused, NotReady) as error:
-                log.warning("%s was not defined: %s", vm.definition.name, error)
+            name = vm.definition.name
+            with self._launcher.starts.alone(name):
+                known = not again and self._defined.get(name) == vm.xml
+                try:
+                    if not known and not self._launcher.starts.on_its_way(name):
+                        self._define(vm)
+                except (DomainRefused, NotReady) as error:
+                    log.warning("%s was not defined: %s", name, error)
 
     def _define(self, vm: VmPlan) -> None:
         generation = self._generation()
         self._places.make_way(vm, self._plan.local_set(generation) if generation else None)
         make_vm_folder(self._paths, vm.definition.name)
-        if not self._is_defined(vm):
-            self._hypervisor.define(vm.xml)
-
-    def _is_defined(self, vm: VmPlan) -> bool:
-        """Whether libvirt has the domain just so.
-
-        The question waits while libvirt has the hook of this domain answered. A definition would wait as well, and hold
-        a lock on all domains meanwhile: once a client closes its connection libvirt then answers nobody (9.0:
-        virDomainObjListAdd, virCloseCallbacksDomainRunForConn), takes no key for the VM that starts, and each waits for
-        the other. So libvirt is told only what is new, which are VMs that run.
-        """
-        try:
-            found = self._hypervisor.xml(vm.definition.name)
-        except DomainMissing:
-            return False
-        return not differences(vm.xml, found) and generation_id(found) == vm.placement.generation_id
+        self._hypervisor.define(vm.xml)
+        self._defined[vm.definition.name] = vm.xml
 
     def list(self, sees: Callable[[str], bool]) -> dict[str, Json]:
         """The VMs of the active releases that whoever asks may see."""
@@ -201,6 +196,10 @@ class Vms:
             VmgateError: the gate could not even say no, for example for want of room for its record.
         """
         self._require_known(name)
+        with self._launcher.starts.alone(name):
+            return self._start(name)
+
+    def _start(self, name: str) -> dict[str, Json]:
         before = self._launcher.asked[name]
         try:
             self._attachments.prepare(self.find(name).definition)
@@ -378,4 +377,4 @@ def way_out(verdict: Verdict) -> str:
     if any(finding.subject.startswith("/domain/uuid") for finding in verdict.failures()):
         return _remove(verdict.subject)
     otherwise = "reboot to measure all anew; if it stays, `vmgate update rollback` or a corrected release"
-    return next((text for row, text in WAYS_OUT if row & checks), otherwise)
+    return next((text for row, text in WAYS_OUT if row & checks), otherwise).replace("NAME", verdict.subject)
