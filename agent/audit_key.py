@@ -7,8 +7,6 @@ knows that one can tell the audit key from a program's. This module does not wri
 
 from __future__ import annotations
 
-import hashlib
-
 from agent.audit import AuditTrail, read_signed_head, signed_head_path, verify
 from agent.errors import NotReady
 from agent.paths import HostPaths
@@ -21,13 +19,8 @@ from keys.tpm_policy import policy_ref
 from measure.errors import QuoteRefused, SealShut
 from measure.guard import read_state, told
 from measure.policy import PURPOSE_EPOCH, authorize_policy, signed_by, state_of
-from measure.quote import verify_certified_key
-from measure.structures import parse_signature, refused, verify_signature
-from measure.templates import PURPOSE_ATTRIBUTES
+from measure.signed_heads import CERTIFICATION, verify_head
 from measure.tpm import Tpm
-
-CERTIFICATION = hashlib.sha256(b"vmgate purpose key: audit").digest()
-"""What the certification answers: it says what the key is for. Freshness is the matter of an enrolment."""
 
 MAX_AK = 1_000
 
@@ -141,17 +134,10 @@ def verify_signed_head(paths: HostPaths) -> AuditHead | None:
         return None
     try:
         key = _read_key(paths)
-        # TPM2B_PUBLIC is a size of two bytes and TPMT_PUBLIC (TPM 2.0 Part 2, 12.2.5).
-        ak = durable.read_file(paths.ak, MAX_AK)
-        public = verify_certified_key(key.attest, key.signature, ak, CERTIFICATION, key.public[2:])
-        policy = authorize_policy(key.key, policy_ref(key.channel, PURPOSE_EPOCH))
-        if public.attributes != PURPOSE_ATTRIBUTES or public.auth_policy != policy:
-            raise refused("the key could be used in any state")
-        verify_signature(public, parse_signature(signed.signature), SignedHead.message(signed.head))
+        return verify_head(signed, key, durable.read_file(paths.ak, MAX_AK))
     except (QuoteRefused, Missing) as error:
         raise AuditBroken(
             "the signed head of the audit trail was refused",
             cause=error.cause,
             remedy="keep the files and compare them with the off-loaded copy",
         ) from error
-    return signed.head

@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.audit import AuditTrail, records
 from agent.errors import BaselineChanged, PolicyRefused
 from agent.paths import HostPaths
+from agent.purpose_signer import sign_once
 from content import durable
 from content.errors import Missing, TooLarge
 from content.fsverity import digest_bytes
@@ -24,11 +25,8 @@ from documents.host_files import ABSENT
 from documents.local_listing import UNREADABLE
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
-from keys.tpm_policy import policy_ref
 from measure.baseline import CERTIFICATION, Approved, verify_baseline
 from measure.errors import BaselineRefused, SealShut
-from measure.guard import read_state, told
-from measure.policy import PURPOSE_EPOCH, authorize_policy, signed_by, state_of
 from measure.tpm import Tpm
 
 log = logging.getLogger(__name__)
@@ -155,31 +153,15 @@ class Baselines:
             return 0
 
     def _sign(self, message: bytes, release: Release) -> SignedBaseline:
-        """Make a key, let the attestation key certify it, sign, and forget the key."""
-        key = release.policy_keys[0]
-        state = read_state(self._tpm, release.policies)
-        policy = next(signed_by(state_of(release.policies, PURPOSE_EPOCH, state), key, release.channel), None)
-        if policy is None:
-            raise SealShut(
-                "nothing was approved",
-                cause=f"no policy of the release is for {told(state)}",
-                remedy="reboot to measure all anew, then approve",
-                term="state",
-            )
-        public, private = self._tpm.create_purpose_key(
-            authorize_policy(key, policy_ref(release.channel, PURPOSE_EPOCH))
-        )
-        attest, certification = self._tpm.certify(public, private, CERTIFICATION)
-        signature = self._tpm.sign(public, private, message, key=key, channel=release.channel, policy=policy)
+        made = sign_once(self._tpm, release, message, CERTIFICATION, "nothing was approved")
         return SignedBaseline(
             baseline=message,
-            signature=signature,
-            # TPM2B_PUBLIC is a size of two bytes and TPMT_PUBLIC (TPM 2.0 Part 2, 12.2.5).
-            public=public[2:],
-            channel=release.channel,
-            key=key,
-            attest=attest,
-            certification=certification,
+            signature=made.signature,
+            public=made.public,
+            channel=made.channel,
+            key=made.key,
+            attest=made.attest,
+            certification=made.certification,
         )
 
 
@@ -190,7 +172,12 @@ def proposal(digests: Mapping[str, str]) -> str:
 
 def newest_approved(audit: Path) -> int:
     """The highest number of a baseline that the trail says was approved; 0 for none."""
-    done = (dict(record.details) for record in records(audit) if (record.event, record.outcome) == (EVENT, "done"))
+    return newest_number(audit, EVENT)
+
+
+def newest_number(audit: Path, event: str) -> int:
+    """The highest ``number`` of an event that the trail says was done; 0 for none."""
+    done = (dict(record.details) for record in records(audit) if (record.event, record.outcome) == (event, "done"))
     return max((int(details["number"]) for details in done if details.get("number", "").isdecimal()), default=0)
 
 

@@ -34,9 +34,26 @@ def call(path: Path, verb: str, actor: str, **arguments: str) -> dict[str, Json]
         AgentSaid: the agent answered with an error; ``status`` is the exit code.
     """
     request = Request(verb=verb, actor=actor, arguments=tuple(sorted(arguments.items())))
+    return _asked(path, request, SECONDS)
+
+
+def require_answer(path: Path, seconds: float) -> None:
+    """Ask the agent something that costs it nothing, to see whether it answers at all.
+
+    Args:
+        path: the agent's socket.
+        seconds: between two signs of life.
+
+    Raises:
+        AgentError: it does not, or not with a yes.
+    """
+    _asked(path, Request(verb="update/progress", actor="watchdog", arguments=()), seconds)
+
+
+def _asked(path: Path, request: Request, seconds: float) -> dict[str, Json]:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(SECONDS)
+            connection.settimeout(seconds)
             connection.connect(str(path))
             with suppress(BrokenPipeError):  # sent away unheard: the answer says why
                 connection.sendall(request.encode() + b"\n")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent can tell a user that went wrong. AG001 to AG003 are the libvirt hook's own."""
+"""What the agent can tell a user that went wrong; about one VM and what it has, ``agent.vm_errors`` does.
+
+AG001 to AG003 are the libvirt hook's own.
+"""
 
 from __future__ import annotations
 
@@ -181,30 +184,6 @@ class KexecOpen(AgentError):
     )
 
 
-class GuestTpmChanged(AgentError):
-    """A VM would have started with another TPM than it had."""
-
-    code = "AG040"
-    exit = Exit.REFUSED
-    explanation = (
-        "A VM's TPM is known by its endorsement key from the first start on. Its state, in /var/lib/libvirt/swtpm, is "
-        "gone or another's, and the VM was not started: what the guest sealed would not open, and whoever knows the "
-        "old key would be misled. Put the state back. If it is lost, remove vtpm.json from the VM's folder: the VM "
-        "then gets a new TPM, and the host's evidence says so."
-    )
-
-
-class GuestTpmFailed(AgentError):
-    """A VM's TPM could not be made or identified."""
-
-    code = "AG041"
-    explanation = (
-        "Before a start vmgate makes a VM's TPM where there is none (swtpm_setup), and reads the certificate of its "
-        "endorsement key from a copy of its state (swtpm), both as the account tss. Look whether the packages swtpm "
-        "and swtpm-tools are installed, /etc/swtpm_setup.conf names a local CA, and the state opens with the VM's key."
-    )
-
-
 class RolesWrong(AgentError):
     """roles.toml is not what vmgate reads, or was to become so."""
 
@@ -279,6 +258,17 @@ class CopyUnknown(AgentError):
         "Each recovery copy of a VM's key is named in the audit trail when it is made. This one is not the newest, is "
         "of another VM or another key, or stands beside a key that is gone. Nothing was changed. Put the newest "
         "key-recovery.json back into the VM's folder, or see docs/guide/recovery.md."
+    )
+
+
+class OutOfSight(AgentError):
+    """A file lies where the agent's service sees a folder of its own."""
+
+    code = "AG170"
+    exit = Exit.NOT_FOUND
+    explanation = (
+        "The agent's service has a /tmp and a /var/tmp of its own, so that no other program's files are in its way. A "
+        "file that lies there for you is not there for the agent. Put it elsewhere; home folders are seen."
     )
 
 

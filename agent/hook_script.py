@@ -8,10 +8,7 @@ signed platform release, so it holds no settings. It imports only the standard l
 never calls libvirt, which would deadlock.
 """
 
-import json
-import socket
 import sys
-from typing import Any
 
 AGENT = "/run/vmgate/agent.sock"
 SECONDS = 600
@@ -24,29 +21,48 @@ ASK = {("prepare", "begin"), ("started", "begin"), ("migrate", "begin"), ("resto
 TELL = {("stopped", "end"), ("release", "end"), ("reconnect", "begin")}
 """Operations that only tell. A failure at ``reconnect`` would kill a running VM, so none is reported."""
 
+ESCAPES = {number: f"\\u{number:04x}" for number in range(32)}
+ESCAPES |= {8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
+"""Of canonical JSON. libvirt runs this three times for a start, and importing json takes longer than the question."""
 
-def call(name: str, operation: str, xml: str) -> dict[str, Any]:
-    """Send one request to the agent and return its answer."""
-    request = {
-        "type": "vmgate.request",
-        "version": 1,
-        "verb": f"gate/{operation}",
-        "actor": "libvirt hook",
-        "arguments": [{"name": "name", "text": name}, {"name": "xml", "text": xml}],
-    }
-    line = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+def quote(text: str) -> str:
+    """A text in canonical JSON."""
+    return '"' + text.translate(ESCAPES) + '"'
+
+
+def call(name: str, operation: str, xml: str) -> bytes:
+    """Send one request to the agent and return its answer, a line."""
+    import socket  # noqa: PLC0415 (as ``json``: only who needs it waits for it)
+    import time  # noqa: PLC0415
+
+    arguments = f'[{{"name":"name","text":{quote(name)}}},{{"name":"xml","text":{quote(xml)}}}]'
+    kind = f'"type":"vmgate.request","verb":"gate/{operation}","version":1'
+    line = f'{{"actor":"libvirt hook","arguments":{arguments},{kind}}}'
+    deadline = time.monotonic() + SECONDS
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(SECONDS)
         connection.connect(AGENT)
-        connection.sendall(line)
+        connection.sendall(line.encode() + b"\n")
         answer = b""
         while not answer.endswith(b"\n"):
+            # Of the whole answer: one that trickles is late as well.
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
             part = connection.recv(65536)
             if not part or len(answer) > MAX_ANSWER:
                 raise OSError("the agent gave no whole answer")
             answer += part
-    parsed: dict[str, Any] = json.loads(answer)
-    return parsed
+    return answer
+
+
+def refusal(answer: bytes) -> str:
+    """The line in an answer that is no yes."""
+    import json  # noqa: PLC0415
+
+    line = json.loads(answer)["error"]
+    if isinstance(line, str) and line.startswith("error["):
+        return line
+    return "error[AG002]: the agent's answer was not understood; refused; restart vmgate"
 
 
 def main(arguments: list[str]) -> int:
@@ -63,10 +79,12 @@ def main(arguments: list[str]) -> int:
         if len(untrusted_xml) > MAX_XML:
             raise OSError(f"the domain XML is larger than {MAX_XML} bytes")
         answer = call(name, operation, untrusted_xml.decode())
-        if answer["exit"] == 0 and answer["error"] == "" and answer["result"].get("allowed") == name:
+        # One answer is a yes, byte for byte.
+        yes = f'{{"error":"","exit":0,"result":{{"allowed":{quote(name)}}},"type":"vmgate.response","version":1}}\n'
+        if answer == yes.encode():
             return 0
-        line = answer["error"] or "error[AG002]: the agent's answer was not understood; refused; restart vmgate"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        line = refusal(answer)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         line = f"error[AG003]: the vmgate agent did not answer; {error}; start it and look at `vmgate status`"
     if step in TELL:
         return 0

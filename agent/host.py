@@ -7,7 +7,6 @@ What ``vmgate.wiring`` brings from outside (clock, TPM, libvirt) comes as argume
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -15,58 +14,68 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from agent import hardware
 from agent.alarm_rules import Refusals
 from agent.approval import Approval
+from agent.attachments import Attachments
 from agent.audit_key import AuditKey
 from agent.baselines import Baselines
 from agent.boot_logs import BootLogs
-from agent.collection import told
 from agent.components import Components
 from agent.contact import Contact
 from agent.continuity import Continuity
 from agent.deferred import Deferred
 from agent.desktop import announce
+from agent.devices import Devices
 from agent.gate import Gate
+from agent.generation_ids import GenerationIds
 from agent.hooks import Hooks
 from agent.host_own import HostOwn
-from agent.identity import open_challenge
 from agent.inhibit import Kexec
 from agent.introspect import Introspection
-from agent.launch import Launcher
+from agent.launch import OFF, Launcher
 from agent.leftovers import remove_leftovers
+from agent.local_authority import LocalAuthority
 from agent.local_measure import LocalMeasure
+from agent.local_vms import LocalVms
+from agent.membership.fleet import Fleet
+from agent.networks import Networks
 from agent.offload.start import offload
 from agent.outside import Outside
 from agent.plan import Plan
 from agent.platform import Platform
+from agent.prover import Prover
 from agent.proving import LOOK_SECONDS
 from agent.recovery import HostKeys, Recovery
 from agent.recovery_copies import RecoveryCopies
 from agent.resealing import Resealing
 from agent.restarts import Restarts
+from agent.revoke import Hands, Revoker
 from agent.settling import Settling
 from agent.state_forms import StateForms
+from agent.taken_back import Source, TakenBack, said
 from agent.trial import HealthCheck
 from agent.unattended import Unattended
 from agent.updates import Updates
+from agent.vm_care import VmCare
 from agent.vm_keys import VmKeys
 from agent.vmm_images import VmmImages
 from agent.vms import Vms
 from agent.wake import Wake
+from agent.watch import Watch
 from content import durable
 from content.store import ContentStore
-from documents.canonical import Json
 from documents.definition import VmDefinition
 from documents.errors import DocumentNewer, VmgateError
-from documents.evidence import Evidence
 from documents.host_state import Generation
 from documents.release import Release
+from documents.security_policy import DRIFT, SecurityPolicy
 from documents.verdict import Verdict
-from measure.boot_files import IMA_PCR
+from hypervisor.by_hand import machines
 from measure.errors import PcrInUse
 from measure.guard import Pcrs
 from measure.log import MeasurementLog
-from measure.pcr import BOOT_PCRS, LAUNCH_PCR, SECURE_BOOT_PCR, VMM_PCR
+from measure.pcr import SECURE_BOOT_PCR
 from measure.secure_boot import foreseen
 from updater.client.floor import load_floor
 from updater.client.places import Places
@@ -75,6 +84,9 @@ log = logging.getLogger(__name__)
 
 SIGNING_SECONDS = 30.0
 """From a start's first record until the head of the audit trail is signed for it and for all that came meanwhile."""
+
+DEFINING_SECONDS = 0.2
+"""From the start of a VM until libvirt knows with which generation id it starts next; its hook must have returned."""
 
 
 class Host:
@@ -86,12 +98,7 @@ class Host:
         self.store = ContentStore(paths.store)
         self.images = images = VmmImages(self.store, paths.vmm)
         components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook), images)
-        self.own = own = HostOwn(
-            local=LocalMeasure(paths.settings, Path(settings.hook)),
-            baselines=Baselines(paths, outside.tpm, outside.audit, outside.clock),
-            continuity=Continuity(paths, outside.tpm, outside.audit, outside.boot),
-            kexec=Kexec(chip=not outside.tpm.software()),
-        )
+        self.own = own = self._open_own()
         self.forms = StateForms(paths)
         self.forms.enter()
         # Before anything below it is made: QEMU and swtpm run as others, from there.
@@ -102,33 +109,88 @@ class Host:
         copies = RecoveryCopies(paths, outside.audit)
         self.keys = VmKeys(paths, outside.tpm, copies)
         self.audit_key = AuditKey(paths, outside.tpm, outside.audit)
-        plan = Plan(paths, self.store, settings.accelerator, images)
-        gate = Gate(self.platform, self.store, plan, outside.clock)
+        self.authority = LocalAuthority(paths, outside.tpm, outside.audit, outside.clock)
+        self.store.keepers.append(self.authority.kept)
+        self.attachments = self._open_attachments()
+        plan = Plan(paths, self.store, settings.accelerator, images, self.attachments, self.authority)
+        self.sources: list[Source] = []
+        """Who may take a VM back besides its releases."""
+        gate = Gate(self.platform, self.store, plan, outside.clock, self.attachments, partial(said, self.sources))
         turn = threading.RLock()
         update = settings.update
         self._contact = contact = Contact(
             paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
         )
-        floor = partial(load_floor, Places.below(paths.state).floor, outside.anchor)
-        resealing = Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
+        resealing = self._new_resealing()
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         health = HealthCheck(outside, gate, plan, self.platform, hooks, turn, update.health_seconds)
         settling = Settling(outside, self.platform, self.keys, self.audit_key, resealing, images)
         self.updates = Updates(outside, self.store, settling, turn, contact, resealing, health, self.forms)
         self.approval = Approval(self.platform, own, self.updates.require_active, turn)
-        self.launcher = Launcher(outside, gate, self.platform, self.keys, self.store, self.generation, turn)
+        self.launcher = Launcher(
+            outside, gate, self.platform, self.keys, self.store, self.generation, turn, self.authority.names
+        )
         self.wake = Wake(own.continuity, self.log, outside.hypervisor, outside.audit)
-        self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation)
+        self.watch = self._new_watch()
+        self.revoker = self._new_revoker()
+        self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation, self.attachments)
+        self.care = VmCare(paths, self.vms, self.launcher, self.keys, outside.hypervisor, outside.audit, turn)
         self.introspection = Introspection(outside, self.vms)
         host_keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=resealing)
         active = self.updates.require_active
+        self.local = LocalVms(outside, self.store, plan, self.authority, active, self._policy, turn)
         self.recovery = Recovery(paths, host_keys, outside.audit, self._definitions, active, turn)
+        self.prover = Prover(outside.tpm, self.log, self.before, own, self._asked_by, self._measure_again)
         self.offload = offload(outside)
         self.refusals = Refusals(outside.audit)
         outside.audit.observers.append(self.refusals.see)
-        restarts = Restarts(self.vms, hooks, outside.audit, update, announce)
-        self.unattended = Unattended(outside, self.updates, contact, hooks, restarts)
+        self.unattended = Unattended(
+            outside, self.updates, contact, hooks, Restarts(self.vms, hooks, outside.audit, update, announce)
+        )
         self.signing = Deferred(self.sign_audit, SIGNING_SECONDS)
+        self.defining = Deferred(self._define_anew, DEFINING_SECONDS)
+        self.fleet = Fleet(outside, self.prover.evidence, self.sign_audit)
+
+    def _open_own(self) -> HostOwn:
+        outside, paths = self.outside, self.outside.paths
+        hook = Path(outside.settings.hook)
+        return HostOwn(
+            local=LocalMeasure(paths.settings, hook),
+            baselines=Baselines(paths, outside.tpm, outside.audit, outside.clock),
+            continuity=Continuity(paths, outside.tpm, outside.audit, outside.boot),
+            kexec=Kexec(chip=not outside.tpm.software()),
+        )
+
+    def _open_attachments(self) -> Attachments:
+        outside, paths = self.outside, self.outside.paths
+        return Attachments(
+            networks=Networks(paths, outside.audit, outside.hypervisor.networks),
+            devices=Devices(paths, outside.audit, hardware, self._runs),
+            generations=GenerationIds(paths),
+        )
+
+    def _new_resealing(self) -> Resealing:
+        outside, paths = self.outside, self.outside.paths
+        floor = partial(load_floor, Places.below(paths.state).floor, outside.anchor)
+        return Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
+
+    def _new_watch(self) -> Watch:
+        outside = self.outside
+        return Watch(
+            outside.hypervisor,
+            self.launcher.running_now,
+            self.launcher.launched.of,
+            partial(machines, same_mounts=outside.paths.root != Path("/")),
+            self._drift_answer,
+            outside.audit,
+            self.launcher.gone,
+        )
+
+    def _new_revoker(self) -> Revoker:
+        outside = self.outside
+        taken = TakenBack(self.launcher, self.platform, self.generation, self.sources, self.keys.names)
+        hands = Hands(announce=announce, drop=self.launcher.drop, shred=self.keys.shred)
+        return Revoker(outside.paths.revoked, outside.hypervisor, taken.orders, hands, outside.audit)
 
     def _open_log(self) -> MeasurementLog:
         """The log of this boot.
@@ -154,8 +216,35 @@ class Host:
         present = self.outside.tpm.read_pcrs("sha256", [SECURE_BOOT_PCR])[SECURE_BOOT_PCR]
         return foreseen(self.before.boot(), present, image, self.platform.image(now) if now else None)
 
+    def _policy(self, generation: Generation) -> SecurityPolicy:
+        return self.platform.policy(generation.platform)
+
+    def _asked_by(self) -> frozenset[str]:
+        """What the active platform's signed policy asks to be told; nothing where there is none."""
+        generation = self.generation()
+        if generation is None:
+            return frozenset()
+        return self._policy(generation).collects(host_image=bool(generation.platform.of_kind("host-image")))
+
+    def _measure_again(self) -> None:
+        if self.generation() is not None and not self.updates.pending():
+            self._try("what is local to this host was not measured", self.platform.measure_host)
+
     def _definitions(self) -> tuple[VmDefinition, ...]:
         return tuple(vm.definition for vm in self.vms.all())
+
+    def look(self) -> None:
+        """Look at what runs: whether it is what was let start, and whether it may still run."""
+        self.watch.look()
+        self.revoker.look()
+
+    def _drift_answer(self) -> str:
+        """What the signed policy does about what runs and was not let start; where it cannot be read, what is safe."""
+        generation = self.generation()
+        try:
+            return self.platform.policy(generation.platform).drift if generation else DRIFT[0]
+        except VmgateError:
+            return DRIFT[0]
 
     def generation(self) -> Generation | None:
         """The active generation."""
@@ -204,6 +293,7 @@ class Host:
         if not self._try("libvirt does not answer", self.outside.hypervisor.connect):
             return False
         waiting = self.launcher.libvirt_answers()
+        self._try("the networks were not made", self.attachments.networks.restore)
         defined = self.define_vms()
         left = "what an earlier agent left was not cleared up"
         cleared = self._try(left, lambda: self.launcher.begin(self.vms.all()))
@@ -225,6 +315,12 @@ class Host:
     def define_vms(self) -> bool:
         """Let libvirt know the VMs of the active releases; each that fails is told, and the others go on."""
         return self._try("the VMs were not defined", self.vms.define_all)
+
+    def _runs(self, vm: str) -> bool:
+        return self.outside.hypervisor.state(vm) not in OFF
+
+    def _define_anew(self) -> None:
+        self.define_vms()
 
     def _try(self, what: str, step: Callable[[], object]) -> bool:
         """Do what the agent can be without: it must come up to say what is wrong. Returns whether it was done.
@@ -254,63 +350,18 @@ class Host:
     def verdict(self, generation: Generation) -> Verdict | None:
         """What this host thinks of itself; None when it could not be judged."""
         try:
-            return self.platform.appraise(generation)
+            return self.appraise(generation)
         except VmgateError as error:
             log.warning("the platform was not appraised: %s", error)
             return None
+
+    def appraise(self, generation: Generation) -> Verdict:
+        """What the measurements say of this host, with what the watch found to run besides."""
+        verdict = self.platform.appraise(generation)
+        return replace(verdict, findings=(*verdict.findings, *self.watch.findings()))
 
     def level(self) -> str:
         """The assurance level as far as this host knows it."""
         generation = self.generation()
         verdict = self.verdict(generation) if generation else None
         return verdict.level if verdict else self.platform.least_level
-
-    def answer(self, untrusted_challenge: bytes) -> Evidence:
-        """Evidence that answers a verifier's challenge, with the identity that it asks about."""
-        nonce, identity = open_challenge(self.outside.tpm, untrusted_challenge)
-        return replace(self.evidence(nonce), identity=identity.encode())
-
-    def evidence(self, nonce: bytes) -> Evidence:
-        """A quote over a verifier's nonce, and the logs that explain it.
-
-        What ran before vmgate is told as far as the platform's signed policy asks for it.
-        """
-        tpm, asked = self.outside.tpm, self.asked()
-        boot_log = self.before.boot() if "boot_log" in asked else b""
-        before = [pcr for pcr in BOOT_PCRS if pcr != IMA_PCR or "ima" in asked] if boot_log else []
-        # What changed since it was measured is measured before it is quoted.
-        self._try("what is local to this host was not measured", self._measure_again)
-        # Under the lock that extends hold: quote and log must be of one moment.
-        with tpm.lock:
-            attest, signature = tpm.quote(nonce, {"sha256": (*before, LAUNCH_PCR, VMM_PCR)})
-            ak, cel = tpm.create_ak(), self.log.encode()
-        return Evidence(
-            attest=attest,
-            signature=signature,
-            ak=ak,
-            boot_log=boot_log,
-            ima=self.before.ima() if IMA_PCR in before else b"",
-            cel=cel,
-            baseline=self.own.baselines.stored(),
-            command_line=self.own.local.command_line() if "command_line" in asked else b"",
-        )
-
-    def _measure_again(self) -> None:
-        if self.generation() is not None and not self.updates.pending():
-            self.platform.measure_host()
-
-    def asked(self) -> frozenset[str]:
-        """What the signed policy asks to be told besides what always is; nothing where there is no policy to ask."""
-        generation = self.generation()
-        if generation is None:
-            return frozenset()
-        platform = generation.platform
-        try:
-            return self.platform.policy(platform).collects(host_image=bool(platform.of_kind("host-image")))
-        except VmgateError as error:
-            log.warning("the security policy was not read, so that no log of the boot is told: %s", error)
-            return frozenset()
-
-    def explain_evidence(self) -> dict[str, Json]:
-        """What evidence would hold now, with sizes; it is made over a nonce of nobody's and goes nowhere."""
-        return {"parts": told(self.evidence(secrets.token_bytes(32)), self.asked())}

@@ -8,17 +8,22 @@ makes no trust decision of its own.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.disks import Disks
 from agent.errors import NotReady, Refused
-from agent.gate import Gate, Judgement, make_finding, told
+from agent.findings import make_finding, told
+from agent.gate import Gate, Judgement
+from agent.generation_ids import GenerationIds
+from agent.launched import LaunchedDomains
 from agent.outside import Outside
 from agent.paths import HostPaths
-from agent.plan import VmPlan
+from agent.plan import LocalSource, VmPlan
 from agent.platform import Platform
 from agent.running import Running, installed
 from agent.vm_keys import VmKeys
@@ -35,6 +40,8 @@ from documents.release import Origin
 from documents.unattended import RunningVm
 from documents.verdict import NotTrusted, Verdict
 from measure.launches import Launch, running
+
+log = logging.getLogger(__name__)
 
 OFF = ("off", "undefined", "crashed")
 """States of a domain that no longer runs."""
@@ -61,6 +68,7 @@ class Launcher:
         generation: gives the active generation.
         turn: held by whoever judges starts or switches generations, so that none sees the other half done. Nobody may
             wait for libvirt's domains while holding it: libvirt waits for the gate.
+        names: gives the names of local VMs by the pseudonyms under which they are measured.
     """
 
     def __init__(
@@ -72,7 +80,10 @@ class Launcher:
         store: ContentStore,
         generation: Callable[[], Generation | None],
         turn: AbstractContextManager[bool],
+        names: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        self._names = names
+        self._generations = GenerationIds(outside.paths)
         self._paths = outside.paths
         self._gate = gate
         self._platform = platform
@@ -83,9 +94,13 @@ class Launcher:
         self._generation = generation
         self._turn = turn
         self._guest_tpms = GuestTpms()
+        self.disks = Disks(outside.paths, outside.audit)
+        """What guests write."""
         self._secrets = VmSecrets(outside.hypervisor, turn, self._note_drop)
         self.running = Running(outside.paths.running)
         """What each VM that runs was started from."""
+        self.launched = LaunchedDomains(outside.paths.launched)
+        """The domain that each was let start as."""
         self.asked: Counter[str] = Counter()
         """How often libvirt asked, by VM, since the agent started."""
         self.said_no: dict[str, VmgateError] = {}
@@ -113,8 +128,19 @@ class Launcher:
             for vm in vms:
                 self._secrets.forget(vm)
                 name = vm.definition.name
-                if name in self.running_now() and self._hypervisor.state(name) in OFF:
+                if name not in self.running_now():
+                    continue
+                if self._hypervisor.state(name) in OFF:
                     self.stopped(name, "agent")
+                else:
+                    self._adopt(vm)
+
+    def _adopt(self, vm: VmPlan) -> None:
+        """A VM runs on over the agent's restart: the disks that it keeps are closed when it stops."""
+        try:
+            self.disks.adopt(vm, self._keys.reopen(vm.definition, vm.platform))
+        except VmgateError as error:
+            log.warning("the disks of %s will stay open when it stops: %s", vm.definition.name, error)
 
     def close(self) -> None:
         """Leave no secret behind."""
@@ -131,6 +157,8 @@ class Launcher:
         with self._turn:
             self.asked[name] += 1
             self.said_no.pop(name, None)
+            # Whoever starts has ended before: if nobody said so, what it had open stays open.
+            self.disks.forget(name)
             try:
                 self._defer(name, actor)
                 self._prepare(name, untrusted_xml, actor)
@@ -173,18 +201,29 @@ class Launcher:
             "vm-start", "started", name, actor, verdict=verdict.status, level=verdict.level,
             definition=vm.artifact.fsverity, release=f"{vm.release.channel}/{vm.release.number}", vtpm=keys.endorsement,
         )  # fmt: skip
+        if vm.placement.networks:
+            cards = " ".join(f"{network}={place.mac}" for network, place in sorted(vm.placement.networks.items()))
+            self._audit.append("network-attach", "started", name, actor, networks=cards)
+        if vm.placement.devices:
+            given = " ".join(place.device.name for place in vm.placement.devices)
+            self._audit.append("device-attach", "started", name, actor, devices=given)
         try:
             self._platform.hold_boot()
-            self._platform.measure_host()
-            origin = vm.release.origin
-            self._platform.note("vm-start", name, vm.artifact.fsverity, origin, vtpm=keys.endorsement)
+            # What was judged is what is measured, and nothing is read twice.
+            self._platform.measure_host(judgement.local)
+            self._platform.note("vm-start", vm.subject, vm.measured, vm.release.origin, vtpm=keys.endorsement)
             # Fresh variables at every start: what the guest wrote into them is never believed.
             template = self._store.read(vm.vars_template.fsverity, vm.vars_template.length)
             durable.write_file(vm.placement.firmware_vars, template)
+            self.disks.prepare(vm, keys.secret, actor)
+            # Used up, whatever becomes of this start.
+            self._generations.draw(name)
             self.running.note(installed(vm))
+            self.launched.note(name, vm.xml, untrusted_xml)
             self._images[name] = (vm.programs.parent if vm.programs else None, vm.definition.uuid)
-            self._secrets.give(vm, keys.secret.encode())
+            self._secrets.give(vm, keys.secret.encode(), self.disks.passphrases(vm, keys.secret))
         except VmgateError as error:
+            self.disks.close(name, actor)
             self._audit.append("vm-start", "failed", name, actor, code=error.code, cause=error.cause)
             raise
         self.refused.discard(name)
@@ -206,8 +245,10 @@ class Launcher:
             expected = "opens" if check == "vm-key" else "this VM's own TPM"
             return judgement.with_finding(make_finding(check, name, "fail", expected, told(error))), None
         identified = make_finding(check, name, "pass", "this VM's own TPM", f"endorsement key {endorsement}")
-        keys = VmKeyring(secret=secret, endorsement=endorsement)
-        return judgement.with_finding(opened).with_finding(identified), keys
+        judgement = judgement.with_finding(opened).with_finding(identified)
+        for finding in self.disks.findings(vm, secret):
+            judgement = judgement.with_finding(finding)
+        return judgement, VmKeyring(secret=secret, endorsement=endorsement)
 
     def _refuse(self, name: str, verdict: Verdict, actor: str) -> None:
         self.refused.add(name)
@@ -229,7 +270,13 @@ class Launcher:
         durable.write_file(make_vm_folder(self._paths, verdict.subject) / "verdict.json", verdict.encode())
 
     def _note_drop(self, vm: VmPlan) -> None:
-        self._platform.note("key-drop", vm.definition.name, vm.artifact.fsverity, vm.release.origin)
+        self._platform.note("key-drop", vm.subject, vm.measured, vm.release.origin)
+
+    def drop(self, name: str) -> None:
+        """Drop what opens a VM's key, from libvirt and from memory; the next start of any VM asks the TPM again."""
+        with self._turn:
+            self._secrets.drop(name)
+            self._keys.forget()
 
     def started(self, name: str, actor: str) -> None:
         """QEMU runs: its secret goes.
@@ -271,18 +318,35 @@ class Launcher:
             launch = self.running_now().get(name)
             if launch is not None:
                 self.running.forget(name)
+                self.launched.forget(name)
                 self._audit.append("vm-stop", "done", name, actor)
-                self._platform.note("vm-stop", name, launch.event.fsverity, launch.event.origin)
+                self.disks.close(name, actor)
+                self._platform.note("vm-stop", launch.event.subject, launch.event.fsverity, launch.event.origin)
+
+    def gone(self, name: str, run: int) -> None:
+        """A run that the log has and libvirt has not: nobody told of its end, or the hook was called by hand.
+
+        Args:
+            name: of the VM.
+            run: libvirt's number of it; a run that came since goes on.
+        """
+        with self._turn:
+            noted = self.launched.of(name)
+            if noted is None or noted.run == run:
+                self.stopped(name, "agent")
 
     def running_now(self) -> dict[str, Launch]:
         """The VMs that were let start in this boot and have not stopped since, by name: what evidence says as well."""
-        return running(self._platform.records())
+        names = self._names()
+        return {names.get(subject, subject): launch for subject, launch in running(self._platform.records()).items()}
 
     def running_as(self, name: str) -> RunningVm | None:
         """What a VM that runs was started from; None where the log says that it does not run, or not from that."""
         launch, noted = self.running_now().get(name), self.running.of(name)
         if launch is None or noted is None:
             return None
+        if launch.event.local:
+            return noted if noted.channel == LocalSource.channel else None
         same = (noted.definition, Origin.of(noted.channel, noted.number)) == (
             launch.event.fsverity,
             launch.event.origin,

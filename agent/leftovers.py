@@ -28,5 +28,6 @@ def remove_leftovers(paths: HostPaths, hook: Path) -> None:
         folders = (
             [path for path in sorted(vms.iterdir()) if path.is_dir() and not path.is_symlink()] if vms.is_dir() else []
         )
-    for folder in (hook.parent, paths.audit, paths.sealed_key.parent, vms, *folders):
+    disks = [folder / "disks" for folder in folders if not (folder / "disks").is_symlink()]
+    for folder in (hook.parent, paths.audit, paths.sealed_key.parent, vms, *folders, *disks):
         durable.sweep(folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 from content import durable
 from content.errors import ContentError, Missing
 from content.fsverity import digest_bytes, digest_file
+from content.measuring import Digester
 from documents.evidence import COMMAND_LINE_LIMIT
 from documents.host_files import ABSENT
 from documents.local_listing import UNREADABLE, ListedFile, shown_name, unusual_rights
@@ -57,14 +58,18 @@ class LocalMeasure:
         """
         return durable.read_file(KERNEL_COMMAND_LINE, COMMAND_LINE_LIMIT)
 
-    def digests(self) -> dict[str, str]:
-        """The digest of each thing, by the subject of its event; what is not there is ABSENT."""
+    def digests(self, digester: Digester | None = None) -> dict[str, str]:
+        """The digest of each thing, by the subject of its event; what is not there is ABSENT.
+
+        Args:
+            digester: measures libvirt's programs, which are large; without one, each that has no fs-verity is read.
+        """
         files = {subject: self._below(path) for subject, path in LOCAL_FILES.items()}
         files["host/settings"] = self._settings
         return {
             COMMAND_LINE: digest_bytes(self.command_line()),
             **{subject: _digest(path) for subject, path in files.items()},
-            PROGRAMS: self._programs(),
+            PROGRAMS: self._programs(digester or Digester()),
             HOOKS: self._folder(self._below(HOOKS_FOLDER), programs=True),
             MORE_SETTINGS: self._folder(self._settings.parent / "conf.d", programs=False),
         }
@@ -72,7 +77,7 @@ class LocalMeasure:
     def _below(self, path: str) -> Path:
         return self._root / path.lstrip("/")
 
-    def _programs(self) -> str:
+    def _programs(self, digester: Digester) -> str:
         """Libvirt's programs by content alone: they are the same on each host that has the same packages."""
         found: dict[str, str] = {}
         try:
@@ -80,7 +85,7 @@ class LocalMeasure:
                 for path in _likely(self._below(folder)):
                     name = "/" + str(path.relative_to(self._root))
                     if is_libvirt_program(name):
-                        found[name] = _digest(path)
+                        found[name] = _program(path, digester)
         except OSError:
             return UNREADABLE
         return programs_digest(found)
@@ -147,6 +152,16 @@ def _walk(folder: Path) -> Iterator[Path]:
             waiting.append(path)
             if unusual_rights(status.st_uid, status.st_gid, status.st_mode, program=False):
                 yield path
+
+
+def _program(path: Path, digester: Digester) -> str:
+    """Of a regular file. Links were left out before; one that came since is as good as unreadable."""
+    try:
+        return digester.measure(path).fsverity
+    except Missing:
+        return ABSENT
+    except ContentError:
+        return UNREADABLE
 
 
 def _digest(path: Path) -> str:

@@ -78,6 +78,15 @@ class HostPaths:
         return self.state / "tpm/audit-key.json"
 
     @property
+    def membership(self) -> Path:
+        """The fleet that this host belongs to, and the key for it."""
+        return self.state / "tpm/fleet.json"
+
+    def fleet_ca(self, digest: str) -> Path:
+        """Whom this host believes to be its fleet; by digest, so that those of before stay until it joined."""
+        return self.state / f"tpm/fleet-ca-{digest[:16]}.pem"
+
+    @property
     def ak(self) -> Path:
         """Public area of the attestation key, TPMT_PUBLIC."""
         return self.state / "tpm/ak.pub"
@@ -86,6 +95,16 @@ class HostPaths:
     def baseline(self) -> Path:
         """What the administrator approved of what is local to this host, signed."""
         return self.state / "tpm/baseline.json"
+
+    @property
+    def local_set(self) -> Path:
+        """The images and VMs that were made on this host, signed. It holds the VMs' salts: for root alone."""
+        return self.state / "tpm/local-set.json"
+
+    @property
+    def vm_defaults(self) -> Path:
+        """What a new VM of this host has where nobody says otherwise."""
+        return self.root / "etc/vmgate/vm-defaults.toml"
 
     @property
     def last_boot(self) -> Path:
@@ -116,6 +135,21 @@ class HostPaths:
     def update_contact(self) -> Path:
         """When updates were looked up last."""
         return self.state / "update-contact"
+
+    @property
+    def networks(self) -> Path:
+        """The networks that this host offers to VMs."""
+        return self.state / "networks.json"
+
+    @property
+    def devices(self) -> Path:
+        """The devices and media of this host that VMs may get."""
+        return self.state / "devices.json"
+
+    @property
+    def media(self) -> Path:
+        """Content store of media."""
+        return self.state / "media"
 
     @property
     def update_trial(self) -> Path:
@@ -158,6 +192,16 @@ class HostPaths:
         return self.run / "running"
 
     @property
+    def launched(self) -> Path:
+        """The domain that each running VM was let start as."""
+        return self.run / "launched"
+
+    @property
+    def revoked(self) -> Path:
+        """Since when each running VM that was taken back was known to be."""
+        return self.run / "revoked"
+
+    @property
     def vmm(self) -> Path:
         """Where VMM images are mounted."""
         return self.run / "vmm"
@@ -170,6 +214,10 @@ class HostPaths:
     def vm(self, name: str) -> Path:
         """The folder of one VM; ``name`` has been checked by its document."""
         return self.vms / name
+
+    def generation_id(self, name: str) -> Path:
+        """The generation id that the next start of a VM has."""
+        return self.vm(name) / "generation-id"
 
     def wrapped_key(self, name: str) -> Path:
         """A VM's key, wrapped by the host's."""

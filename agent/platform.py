@@ -28,8 +28,9 @@ from documents.host_image import HostImage
 from documents.host_state import Generation
 from documents.release import Origin, Release
 from documents.security_policy import SecurityPolicy
+from documents.site_baseline import SiteBaseline
 from documents.verdict import Finding, Verdict
-from measure.appraise import LIBVIRT_FILES, Claims, Reference, appraise, words_for
+from measure.appraise import LIBVIRT_FILES, SITE_BASELINE, Claims, Reference, appraise, words_for
 from measure.boot import Booted, explain
 from measure.cel import CelRecord
 from measure.errors import LogRefused
@@ -153,12 +154,16 @@ class Platform:
             )
             self._log.extend(VMM_PCR, event)
 
-    def measure_host(self) -> None:
-        """Extend what is local to this host where this boot's log says something else, or nothing yet."""
+    def measure_host(self, local: Mapping[str, str] | None = None) -> None:
+        """Extend what is local to this host where this boot's log says something else, or nothing yet.
+
+        Args:
+            local: its digests, where they were found just now.
+        """
         self._continuity.require_whole()
         logged = {r.content.subject: r.content.fsverity for r in self._log.records() if r.content.event == "host"}
         boot = digest_bytes(durable.read_file(BOOT_ID, 100).strip())
-        found = {BOOT: boot} | self._local.digests() | {BASELINE: self._baselines.digest()}
+        found = {BOOT: boot, **(local or self._local.digests())} | {BASELINE: self._baselines.digest()}
         for subject, digest in found.items():
             if logged.get(subject) != digest:
                 self.note("host", subject, digest)
@@ -252,6 +257,7 @@ class Platform:
             image=known.image if known else None,
             known=known,
             packages=self.packages(platform),
+            site=self.site_baseline(platform),
         )
 
     def _booted(self, pcrs: Mapping[int, bytes]) -> Booted | None:
@@ -294,13 +300,17 @@ class Platform:
         """
         self._kexec.forbid()
 
-    def recheck_local(self, generation: Generation) -> tuple[Finding, ...]:
-        """Measure again all that is local to this host, and judge it by publisher, baseline and policy.
+    def local_digests(self, release: Release) -> dict[str, str]:
+        """Measure again all that is local to this host."""
+        return self._local.digests(self.digester(release))
+
+    def judge_local(self, generation: Generation, local: Mapping[str, str]) -> tuple[Finding, ...]:
+        """Judge what is local to this host by publisher, baseline and policy.
 
         The kernel's arguments are judged by ``appraise``: they do not change in a boot.
         """
         words = self.words(generation)
-        return tuple(_judged(subject, digest, words) for subject, digest in self._local.digests().items())
+        return tuple(_judged(subject, digest, words) for subject, digest in local.items())
 
     def words(self, generation: Generation) -> Words:
         """Whose word there is for what is local to this host."""
@@ -314,6 +324,15 @@ class Platform:
         """
         artifact = release.artifact(LIBVIRT_FILES)
         return HostFiles.parse(self._store.read(artifact.fsverity, artifact.length)) if artifact else None
+
+    def site_baseline(self, release: Release) -> SiteBaseline | None:
+        """What a platform release approves of the things local to all its hosts; None where it does not.
+
+        Raises:
+            ContentError: it is not in the store as it was signed.
+        """
+        artifact = release.artifact(SITE_BASELINE)
+        return SiteBaseline.parse(self._store.read(artifact.fsverity, artifact.length)) if artifact else None
 
 
 def digester_under(policy: SecurityPolicy | None, memory: DigestMemory) -> Digester:

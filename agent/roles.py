@@ -81,8 +81,25 @@ FUNCTIONS: tuple[Function, ...] = (
         ),
     ),
     Function(
+        number="3", does="create, configure and forget VMs of this host, and import their images",
+        sfr="FMT_MOF_EXT.1", roles=_only(ADMINISTRATOR), changes=True, fresh="local",
+        verbs=("vm/create", "vm/edit", "vm/forget", "image/import"),
+    ),
+    Function(
+        number="5", does="make or delete a network of VMs", sfr="FDP_VNC_EXT.1, FDP_VMS_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="networks", verbs=("net/create", "net/delete"),
+    ),
+    Function(
+        number="7", does="name a device or medium that VMs may get, or forget it", sfr="FDP_PPR_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="devices", verbs=("device/add", "device/remove"),
+    ),
+    Function(
         number="20", does="set the banner", sfr="FTA_TAB.1", roles=_only(ADMINISTRATOR), changes=True,
         verbs=("banner/set",),
+    ),
+    Function(
+        number="21", does="give a device or medium to a VM, or take it back", sfr="FPT_RDM_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="devices", verbs=("device/grant", "device/eject"),
     ),
     Function(number="22", does="start a VM", sfr="FMT_MOF_EXT.1", roles=_RUNNING, changes=True, verbs=("vm/start",)),
     Function(
@@ -93,7 +110,7 @@ FUNCTIONS: tuple[Function, ...] = (
         number="V1", does="see how the host is", sfr="FPT_TUD_EXT.1, FPT_ML_EXT.1", roles=_SEEING,
         verbs=(
             "status", "status/document", "update/history", "update/progress", "measure/show", "measure/log",
-            "attest/self",
+            "attest/self", "image/list",
         ),
     ),
     Function(
@@ -152,16 +169,32 @@ FUNCTIONS: tuple[Function, ...] = (
             "gate/migrate", "gate/restore",
         ),
     ),
+    Function(
+        number="V15", does="see the networks and devices of VMs", sfr="FDP_VNC_EXT.1, FDP_PPR_EXT.1", roles=_SEEING,
+        verbs=("net/list", "net/show", "device/list", "device/show"),
+    ),
+    Function(
+        number="V16", does="accept what a VM keeps on its disks as it is, or delete it", sfr="FMT_MOF_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="disks", verbs=("vm/accept", "vm/delete"),
+    ),
+    Function(
+        number="V17", does="see what the fleet thinks of this host", sfr="FPT_ML_EXT.1", roles=_SEEING,
+        verbs=("fleet/show",),
+    ),
+    Function(
+        number="V18", does="join a fleet, show this host to it, or leave it", sfr="FMT_MOF_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, verbs=("fleet/enroll", "fleet/sync", "fleet/leave"),
+    ),
 )  # fmt: skip
 """The table."""
 
 ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("2", "password policy of administrators", "vmgate has no passwords: accounts are the host's"),
-    ("3, 4", "create, configure and delete VMs; the default for new ones", "they come by signed release: function 1"),
-    ("5, 7, 8", "networks, physical devices and sharing of VMs", "they come by signed release: function 1"),
+    ("4", "the default for new VMs", "a file that root writes: /etc/vmgate/vm-defaults.toml"),
+    ("8", "sharing of VMs", "it comes by signed release: function 1"),
     ("6", "audit", "no verb changes it; reading it is V10"),
     ("9", "hypercalls of a VM", "not offered; the requirement was dropped"),
-    ("10, 21", "removable media and devices", "not offered"),
+    ("10", "policy for removable media", "it comes by signed release: function 1"),
     ("11", "cryptography", "fixed; nothing to configure"),
     ("12", "default authorization factors", "there are none: no default credentials"),
     ("13, 14", "screen lock", "the host's desktop"),

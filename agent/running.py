@@ -29,7 +29,7 @@ def installed(vm: VmPlan) -> RunningVm:
         channel=vm.release.channel,
         number=vm.release.number,
         definition=vm.artifact.fsverity,
-        images=tuple((disk.name, disk.image) for disk in vm.definition.disks),
+        images=tuple((disk.name, disk.image) for disk in vm.definition.based),
         platform=vm.platform.number,
         reference=reference_digest(vm.platform.reference),
     )

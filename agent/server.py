@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import socketserver
 import stat
 import threading
@@ -98,10 +99,17 @@ class Server:
         path: the socket; a stale one is replaced, a living one is not.
         handlers: by verb.
         access: decides about each request; no one else's word counts, nor the socket's mode.
+        given: the socket, where somebody listens on it for the agent. It is left in place then: who calls while the
+            agent restarts waits there.
     """
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler], access: Access) -> None:
-        self._path, self._access = path, access
+    def __init__(
+        self, path: Path, handlers: Mapping[str, Handler], access: Access, given: socket.socket | None = None
+    ) -> None:
+        self._path, self._access, self._given = path, access, given is not None
+        if given is not None:
+            self._server = _SocketServer(str(path), handlers, access, given)
+            return
         durable.make_directory(path.parent, 0o755)
         _remove_stale(path)
         mask = os.umask(0o177)
@@ -126,20 +134,35 @@ class Server:
         self._server.serve_forever(poll_interval=0.2)
 
     def close(self) -> None:
-        """Stop answering. Requests that are being answered go on."""
+        """Take no more requests. Those that are being answered go on."""
         threading.Thread(target=self._server.shutdown, daemon=True).start()
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until all that was taken is answered; returns whether it is."""
+        return self._server.wait_until_idle(seconds)
+
+    def remove(self) -> None:
+        """Remove the socket, unless somebody listens on it for the next agent."""
+        if not self._given:
+            durable.remove(self._path)
 
 
 class _SocketServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, path: str, handlers: Mapping[str, Handler], access: Access) -> None:
+    def __init__(
+        self, path: str, handlers: Mapping[str, Handler], access: Access, given: socket.socket | None = None
+    ) -> None:
         self.handlers = handlers
         self.access = access
         self._seats: Counter[int] = Counter()
-        self._lock = threading.Lock()
-        super().__init__(path, _Connection)
+        self._lock = threading.Condition()
+        self._taken = 0
+        super().__init__(path, _Connection, bind_and_activate=given is None)
+        if given is not None:
+            self.socket.close()
+            self.socket = given
 
     @contextmanager
     def seat(self, uid: int) -> Iterator[None]:
@@ -159,6 +182,28 @@ class _SocketServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
                 self._seats[uid] -= 1
                 if not self._seats[uid]:
                     del self._seats[uid]
+
+    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        """Count what was taken, before a thread of its own answers it."""
+        with self._lock:
+            self._taken += 1
+        super().process_request(request, client_address)
+
+    def process_request_thread(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
+    ) -> None:
+        """Answer it; runs in a thread of its own."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._taken -= 1
+                self._lock.notify_all()
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Wait until no request is being answered; returns whether it is so."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._taken, seconds)
 
 
 class _Connection(socketserver.StreamRequestHandler):

@@ -13,13 +13,16 @@ from functools import partial
 from pathlib import Path
 
 from agent.administration import Administration
+from agent.attachment_service import AttachmentService
 from agent.break_glass import BreakGlass
 from agent.errors import BadRequest, PolicyRefused
 from agent.host import Host
 from agent.host_status import host_status
 from agent.identity import identity
+from agent.local_verbs import LocalVerbs
 from agent.offload.start import audit_status
 from agent.server import Call, Handler
+from agent.sight import require_sight
 from documents.canonical import Json
 from documents.errors import VmgateError
 from measure.pcr import LAUNCH_PCR, VMM_PCR
@@ -53,7 +56,7 @@ class Service:
             "config/show": host.approval.show,
             "recovery/show": host.recovery.show,
             "config/check": self._config_check,
-            "attest/explain": host.explain_evidence,
+            "attest/explain": host.prover.explain,
         }
         named: dict[str, Callable[[str], dict[str, Json]]] = {
             "vm/show": host.vms.show,
@@ -66,6 +69,8 @@ class Service:
             "vm/list": self._vm_list,
             "vm/stop": self._stop,
             "vm/introspect": self._introspect,
+            "vm/accept": self._vm_accept,
+            "vm/delete": self._vm_delete,
             "update/check": self._check,
             "update/apply": lambda call: self._changed(call, lambda: host.updates.apply(call.actor)),
             "update/rollback": lambda call: self._changed(call, lambda: host.updates.roll_back(call.actor)),
@@ -84,18 +89,36 @@ class Service:
             "recovery/install": self._recovery_install,
             "recovery/copies": self._recovery_copies,
             "recovery/use": self._recovery_use,
+        }
+        handlers |= self._hook_verbs() | self._of_fleet()
+        local = LocalVerbs(host.local, host.store, self._lock, host.define_vms, host.signing.soon)
+        handlers |= local.handlers()
+        handlers |= AttachmentService(host.attachments, self._lock).handlers()
+        handlers |= {verb: partial(self._plain, answer) for verb, answer in plain.items()}
+        handlers |= {verb: partial(self._named, answer) for verb, answer in named.items()}
+        return handlers
+
+    def _hook_verbs(self) -> dict[str, Handler]:
+        launcher = self._host.launcher
+        return {
             "gate/prepare": self._prepare,
-            "gate/started": partial(self._told, host.launcher.started),
-            "gate/stopped": partial(self._told, host.launcher.stopped),
-            "gate/release": partial(self._told, host.launcher.stopped),
-            "gate/reconnect": partial(self._told, host.launcher.reconnected),
+            "gate/started": partial(self._told, launcher.started),
+            "gate/stopped": partial(self._told, launcher.stopped),
+            "gate/release": partial(self._told, launcher.stopped),
+            "gate/reconnect": partial(self._told, launcher.reconnected),
             "gate/attach": self._not_ours,
             "gate/migrate": self._not_ours,
             "gate/restore": self._not_ours,
         }
-        handlers |= {verb: partial(self._plain, answer) for verb, answer in plain.items()}
-        handlers |= {verb: partial(self._named, answer) for verb, answer in named.items()}
-        return handlers
+
+    def _of_fleet(self) -> dict[str, Handler]:
+        fleet = self._host.fleet
+        return {
+            "fleet/enroll": fleet.enroll,
+            "fleet/leave": fleet.leave,
+            "fleet/show": partial(self._plain, fleet.show),
+            "fleet/sync": partial(self._plain, fleet.sync),
+        }
 
     def _plain(self, answer: Callable[[], dict[str, Json]], call: Call) -> dict[str, Json]:
         call.finish()
@@ -122,6 +145,19 @@ class Service:
         call.finish()
         return self._host.introspection.look(name, view, call.actor)
 
+    def _vm_accept(self, call: Call) -> dict[str, Json]:
+        call.require_fresh()
+        name = call.take("name")
+        call.finish()
+        return self._host.care.accept(name, call.actor)
+
+    def _vm_delete(self, call: Call) -> dict[str, Json]:
+        call.require_fresh()
+        name = call.take("name")
+        call.finish()
+        with self._lock:
+            return self._host.care.delete(name, call.actor)
+
     def _changed(self, call: Call, change: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         call.finish()
         return self._change(change)
@@ -143,6 +179,7 @@ class Service:
         bundle, days, reason = Path(call.take("bundle")), call.take("allow_stale", ""), call.take("reason", "")
         if not bundle.is_absolute():
             raise BadRequest("nothing was imported", cause="the path is not absolute", remedy="use the vmgate command")
+        require_sight(bundle)
         if not days and not reason:
             return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor))
         call.require_fresh()
@@ -203,6 +240,7 @@ class Service:
         call.finish()
         tell(name, call.actor)
         self._host.signing.soon()
+        self._host.defining.soon()
         return {"allowed": name}
 
     def _not_ours(self, call: Call) -> dict[str, Json]:
@@ -230,7 +268,7 @@ class Service:
         software = host.outside.tpm.software()
         return {
             "ready": ready and generation is not None,
-            "trusted": trusted and not refused,
+            "trusted": trusted and not refused and not host.watch.standing(),
             "tpm": "software TPM (no protection against its owner)" if software else "TPM",
             "libvirt": libvirt,
             "platform": verdict.status if verdict else "not appraised",
@@ -240,6 +278,7 @@ class Service:
             "level": verdict.level if verdict else host.platform.least_level,
             "releases": releases,
             "refused": refused,
+            "faults": host.watch.told(),
             "vms": self._vms(),
             **host.unattended.status(),
         }
@@ -289,7 +328,7 @@ class Service:
 
     def _attest_self(self) -> dict[str, Json]:
         generation = self._host.updates.require_active()
-        return {"verdict": self._host.platform.appraise(generation).members()}
+        return {"verdict": self._host.appraise(generation).members()}
 
     def _identity(self) -> dict[str, Json]:
         return {"identity": identity(self._host.outside.tpm).encode().decode()}
@@ -297,7 +336,7 @@ class Service:
     def _answer(self, call: Call) -> dict[str, Json]:
         untrusted_challenge = call.take("challenge")
         call.finish()
-        return {"evidence": self._host.answer(untrusted_challenge.encode()).encode().decode()}
+        return {"evidence": self._host.prover.answer(untrusted_challenge.encode()).encode().decode()}
 
     def _config_check(self) -> dict[str, Json]:
         with self._lock:
@@ -358,4 +397,4 @@ class Service:
                 cause=f"the nonce has not {MIN_NONCE} to {MAX_NONCE} bytes",
                 remedy="`vmgate attest nonce` makes one",
             )
-        return {"evidence": self._host.evidence(nonce).encode().decode()}
+        return {"evidence": self._host.prover.evidence(nonce).encode().decode()}

@@ -21,6 +21,8 @@ from keys.anchor import TrustAnchor
 from measure.tpm import Tpm
 
 MAX_HOOK = 100_000
+DOMAINS = Path("etc/libvirt/qemu")
+MAX_NAMED = 20
 
 
 def hook_bytes() -> bytes:
@@ -93,8 +95,23 @@ def write(
         f"trust anchor: repository sha256:{anchor.identity}, root version {anchor.version}",
         f"TPM: {kind}; attestation key in {paths.ak}",
         f"libvirt hook: {hook}, sha256:{digest_bytes(hook_bytes())}; libvirtd reads it when it starts next",
-        "libvirt domains that no release defines are refused from now on",
+        f"libvirt domains that no release defines are refused from now on{_named(defined_domains(paths.root))}",
     )
+
+
+def defined_domains(root: Path) -> tuple[str, ...]:
+    """The VMs that libvirt keeps definitions of, by their files; libvirt itself need not run, and may be busy."""
+    try:
+        return tuple(sorted(path.stem for path in (root / DOMAINS).glob("*.xml")))
+    except OSError:
+        return ()
+
+
+def _named(domains: tuple[str, ...]) -> str:
+    if not domains:
+        return ""
+    more = f" and {len(domains) - MAX_NAMED} more" if len(domains) > MAX_NAMED else ""
+    return f", those that run go on; here: {', '.join(domains[:MAX_NAMED])}{more}"
 
 
 def write_new(path: Path, data: bytes, mode: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vmgate ships for systemd, the agent's unit and the timer by which a host updates itself, and for polkit.
+"""What vmgate ships for systemd, the agent's units and the timer by which a host updates itself, and for polkit.
 
 They are files of the package, so a release measures them with it. This module enables and starts nothing.
 """
@@ -13,8 +13,13 @@ from agent.setup import write_new
 from content import durable
 from content.errors import StorageDenied
 
-NAMES = ("vmgate.service", "vmgate-update.service", "vmgate-update.timer")
+NAMES = (
+    "vmgate.service", "vmgate.socket", "vmgate-mapper.service", "vmgate-mapper.socket", "vmgate-update.service",
+    "vmgate-update.timer",
+)  # fmt: skip
 FOLDER = Path("etc/systemd/system")
+PACKAGED = Path("usr/lib/systemd/system")
+"""Where the Debian package has them."""
 
 
 POLICY = Path("usr/share/polkit-1/actions/org.vmgate.policy")
@@ -38,12 +43,15 @@ def install_policy(root: Path) -> tuple[str, ...]:
 
 
 def install_units(root: Path) -> tuple[str, ...]:
-    """Write the units below ``root``; returns what was done, for people.
+    """Write the units below ``root``, unless a package brought them; returns what was done, for people.
 
     Raises:
         ContentError: one could not be written.
     """
     folder = root / FOLDER
+    if (root / PACKAGED / NAMES[0]).exists():
+        # A copy would win over the package's, and stay behind at its next upgrade.
+        return (f"systemd units in {root / PACKAGED}, which a package brought",)
     durable.make_directory(folder, 0o755)
     for name in NAMES:
         write_new(folder / name, files("agent").joinpath("units", name).read_bytes(), 0o644)

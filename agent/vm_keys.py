@@ -15,7 +15,7 @@ from agent.key_memory import KeyMemory, KeyTerms
 from agent.paths import HostPaths
 from agent.recovery_copies import RecoveryCopies
 from content import durable
-from content.errors import Missing
+from content.errors import Missing, storage
 from documents.definition import VmDefinition
 from documents.host_state import Generation, SealedKey, WrappedVmKey
 from documents.release import Release
@@ -160,6 +160,21 @@ class VmKeys:
             self._copies.keep(definition, vm_key, host_key)
         return vm_key.hex()
 
+    def reopen(self, definition: VmDefinition, release: Release) -> str:
+        """The secret of a VM that has one; never makes one.
+
+        Raises:
+            Missing: the VM or the host has no key.
+            SealShut, KeyRefused: see ``open``.
+        """
+        wrapped = WrappedVmKey.parse(durable.read_file(self._paths.wrapped_key(definition.name), WrappedVmKey.LIMIT))
+        return guard.unwrap(self.open_host_key(release), wrapped, definition.uuid).hex()
+
+    def drop(self, name: str) -> None:
+        """Give up a VM's key with its recovery copy: what was encrypted with it is lost. Repeat it after a cut."""
+        durable.remove(self._paths.wrapped_key(name))
+        durable.remove(self._paths.recovery_copy(name))
+
     def copy(self, definition: VmDefinition, host_key: bytes) -> bool:
         """See that a VM's key has its recovery copy; False where the VM has no key yet.
 
@@ -176,6 +191,26 @@ class VmKeys:
         if self._copies is not None:
             self._copies.keep(definition, guard.unwrap(host_key, wrapped, definition.uuid), host_key)
         return True
+
+    def names(self) -> tuple[str, ...]:
+        """The VMs that have a wrapped key here.
+
+        Raises:
+            ContentError: the folders cannot be read.
+        """
+        folder = self._paths.vms
+        with storage("the folders of VMs were not listed", folder):
+            found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return tuple(name for name in found if self._paths.wrapped_key(name).is_file())
+
+    def shred(self, name: str) -> None:
+        """Remove a VM's wrapped keys, the recovery copy too: what they open opens nowhere here any more.
+
+        Raises:
+            ContentError: it failed; another try may follow.
+        """
+        durable.remove(self._paths.recovery_copy(name))
+        durable.remove(self._paths.wrapped_key(name))
 
     def put(self, definition: VmDefinition, vm_key: bytes, host_key: bytes) -> None:
         """Wrap a VM's key that came back with the host's, in the place of what this host cannot open."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 
 from agent.plan import VmPlan
+from agent.vm_errors import LibvirtLate
 from documents.errors import VmgateError
 from hypervisor.libvirt import Hypervisor
 
@@ -20,6 +22,9 @@ log = logging.getLogger(__name__)
 
 SECONDS = 120
 """How long a start may take from the gate's yes until QEMU runs; then the secret is dropped."""
+
+ANSWER_SECONDS = 60.0
+"""How long libvirt may take for one secret. While starts wait for the gate, it has only so many workers left."""
 
 
 class VmSecrets:
@@ -39,22 +44,30 @@ class VmSecrets:
         self._dropped = dropped
         self._open: dict[str, tuple[VmPlan, threading.Timer]] = {}
 
-    def give(self, vm: VmPlan, secret: bytes) -> None:
-        """Let libvirt have a VM's secret until ``drop`` or the deadline."""
+    def give(self, vm: VmPlan, secret: bytes, disks: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Let libvirt have a VM's secret, and those of its encrypted disks by name, until ``drop`` or the deadline."""
         name = vm.definition.name
         self.drop(name)
         timer = threading.Timer(SECONDS, self._late, (name,))
         timer.daemon = True
         self._open[name] = (vm, timer)
         timer.start()
-        self._hypervisor.set_secret(vm.placement.vtpm_secret, vm.definition.uuid, secret)
+        placement, hypervisor = vm.placement, self._hypervisor
+
+        def give() -> None:
+            hypervisor.set_secret(placement.vtpm_secret, vm.definition.uuid, secret)
+            for disk, value in disks.items():
+                path = str(placement.own_disks[disk])
+                hypervisor.set_secret(placement.disk_secrets[disk], path, value, "volume")
+
+        self._bounded(name, give, lambda: self.forget(vm))
 
     def drop(self, name: str) -> None:
         """Take a VM's secret back, if it was given."""
         vm, timer = self._open.get(name, (None, None))
         if vm is None or timer is None:
             return
-        self._hypervisor.drop_secret(vm.placement.vtpm_secret)
+        self._bounded(name, lambda: self.forget(vm))
         timer.cancel()
         del self._open[name]
         self._dropped(vm)
@@ -65,8 +78,42 @@ class VmSecrets:
             self.drop(name)
 
     def forget(self, vm: VmPlan) -> None:
-        """Drop what an agent that was killed may have left of a VM's secret."""
-        self._hypervisor.drop_secret(vm.placement.vtpm_secret)
+        """Drop a VM's secrets, also those that an agent that was killed may have left."""
+        for secret in (vm.placement.vtpm_secret, *vm.placement.disk_secrets.values()):
+            self._hypervisor.drop_secret(secret)
+
+    def _bounded(self, name: str, call: Callable[[], None], undo: Callable[[], None] = lambda: None) -> None:
+        """Make a call of libvirt's that has no deadline of its own.
+
+        libvirt may wait for the hook that waits for this: only the hook's end undoes that knot.
+
+        Raises:
+            LibvirtLate: it takes too long; the call goes on by itself, and what it does after all is undone.
+            HypervisorError: it failed.
+        """
+        failed: list[VmgateError] = []
+        late = threading.Event()
+
+        def run() -> None:
+            try:
+                call()
+                if late.is_set():
+                    undo()
+            except VmgateError as error:
+                failed.append(error)
+
+        worker = threading.Thread(target=run, name="secret", daemon=True)
+        worker.start()
+        worker.join(ANSWER_SECONDS)
+        if worker.is_alive():
+            late.set()
+            raise LibvirtLate(
+                f"{name} was not started",
+                cause=f"libvirt did not take or drop its key in {ANSWER_SECONDS:g} seconds",
+                remedy="see that libvirtd answers, then try again",
+            )
+        if failed:
+            raise failed[0]
 
     def _late(self, name: str) -> None:
         with self._turn:

@@ -10,16 +10,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from agent.attachments import Attachments
 from agent.errors import NotFound, NotReady
 from agent.launch import OFF, Launcher, make_vm_folder
+from agent.local_gate import displaced, published
 from agent.paths import HostPaths
 from agent.plan import Plan, VmPlan
 from agent.running import installed, told
+from agent.vm_places import VmPlaces
 from content import durable
 from content.errors import ContentError, Missing, TooLarge
 from documents.canonical import Json
-from documents.errors import DocumentError
+from documents.errors import DocumentError, VmgateError
 from documents.host_state import Generation
 from documents.unattended import RunningVm
 from documents.verdict import Verdict
@@ -30,6 +34,7 @@ from hypervisor.libvirt import Hypervisor
 log = logging.getLogger(__name__)
 
 MAX_CONSOLE = 4_000_000
+Told: TypeAlias = list[Json]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +74,7 @@ class Vms:
     Args:
         paths, plan, launcher, hypervisor: of this host.
         generation: gives the active generation.
+        attachments: what the host offers to VMs.
     """
 
     def __init__(
@@ -78,21 +84,29 @@ class Vms:
         launcher: Launcher,
         hypervisor: Hypervisor,
         generation: Callable[[], Generation | None],
+        attachments: Attachments,
     ) -> None:
+        self._attachments = attachments
         self._paths = paths
         self._plan = plan
         self._launcher = launcher
         self._hypervisor = hypervisor
         self._generation = generation
+        self._places = VmPlaces(paths, hypervisor)
 
     def define_all(self) -> None:
         """Let libvirt know every VM of the active releases as its definition says."""
         for vm in self.all():
-            make_vm_folder(self._paths, vm.definition.name)
             try:
-                self._hypervisor.define(vm.xml)
-            except DomainRefused as error:
+                self._define(vm)
+            except (DomainRefused, NotReady) as error:
                 log.warning("%s was not defined: %s", vm.definition.name, error)
+
+    def _define(self, vm: VmPlan) -> None:
+        generation = self._generation()
+        self._places.make_way(vm, self._plan.local_set(generation) if generation else None)
+        make_vm_folder(self._paths, vm.definition.name)
+        self._hypervisor.define(vm.xml)
 
     def list(self, sees: Callable[[str], bool]) -> dict[str, Json]:
         """The VMs of the active releases that whoever asks may see."""
@@ -109,10 +123,25 @@ class Vms:
                     "channel": f"{vm.release.channel} {vm.release.number}",
                     "last_verdict": verdict.status if verdict else "none",
                     "restart": vm.definition.restart,
+                    "authority": vm.authority,
                     **versions.members(),
                 }
             )
-        return {"vms": vms}
+        return {"vms": vms, "refused": self._standing_back(sees)}
+
+    def _standing_back(self, sees: Callable[[str], bool]) -> Told:
+        """Local VMs that a release's VM has taken the place of, and why; and why none counts."""
+        generation = self._generation()
+        content = self._plan.local_set(generation) if generation else None
+        told: Told = [{"name": "", "why": self._plan.local_refusal}] if self._plan.local_refusal else []
+        if generation is None or content is None:
+            return told
+        theirs = published(self._plan, generation)
+        for vm in content.vms:
+            why = displaced(vm, theirs)
+            if why and sees(vm.name):
+                told.append({"name": vm.name, "why": why})
+        return told
 
     def show(self, name: str) -> dict[str, Json]:
         """What one VM is made of."""
@@ -122,6 +151,9 @@ class Vms:
             "release": {"channel": vm.release.channel, "number": vm.release.number},
             "xml": vm.xml,
             "restart": vm.definition.restart,
+            "authority": vm.authority,
+            # Who knows it can tell which VM a measured event is about.
+            "measured": {"subject": vm.subject, "fsverity": vm.measured},
             **self.versions_of(vm).members(),
         }
 
@@ -155,8 +187,9 @@ class Vms:
         self._require_known(name)
         before = self._launcher.asked[name]
         try:
-            self._hypervisor.define(self.find(name).xml)
-        except (ContentError, DocumentError) as error:
+            self._attachments.prepare(self.find(name).definition)
+            self._define(self.find(name))
+        except (ContentError, DocumentError, NotFound) as error:
             # The definition is damaged: the gate will refuse it, and say and record so.
             log.warning("%s was not defined anew: %s", name, error)
         except HypervisorError as error:
@@ -180,7 +213,15 @@ class Vms:
                 cause="libvirt started it without asking the gate",
                 remedy="restart libvirtd, which reads its hook only when it starts",
             )
+        self._define_for_next(name)
         return {"name": name, "status": verdict.status, "level": verdict.level}
+
+    def _define_for_next(self, name: str) -> None:
+        """Let libvirt know the generation id that the next start has."""
+        try:
+            self._hypervisor.define(self.find(name).xml)
+        except VmgateError as error:
+            log.warning("%s was not defined for its next start: %s", name, error)
 
     def stop(self, name: str, seconds: int) -> dict[str, Json]:
         """Ask a VM to shut down and wait."""
@@ -222,19 +263,31 @@ class Vms:
 
     def _require_known(self, name: str) -> None:
         generation = self._generation()
-        if generation is None or not self._plan.artifacts(generation, name):
+        if generation is None or not (self._plan.artifacts(generation, name) or self._may_be_local(name)):
             raise NotFound(
                 f"there is no VM {name[:63]!r}", cause="no active release defines it", remedy="see `vmgate vm list`"
             )
 
+    def _may_be_local(self, name: str) -> bool:
+        """Whether nobody can tell, since the local authority's word counts for nothing: then the gate says it."""
+        return bool(self._plan.local_refusal) and self._hypervisor.state(name) != "undefined"
+
     def find(self, name: str) -> VmPlan:
-        """One VM of the active releases.
+        """One VM of the active releases, or of this host.
 
         Raises:
             NotFound: none has that name.
+            ContentError, DocumentError: its definition is damaged.
         """
         self._require_known(name)
-        return next(vm for vm in self.all() if vm.definition.name == name)
+        generation = self._generation()
+        found = self._plan.find(generation, name) if generation else None
+        if found is None:
+            raise NotFound(
+                f"{name} was not looked up", cause=self._plan.local_refusal or "nobody defines it",
+                remedy="see `vmgate vm list`",
+            )  # fmt: skip
+        return found
 
 
 def _remove(name: str) -> str:
@@ -264,11 +317,28 @@ WAYS_OUT: tuple[tuple[frozenset[str], str], ...] = (
     (BEFORE, "this boot is not the one that was signed: reboot into the signed image; if it stays, install it again"),
     (frozenset({"component-now"}), "a file of the VMM was changed: reinstall its package, or `vmgate update rollback`"),
     (
-        frozenset({"domain", "lint"}),
+        frozenset({"domain", "generation-id", "lint"}),
         "the domain was edited in libvirt: `vmgate vm start` defines it again from its signed definition",
     ),
     (frozenset({"image", "definition"}), "a stored file is damaged: `vmgate update apply` fetches it again"),
+    (
+        frozenset({"disk-state", "disk-chain"}),
+        "a disk is not as it was left: put back what was there, or `vmgate vm accept NAME` takes it as it is now",
+    ),
     (frozenset({"disk-format"}), "its image begins like another format than raw: a corrected release of the workload"),
+    (
+        frozenset({"local-vm", "local-place", "local-name", "local-guardians", "local-image"}),
+        "it was made on this host, and may not start as it is: `vmgate explain AG120` and `AG121`, or a release of it",
+    ),
+    (
+        frozenset({"device"}),
+        "a device that the VM has is not there, or not its own: `vmgate device list`, or `vmgate device eject`",
+    ),
+    (
+        frozenset({"network"}),
+        "a network is not as it was made: `vmgate net list`; a start makes it anew once no VM is on it",
+    ),
+    (frozenset({"taken-back"}), "its fleet took it back: ask whoever runs the fleet"),
     (frozenset({"refused-digest"}), "its publisher took it back: a corrected release of the workload"),
     (frozenset({"vm-start"}), "another VM still runs from a release that is not active any more: stop that VM"),
     (frozenset({"vm-tpm"}), "the VM's own TPM is not the one that it had: `vmgate explain AG040`"),

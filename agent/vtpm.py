@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from agent import vtpm_wire
-from agent.errors import GuestTpmChanged, GuestTpmFailed
+from agent.vm_errors import GuestTpmChanged, GuestTpmFailed
 from content import durable
 from content.errors import Missing
 from content.owner import give
@@ -85,6 +85,10 @@ class GuestTpms:
                 remedy=f"put its state back into {state}",
             )
         return found
+
+    def remove(self, definition: VmDefinition) -> None:
+        """Remove the state of a VM's TPM, if there is one."""
+        durable.remove_tree(self._states / definition.uuid)
 
     def _make(self, definition: VmDefinition, state: Path, secret: str, programs: Path | None) -> None:
         """Make a state, as libvirt would. It gets its name when it is whole, so that no cut leaves half of one."""

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from agent.errors import GuestTpmFailed
+from agent.vm_errors import GuestTpmFailed
 
 CERTIFICATE_INDEX = 0x01C00002
 """NV index of the certificate of the RSA 2048 endorsement key. The guest's firmware and owner cannot write there."""

@@ -341,16 +341,18 @@ def show(rows: list[Row], image: str) -> None:
     first = rows[0]
     ours_wall = _median(first, "wall")
     print(f"\n{image}: medians of {len(first.runs)} runs; in brackets how many times vmgate's from the last release")
-    print(f"{'':22}{'wire MB':>16}{'wall s':>14}{'CPU s':>14}{'RSS MB':>8}{'written MB':>12}")
+    print(f"{'':22}{'wire MB':>16}{'wall s':>14}{'least-most':>14}{'CPU s':>14}{'RSS MB':>8}{'written MB':>12}")
     for row in rows:
         cells = [f"{row.wire / 1e6:9.2f} ({row.wire / first.wire:4.1f})"]
         if row.runs:
             wall, cpu = _median(row, "wall"), _median(row, "cpu")
-            cells += [f"{wall:6.2f} ({wall / ours_wall:4.1f})", f"{cpu:6.2f} ({cpu / _median(first, 'cpu'):4.1f})"]
+            walls = [run.wall for run in row.runs]
+            cells += [f"{wall:6.2f} ({wall / ours_wall:4.1f})", f"{min(walls):.2f}-{max(walls):.2f}"]
+            cells += [f"{cpu:6.2f} ({cpu / _median(first, 'cpu'):4.1f})"]
             cells += [f"{_median(row, 'rss') / 1e6:6.0f}", f"{_median(row, 'written') / 1e6:8.0f}"]
         print(
             f"{row.way:22}{cells[0]:>16}"
-            + "".join(f"{cell:>{w}}" for cell, w in zip(cells[1:], (14, 14, 8, 12), strict=False))
+            + "".join(f"{cell:>{w}}" for cell, w in zip(cells[1:], (14, 14, 14, 8, 12), strict=False))
         )
 
 

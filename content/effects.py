@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The primitive effects on a disk, one system call each. A test that replaces all of them owns everything vmgate does.
 
-Only ``content.durable``, ``content.locks``, ``content.owner``, ``content.assembly`` and ``content.sealing`` call them;
-they raise ``OSError``. Nothing here is durable by itself.
+Only ``content.durable``, ``content.locks``, ``content.owner``, ``content.assembly``, ``content.patching`` and
+``content.sealing`` call them; they raise ``OSError``. Nothing here is durable by itself.
 """
 
 from __future__ import annotations

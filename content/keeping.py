@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from content.device_mapper import is_verity
 from content.mounts import Mount, Mounts
 
 LOCAL = frozenset({"btrfs", "erofs", "ext4", "f2fs", "squashfs", "tmpfs", "xfs"})
@@ -70,7 +69,7 @@ class Opened:
             return "nothing"
         if verity:
             return "fs-verity"
-        if self.mount is not None and is_verity(self.mount.device):
+        if self.mount is not None and self.mount.verity:
             return "dm-verity"
         return "root-only store" if self.private else "nothing"
 

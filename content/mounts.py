@@ -8,8 +8,10 @@ module does not judge a file system.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from content.device_mapper import is_verity
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _FDINFO = Path("/proc/self/fdinfo")
@@ -26,6 +28,7 @@ class Mount:
         root: the folder of the file system that is shown.
         point: where it is mounted.
         options: of this mount, such as ``ro``.
+        verity: dm-verity checks each read of the device. Known of a mount that a file was opened through.
     """
 
     filesystem: str
@@ -33,6 +36,7 @@ class Mount:
     root: str = "/"
     point: str = ""
     options: frozenset[str] = frozenset()
+    verity: bool = False
 
 
 class Mounts:
@@ -43,6 +47,7 @@ class Mounts:
             self._mounts = parse_mountinfo(_MOUNTINFO.read_bytes())
         except OSError:
             self._mounts = {}
+        self._verity: dict[str, bool] = {}
 
     def of(self, descriptor: int) -> Mount | None:
         """The mount through which a file or folder was opened; None where it is not known."""
@@ -50,7 +55,13 @@ class Mounts:
             about = (_FDINFO / str(descriptor)).read_bytes()
         except OSError:
             return None
-        return self._mounts.get(parse_fdinfo(about))
+        mount = self._mounts.get(parse_fdinfo(about))
+        if mount is None:
+            return None
+        # Asked once: the answer may be another process's.
+        if mount.device not in self._verity:
+            self._verity[mount.device] = is_verity(mount.device)
+        return replace(mount, verity=self._verity[mount.device])
 
     def below(self, folder: str) -> tuple[Mount, ...]:
         """All mounts on a folder and below it."""

@@ -35,6 +35,13 @@ class ProvenFiles:
         """Remember a file that is proven in the block, unless somebody touches it meanwhile."""
         before = _key(path)
         yield
+        self._note(path, before)
+
+    def note(self, path: Path) -> None:
+        """Remember a file that was just proven, and that nobody can have touched since."""
+        self._note(path, _key(path))
+
+    def _note(self, path: Path, before: _Key | None) -> None:
         if before is not None and before[-1] >= WORTH:
             _let_pass(before)
             if _key(path) == before:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class ContentStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._proven = ProvenFiles()
+        self.keepers: list[Callable[[], frozenset[str] | None]] = []
+        """Give what else ``gc`` must keep; None where that is not known, so that all stays."""
 
     def path(self, fsverity: str) -> Path:
         """Where the bytes of a digest lie, or would.
@@ -158,6 +160,35 @@ class ContentStore:
         self.seal(measured.fsverity)
         return measured
 
+    def add_parts(self, parts: Iterable[tuple[int, bytes]], length: int) -> Measured:
+        """Store what comes in parts, such as an image that is made flat; what no part has are zeros.
+
+        Args:
+            parts: offset and bytes of each, in their order and within ``length``.
+            length: bytes of the whole.
+
+        Raises:
+            StorageFull: no room.
+            ContentError: any other failure. What ``parts`` raises passes through; nothing is stored then.
+            ValueError: a part is out of order, or goes beyond the end.
+        """
+        folder = self._partial_folder()
+        durable.require_space(folder, length)
+        with durable.Writer(durable.temporary(folder)) as writer:
+            for offset, data in parts:
+                if not writer.offset <= offset <= length - len(data):
+                    raise ValueError("a part is out of its place")
+                writer.offset = offset
+                writer.write(data)
+            writer.offset = length
+            writer.finish()
+            measured = digest_descriptor(writer.descriptor, writer.partial)
+            target = self._make_room(measured)
+            if target is not None:
+                writer.commit(target, _FILE_MODE)
+        self.seal(measured.fsverity)
+        return measured
+
     def require_room(self, wanted: Mapping[str, int], besides: int = 0) -> None:
         """Require room for all that is missing of some files, before the first of them is received.
 
@@ -224,8 +255,7 @@ class ContentStore:
     def _received(self, fsverity: str) -> None:
         """All bytes of a file were hashed on their way in, and nobody may have it open for writing any more."""
         self.seal(fsverity)
-        with self._proven.proving(self.path(fsverity)):
-            pass
+        self._proven.note(self.path(fsverity))
 
     def items(self) -> tuple[Measured, ...]:
         """Names and lengths of all files, sorted by name. Their bytes are not looked at.
@@ -253,7 +283,9 @@ class ContentStore:
         """
         for fsverity in keep:
             self.path(fsverity)
-        removed = [item.fsverity for item in self.items() if item.fsverity not in keep]
+        also = [keeper() for keeper in self.keepers]
+        keep = keep.union(*(kept for kept in also if kept is not None))
+        removed = [item.fsverity for item in self.items() if item.fsverity not in keep] if None not in also else []
         for fsverity in removed:
             durable.remove(self.path(fsverity))
         self.sweep()

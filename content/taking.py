@@ -65,7 +65,7 @@ def take_spans(
     with ExitStack() as stack:
         given, states, weak = (_memory(stack) for _ in range(3))
         os.pwrite(given, hashes, 0)
-        os.ftruncate(states, len(hashes) // DIGEST)
+        os.pwrite(states, bytes((UNTOUCHED,)) * (len(hashes) // DIGEST), 0)
         os.pwrite(weak, hash_blocks(bytes(BLOCK), hash_named("sha256"))[:WEAK] * source.indexed, 0)
         taking = Taking(source.descriptor, source.length, given, states, weak, source.indexed)
 

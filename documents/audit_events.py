@@ -8,41 +8,10 @@ Requirements are those of the Protection Profile for Virtualization 1.1 and its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from documents.audit_event import ERROR, AuditEvent, UnrecordedEvent
+from documents.vm_audit_events import VM_EVENTS
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEvent:
-    """One event.
-
-    Attributes:
-        name: as records have it.
-        rows: requirements that ask for it.
-        when: for people.
-        details: by outcome, the details that each such record has at least.
-    """
-
-    name: str
-    rows: tuple[str, ...]
-    when: str
-    details: tuple[tuple[str, tuple[str, ...]], ...]
-
-    def required(self, outcome: str) -> tuple[str, ...] | None:
-        """Details of a record with this outcome; None where the event has no such outcome."""
-        return dict(self.details).get(outcome)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnrecordedEvent:
-    """One that a requirement asks for and that vmgate does not record, and why."""
-
-    row: str
-    event: str
-    why: str
-
-
-_ERROR = ("cause", "code")
-_UPDATE = (("started", ("source",)), ("done", ("releases",)), ("failed", _ERROR), ("refused", _ERROR))
+_UPDATE = (("started", ("source",)), ("done", ("releases",)), ("failed", ERROR), ("refused", ERROR))
 _CHANNEL = ("FTP_ITC_EXT.1", "FAU_STG_EXT.1")
 
 EVENTS = (
@@ -57,6 +26,18 @@ EVENTS = (
         rows=("FMT_MOF_EXT.1",),
         when="a host is set up for a repository",
         details=(("started", ("repository",)), ("done", ("repository",))),
+    ),
+    AuditEvent(
+        name="fleet-join",
+        rows=("FMT_MOF_EXT.1",),
+        when="an administrator lets the host join a fleet",
+        details=(("started", ("url",)), ("done", ("fleet", "host")), ("failed", ERROR)),
+    ),
+    AuditEvent(
+        name="fleet-leave",
+        rows=("FMT_MOF_EXT.1",),
+        when="an administrator lets the host forget its fleet",
+        details=(("done", ("fleet", "host")),),
     ),
     AuditEvent(
         name="host-resume",
@@ -79,36 +60,6 @@ EVENTS = (
             ("done", ("baseline", "number")),
             ("failed", ("baseline", "cause", "number")),
         ),
-    ),
-    AuditEvent(
-        name="vm-start",
-        rows=("FMT_MOF_EXT.1", "FPT_ML_EXT.1", "FPT_GVI_EXT.1"),
-        when="a VM is to start; refused names the check that said no",
-        details=(
-            ("started", ("definition", "level", "release", "verdict")),
-            ("done", ()),
-            ("failed", _ERROR),
-            ("refused", ("check",)),
-        ),
-    ),
-    AuditEvent(name="vm-stop", rows=("FMT_MOF_EXT.1",), when="a VM stopped", details=(("done", ()),)),
-    AuditEvent(
-        name="vm-reconnect",
-        rows=("FMT_MOF_EXT.1",),
-        when="libvirt was started again and took a running VM back",
-        details=(("done", ()),),
-    ),
-    AuditEvent(
-        name="vm-restart",
-        rows=("FMT_MOF_EXT.1",),
-        when="the agent restarts a VM because of an update",
-        details=(("started", ("release",)), ("done", ("release",)), ("failed", _ERROR)),
-    ),
-    AuditEvent(
-        name="vm-suspend",
-        rows=("FAU_ARP.1", "FPT_GVI_EXT.1"),
-        when="the agent suspends a VM because the host's boot counts for nothing any more",
-        details=(("done", ("cause",)), ("failed", ("cause",))),
     ),
     AuditEvent(
         name="update-apply",
@@ -156,7 +107,7 @@ EVENTS = (
         name="update-hook",
         rows=("FPT_TUD_EXT.1",),
         when="a program of the administrator's runs around an update",
-        details=(("started", ()), ("done", ()), ("failed", _ERROR), ("refused", _ERROR)),
+        details=(("started", ()), ("done", ()), ("failed", ERROR), ("refused", ERROR)),
     ),
     AuditEvent(
         name="update-pause",
@@ -287,22 +238,12 @@ EVENTS = (
         ),
     ),
     AuditEvent(
-        name="vm-introspect",
-        rows=("FPT_INT_EXT.1",),
-        when="a VM's memory is looked at",
-        details=(
-            ("started", ("view", "vm")),
-            ("done", ("found", "view", "vm")),
-            ("failed", ("view", "vm", "why")),
-            ("refused", ("view", "vm", "why")),
-        ),
-    ),
-    AuditEvent(
         name="audit-sent",
         rows=("FAU_STG.1",),
         when="the trail lacks a record that was off-loaded, so it was cut or exchanged; or what says so is damaged",
         details=(("refused", ("cause", "hash", "sent", "server")),),
     ),
+    *VM_EVENTS,
 )
 
 UNRECORDED = (
@@ -315,11 +256,6 @@ UNRECORDED = (
         row="FIA_UIA_EXT.1, FIA_AFL_EXT.1",
         event="authentication of administrators, and its limit",
         why="vmgate authenticates nobody: the operating system does, and records it",
-    ),
-    UnrecordedEvent(
-        row="FDP_VNC_EXT.1, FDP_PPR_EXT.1, FPT_RDM_EXT.1",
-        event="networks, devices and media that are attached",
-        why="there is no such function yet: a definition that has them is refused",
     ),
     UnrecordedEvent(
         row="FPT_ML_EXT.1",

@@ -81,3 +81,15 @@ class DocumentNewer(DocumentError):
     code = "DC003"
     exit = Exit.NOT_READY
     explanation = "A document was written by a newer vmgate. Update vmgate, or go back with `vmgate update rollback`."
+
+
+class TomlWrong(DocumentError):
+    """A VM definition in TOML, or the file of defaults for one, is not in its form."""
+
+    code = "DC040"
+    exit = Exit.USAGE
+    explanation = (
+        "A VM definition in TOML, or /etc/vmgate/vm-defaults.toml, has a mistake: a syntax error, a key that is "
+        "unknown, missing or given twice, or a value out of its bounds. The message names the line where it can. "
+        "Nothing was changed. `vmgate vm schema` prints the JSON Schema of a definition."
+    )

@@ -7,6 +7,7 @@ Each carries a version; one written by a newer vmgate is refused (``DocumentNewe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Self
 
 from documents.canonical import Json
@@ -66,7 +67,7 @@ class Generation(Document):
 
     def parsed(self) -> tuple[Release, ...]:
         """The releases, parsed."""
-        return tuple(Release.parse(release) for release in self.releases)
+        return tuple(_parsed(release) for release in self.releases)
 
     @property
     def platform(self) -> Release:
@@ -77,6 +78,12 @@ class Generation(Document):
     def workloads(self) -> tuple[Release, ...]:
         """The workload releases."""
         return tuple(release for release in self.parsed() if release.authority == "workload")
+
+
+@lru_cache(maxsize=32)
+def _parsed(release: bytes) -> Release:
+    """A release never changes once it is parsed, and one start asks for the same few some twenty times."""
+    return Release.parse(release)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

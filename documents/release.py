@@ -29,6 +29,7 @@ KINDS = (
     "host-image",
     "image",
     "security-policy",
+    "site-baseline",
     "vmgate-build",
     "vmm-image",
 )

@@ -12,13 +12,18 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from documents.canonical import Json
+from documents.definition import DISK_CLASSES
 from documents.document import Document
 from documents.fields import NAME, SLASHED, Fields
+from documents.host_devices import DEVICE_KINDS
+from documents.host_networks import NETWORK_KINDS
+from documents.revocation import DEFAULT, Revocation, read_revocation
 from documents.verdict import VERDICT_SECONDS
 
-ALLOWANCES = ("AllowEmulation", "AllowSelfMeasured", "AllowSoftwareTpm")
-"""AllowEmulation: QEMU's TCG, which promises no isolation. AllowSelfMeasured: assurance level L1.
-AllowSoftwareTpm: assurance level L0."""
+LOCAL_VMS = "AllowLocal"
+ALLOWANCES = ("AllowEmulation", LOCAL_VMS, "AllowSelfMeasured", "AllowSoftwareTpm")
+"""AllowEmulation: QEMU's TCG, which promises no isolation. AllowLocal: VMs that an administrator of the host made and
+its local authority signed. AllowSelfMeasured: assurance level L1. AllowSoftwareTpm: assurance level L0."""
 
 LOCAL = ("any", "approved", "publisher")
 """Who has to vouch for what is local to a host and that the publisher does not name. ``any``: nobody, and it is told;
@@ -31,11 +36,17 @@ MAX_ARGUMENTS = 64
 COLLECTED = ("boot_log", "ima")
 """Members of the evidence that a host sends only when it is asked to."""
 
+
 SHORTEST, LONGEST = 60, 604_800
 """Seconds for which a verdict may be relied on: from a minute to a week."""
 DIGESTS = ("always", "once-per-boot")
 """How often a file without fs-verity is read to be measured: before each start; or once in a boot, where only root can
 change it. The first is the default."""
+DRIFT = ("suspend", "kill")
+"""What is done with a VM that runs as it was not let start, or that nobody let start. The first is the default."""
+
+STATELESS = ("ephemeral", "readonly")
+"""Classes of disks of which nothing is left when a VM stops: what a policy allows that says nothing of disks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +65,11 @@ class SecurityPolicy(Document):
         collect: names from ``COLLECTED``, sorted; None, and then absent: all of them where the platform release has a
             host image to compare them with, none where it has not.
         digests: one of ``DIGESTS``; absent where it is the default.
+        disks: classes of disks that VMs may have, sorted; absent where it is ``STATELESS``.
+        networks: kinds of networks that VMs may stand on, sorted; absent for none.
+        devices: kinds from ``DEVICE_KINDS`` that VMs may have, sorted; absent for none.
+        drift: one of ``DRIFT``; absent where it is the default.
+        revocation: what becomes of a running VM that was taken back; absent where it is the default.
     """
 
     TYPE: ClassVar[str] = "vmgate.security-policy"
@@ -69,6 +85,11 @@ class SecurityPolicy(Document):
     verdict_seconds: int = VERDICT_SECONDS
     collect: tuple[str, ...] | None = None
     digests: str = DIGESTS[0]
+    disks: tuple[str, ...] = STATELESS
+    networks: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    drift: str = DRIFT[0]
+    revocation: Revocation = DEFAULT
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -90,6 +111,11 @@ class SecurityPolicy(Document):
             verdict_seconds=_read_verdict_seconds(fields),
             collect=_read_collect(fields),
             digests=fields.take_choice("digests", DIGESTS[1:]) if fields.has("digests") else DIGESTS[0],
+            disks=_read_disks(fields),
+            networks=_read_kinds(fields, "networks", NETWORK_KINDS),
+            devices=_read_kinds(fields, "devices", DEVICE_KINDS),
+            drift=fields.take_choice("drift", DRIFT[1:]) if fields.has("drift") else DRIFT[0],
+            revocation=read_revocation(fields.take("revocation")) if fields.has("revocation") else DEFAULT,
         )
         if list(policy.allow) != sorted(set(policy.allow)):
             raise fields.wrong("allow", "is not sorted")
@@ -109,6 +135,11 @@ class SecurityPolicy(Document):
             **({"verdict_seconds": self.verdict_seconds} if self.verdict_seconds != VERDICT_SECONDS else {}),
             **({"collect": list(self.collect)} if self.collect is not None else {}),
             **({"digests": self.digests} if self.digests != DIGESTS[0] else {}),
+            **({"disks": list(self.disks)} if self.disks != STATELESS else {}),
+            **({"networks": list(self.networks)} if self.networks else {}),
+            **({"devices": list(self.devices)} if self.devices else {}),
+            **({"drift": self.drift} if self.drift != DRIFT[0] else {}),
+            **({"revocation": self.revocation.members()} if self.revocation != DEFAULT else {}),
         }
 
     def collects(self, *, host_image: bool) -> frozenset[str]:
@@ -159,3 +190,24 @@ def _read_collect(fields: Fields) -> tuple[str, ...] | None:
     if names == ("ima",):
         raise fields.wrong("collect", "asks for the IMA list without the boot log that it continues")
     return names
+
+
+def _read_disks(fields: Fields) -> tuple[str, ...]:
+    if not fields.has("disks"):
+        return STATELESS
+    names = fields.take_texts("disks", NAME, len(DISK_CLASSES), 63)
+    if any(name not in DISK_CLASSES for name in names) or list(names) != sorted(set(names)):
+        raise fields.wrong("disks", "names a class that is not known, or is not sorted")
+    if names == STATELESS:
+        raise fields.wrong("disks", "is there and what it would be without")
+    return names
+
+
+def _read_kinds(fields: Fields, member: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Kinds of what VMs may have: absent is none, and there is no other way to say that."""
+    if not fields.has(member):
+        return ()
+    kinds = fields.take_texts(member, NAME, len(known), 63)
+    if not kinds or any(kind not in known for kind in kinds) or list(kinds) != sorted(kinds):
+        raise fields.wrong(member, "is empty, not sorted, or names something that is not known")
+    return kinds

@@ -44,3 +44,142 @@ class NonceRefused(FleetError):
         "A nonce proves that evidence was made after it was given out. It counts for a few minutes, for one host and "
         "once. Ask the verifier for a new one."
     )
+
+
+class FolderWrong(FleetError):
+    """The folder of a fleet's service is not what ``vmgate fleet init`` makes, or its settings are wrong."""
+
+    code = "FL020"
+    exit = Exit.NOT_READY
+    explanation = (
+        "The folder of the service holds fleet.toml, the keys that it signs with, and certificates. Something is "
+        "missing or is not in its form. Keys: name, database, listen, certificate, key, channel, interval, approval, "
+        "processes."
+    )
+
+
+class FolderExists(FleetError):
+    """A fleet's service was set up there before."""
+
+    code = "FL021"
+    explanation = "`vmgate fleet init` makes keys and a database, and never replaces any. Choose another folder."
+
+
+class DatabaseFailed(FleetError):
+    """The database did not do what it was asked; nothing of it was kept."""
+
+    code = "FL022"
+    exit = Exit.NOT_READY
+    explanation = (
+        "What belongs together is written in one transaction: after a failure none of it is there. No host counts as "
+        "trusted because of a failure. Look at the database, and at the room on its disk."
+    )
+
+
+class SchemaOther(FleetError):
+    """The database is of another version of vmgate."""
+
+    code = "FL023"
+    exit = Exit.NOT_READY
+    explanation = (
+        "The tables of a fleet are made for one version. `vmgate fleet migrate` brings older ones forward, in one "
+        "transaction; make a backup first. A database of a newer vmgate is left alone."
+    )
+
+
+class LibraryMissing(FleetError):
+    """What the service needs besides is not installed."""
+
+    code = "FL024"
+    exit = Exit.NOT_READY
+    explanation = "The service needs libraries that hosts do without. Install vmgate with the extra `fleet`."
+
+
+class TokenRefused(FleetError):
+    """An enrolment token is unknown, used, withdrawn or too old."""
+
+    code = "FL030"
+    exit = Exit.REFUSED
+    explanation = (
+        "A token enrols one host, once, for a while. `vmgate fleet token create` makes a new one. "
+        "The same host may repeat the same enrolment, in case it did not hear the answer."
+    )
+
+
+class EnrolmentRefused(FleetError):
+    """A host was not taken into the fleet."""
+
+    code = "FL031"
+    exit = Exit.REFUSED
+    explanation = (
+        "The host did not show that one TPM, for which a vendor in the folder `roots` vouches, holds its endorsement "
+        "key, its attestation key and its request key; or it took too long; or its name is another host's."
+    )
+
+
+class HostUnknown(FleetError):
+    """The fleet has no such host."""
+
+    code = "FL032"
+    exit = Exit.NOT_FOUND
+    explanation = "A host is named by its id or its name; `vmgate fleet hosts` lists them."
+
+
+class HostRefused(FleetError):
+    """A host may not do what it asks for: it was revoked, waits for approval, or is unknown."""
+
+    code = "FL033"
+    exit = Exit.NOT_PERMITTED
+    explanation = (
+        "Only hosts that are enrolled and active are heard. `vmgate fleet host approve` lets one in that waits, and "
+        "`vmgate fleet host readmit` one that was revoked. A host that the fleet does not know gets the same answer."
+    )
+
+
+class StateWrong(FleetError):
+    """A host is not in a state in which that can be done to it."""
+
+    code = "FL034"
+    exit = Exit.POLICY
+    explanation = "A host is pending, active or revoked; `docs/guide/fleet.md` has the table of what leads where."
+
+
+class ReferenceWrong(FleetError):
+    """Reference values were not taken in, or there are none for a host."""
+
+    code = "FL035"
+    exit = Exit.NOT_READY
+    explanation = (
+        "Hosts are compared with releases that an administrator gave to the service with `vmgate fleet reference add`, "
+        "each with the artifacts that it names: security policy, host image, files of libvirt's packages. Without a "
+        "platform release of a host's channel no evidence can be judged, and no host is trusted."
+    )
+
+
+class RequestTooLarge(FleetError):
+    """A request is larger, slower or of another kind than the service takes."""
+
+    code = "FL040"
+    exit = Exit.REFUSED
+    explanation = "Each kind of request has a most of bytes and of seconds. More is not read, and nothing was done."
+
+
+class Crowded(FleetError):
+    """The host changed while its evidence was judged, so that the verdict does not count."""
+
+    code = "FL041"
+    exit = Exit.NOT_READY
+    explanation = (
+        "Two requests of one host came at a time. The one that was first counts; ask for a nonce and try again."
+    )
+
+
+class AuditRefused(FleetError):
+    """Audit records of a host do not follow those that the fleet has, or are not what the host signed."""
+
+    code = "FL050"
+    exit = Exit.REFUSED
+    explanation = (
+        "The fleet is the witness of its hosts' audit trails: records must follow one another without a gap, the "
+        "newest signed head must be the host's own and lie on the chain. What does not is refused, and raises an alarm."
+    )

@@ -18,11 +18,13 @@ from documents.host_files import HostFiles
 from documents.host_image import HostImage
 from documents.release import Artifact, Release
 from documents.security_policy import SecurityPolicy
+from documents.site_baseline import SiteBaseline
 from documents.verdict import Finding, Verdict
 from fleet.errors import VerifierFailed, VerifierUnready
 from fleet.nonces import Spends
 from keys.anchor import TrustAnchor
-from measure.appraise import IMAGE, LIBVIRT_FILES, POLICY, Reference
+from measure.appraise import IMAGE, LIBVIRT_FILES, POLICY, SITE_BASELINE, Reference
+from measure.corim import Environment
 from measure.ear import ear_claims, sign_ear
 from measure.known_image import KnownImage
 from measure.trust_vector import VERIFIER
@@ -52,6 +54,8 @@ class Expected:
         policies: more security policies, of the other platform releases.
         images: more host images, of the other platform releases.
         listings: more lists of libvirt's files, of the other platform releases.
+        baselines: the platform releases' baselines for all hosts, where they have one.
+        endorsed: reference values of a CoRIM that the verifier trusts; each platform release must have the same there.
         terms: when platform releases before the newest count.
         expires: when all of this must no longer be used, in seconds since 1970 UTC; None where nobody said.
     """
@@ -64,6 +68,8 @@ class Expected:
     policies: tuple[bytes, ...] = ()
     images: tuple[bytes, ...] = ()
     listings: tuple[bytes, ...] = ()
+    baselines: tuple[bytes, ...] = ()
+    endorsed: tuple[Environment, ...] | None = None
     terms: Terms = ANY_TIME
     expires: int | None = None
 
@@ -91,6 +97,7 @@ class Expected:
         images = {digest_bytes(image): KnownImage(HostImage.parse(image)) for image in shown}
         told = [listing for listing in (self.packages, *self.listings) if listing is not None]
         listings = {digest_bytes(listing): HostFiles.parse(listing) for listing in told}
+        baselines = {digest_bytes(baseline): SiteBaseline.parse(baseline) for baseline in self.baselines}
         newest = {release.channel: release for release in workloads}
         gone = tuple(digest for release in newest.values() for digest in release.refused)
         references: list[Reference] = []
@@ -107,6 +114,8 @@ class Expected:
                     image=known.image if known else None,
                     known=known,
                     packages=_of(platform.artifact(LIBVIRT_FILES), listings, len(platforms)),
+                    site=_of(platform.artifact(SITE_BASELINE), baselines, len(platforms)),
+                    endorsed=self.endorsed,
                     refused=gone,
                 )
             )
@@ -209,11 +218,41 @@ def answer(
         DocumentError: a malformed release, policy or host image.
         KeyFileMalformed: the key is none.
     """
-    judged = _guarded(
-        lambda: judge(
-            untrusted_evidence, expected.references(), known, time, terms=expected.terms, expires=expected.expires
-        )
+    return answer_prepared(
+        untrusted_evidence,
+        expected.references,
+        known,
+        time,
+        terms=expected.terms,
+        expires=expected.expires,
+        build=build,
+        private_pem=private_pem,
     )
+
+
+def answer_prepared(
+    untrusted_evidence: bytes,
+    references: tuple[Reference, ...] | Callable[[], tuple[Reference, ...]],
+    known: Known,
+    time: int,
+    *,
+    terms: Terms,
+    build: str,
+    expires: int | None = None,
+    private_pem: bytes | None = None,
+) -> Answer:
+    """The same with what ``Expected.references`` gave, or gives when it is called.
+
+    Raises:
+        VmgateError: what the call raises.
+        KeyFileMalformed: the key is none.
+    """
+
+    def judgement() -> Judged:
+        made = references() if callable(references) else references
+        return judge(untrusted_evidence, made, known, time, terms=terms, expires=expires)
+
+    judged = _guarded(judgement)
     if isinstance(judged, VerifierFailed):
         judged = Judged(verdict=_no_verdict(judged, time), refusal=judged)
     verdict, release = judged.verdict, judged.release

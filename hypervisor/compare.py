@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is the domain that libvirt is about to start the one that its definition renders to? Pure.
 
-What libvirt 9 adds to every q35 domain by itself is a table here, element by element; all else must be equal. It also
-holds for the live XML of an emulated guest; with KVM, libvirt expands ``host-model`` once the guest runs, and only the
-XML before the start compares. This module does not judge the expected domain (``hypervisor.lint`` does).
+The generation id is another one at each start, and is compared apart (``generation_id``).
+
+What libvirt 9 adds to every q35 domain by itself is a table here, element by element; all else must be equal. With KVM,
+libvirt expands ``host-model`` once the guest runs: ``live_differences`` compares what runs. This module does not judge
+the expected domain (``hypervisor.lint`` does).
 """
 
 from __future__ import annotations
@@ -23,10 +25,14 @@ ABSENT = "absent"
 MAX_DIFFERENCES = 100
 MAX_TEXT = 200
 
+_GENERATION = "/domain/genid[string-length(.)=36][not(*)][not(@*)]"
+
 # What libvirt may add, in this order: a later row sees what an earlier one left. Each row is as narrow as the addition.
 _ADDED_ELEMENTS = (
+    _GENERATION,
     "/domain/devices/*/alias",
     "/domain/devices/*/address[@type='pci' or @type='drive']",
+    "/domain/devices/hostdev[@type='usb']/address[@type='usb']",
     "/domain/resource[count(*)=1][partition='/machine']",
     "/domain/seclabel[@type='dynamic'][@relabel='yes'][not(*[not(self::label or self::imagelabel)])]",
     "/domain/cpu/feature[@policy='require'][@name='hypervisor' or @name='lahf_lm']",
@@ -42,12 +48,18 @@ _ADDED_ELEMENTS = (
     "/domain/devices/input[@bus='ps2'][@type='mouse' or @type='keyboard'][count(@*)=2][not(*)]",
     "/domain/devices/audio[@type='none'][not(*)]",
     "/domain/devices/watchdog[@model='itco'][@action='reset'][not(*)]",
+    # The tap device of an interface that runs; a name that somebody chose does not begin so.
+    "/domain/devices/interface[@type='network']/target[starts-with(@dev, 'vnet')][count(@*)=1][not(*)]",
 )
 _ADDED_ATTRIBUTES = (
     ("/domain", "id"),
     ("/domain/cpu", "check"),
     ("/domain/devices/disk/source", "index"),
+    ("/domain/devices/disk//backingStore", "index"),
     ("/domain/devices/console", "tty"),
+    # Where a running interface is plugged in; libvirt reads neither from a definition.
+    ("/domain/devices/interface[@type='network']/source[@network]", "portid"),
+    ("/domain/devices/interface[@type='network']/source[@network]", "bridge"),
 )
 
 
@@ -81,7 +93,39 @@ def differences(expected_xml: str, untrusted_found: bytes) -> tuple[Difference, 
     for domain in (expected, found):
         _add_console(domain)
         _drop_additions(domain)
-    return tuple(islice(_compare("/domain", expected, found), MAX_DIFFERENCES))
+    return tuple(islice(compare("/domain", expected, found), MAX_DIFFERENCES))
+
+
+def live_differences(expected_xml: str, untrusted_live: bytes) -> tuple[Difference, ...]:
+    """The same for a domain that runs.
+
+    A processor that ``host-model`` became is taken for it if it is one of libvirt's own making, without what the
+    definition switches off. Nobody can exchange the processor of a domain that runs.
+
+    Args:
+        expected_xml: what it was started as.
+        untrusted_live: its live XML.
+    """
+    try:
+        expected, found = read_domain(expected_xml.encode()), read_domain(untrusted_live)
+    except UnreadableDomain:
+        return differences(expected_xml, untrusted_live)
+    asked, got = expected.find("cpu"), found.find("cpu")
+    if asked is not None and got is not None and asked.get("mode") == "host-model" and got.get("mode") == "custom":
+        required = {str(one.get("name")) for one in got.findall("feature") if one.get("policy") != "disable"}
+        forbidden = {str(one.get("name")) for one in asked.findall("feature[@policy='disable']")}
+        if not required & forbidden:
+            found.replace(got, deepcopy(asked))
+    return differences(expected_xml, etree.tostring(found, encoding="utf-8"))
+
+
+def generation_id(untrusted_xml: bytes) -> str:
+    """The generation id of a domain; empty where there is none, or more than one, or the XML cannot be read."""
+    try:
+        found = select(read_domain(untrusted_xml), etree.XPath(_GENERATION))
+    except UnreadableDomain:
+        return ""
+    return found[0].text or "" if len(found) == 1 else ""
 
 
 def _add_console(domain: etree._Element) -> None:
@@ -114,7 +158,8 @@ def _compiled() -> tuple[tuple[etree.XPath, ...], tuple[tuple[etree.XPath, str],
     return tuple(etree.XPath(where) for where in _ADDED_ELEMENTS), attributes
 
 
-def _compare(path: str, expected: etree._Element, found: etree._Element) -> Iterator[Difference]:
+def compare(path: str, expected: etree._Element, found: etree._Element) -> Iterator[Difference]:
+    """All that differs at or below two elements; ``path`` is where they stand."""
     for name in sorted({*map(str, expected.attrib), *map(str, found.attrib)}):
         if expected.get(name) != found.get(name):
             yield _difference(f"{path}/@{name}", expected.get(name, ABSENT), found.get(name, ABSENT))
@@ -128,7 +173,7 @@ def _compare(path: str, expected: etree._Element, found: etree._Element) -> Iter
             if left is None or right is None:
                 yield _difference(place, _shown(left), _shown(right))
             else:
-                yield from _compare(place, left, right)
+                yield from compare(place, left, right)
 
 
 def _named(parent: etree._Element, tag: str) -> list[etree._Element]:

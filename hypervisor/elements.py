@@ -58,7 +58,7 @@ _SOURCE = {
     "": "file dev dir protocol name pool volume index startupPolicy", "seclabel": "model relabel",
     "host": "name port transport", "reservations": "managed", "dataStore": "type",
 }  # fmt: skip
-_FORMAT = {"": "type"}
+_FORMAT = {"": "type index"}
 _DEVICES = {
     "emulator": "",
     "disk": "type device rawio sgio snapshot", "disk/driver": "name type cache io discard detect_zeroes copy_on_read "
@@ -102,7 +102,7 @@ def _table() -> dict[str, frozenset[str]]:
     devices = dict(_DEVICES)
     for line in ("serial", "console", "parallel", "channel"):
         devices |= _below(line, _LINE)
-    devices |= _below("disk/source", _SOURCE)
+    devices |= _below("disk/source", _SOURCE | {"encryption": "format engine", "encryption/secret": "type uuid"})
     # Three levels are more than anybody needs, and a fourth is refused.
     for depth in range(1, 4):
         layer = "disk" + "/backingStore" * depth

@@ -43,6 +43,7 @@ _OFF: Final = (("state", "off"),)
 _NO: Final = (("model", "none"),)
 _SPICE: Final = "/domain/devices/graphics[@type='spice']"
 _BRIDGED: Final = "/domain/devices/interface[@type='network' or @type='bridge']"
+_OURS: Final = "starts-with(source/@network, 'vmgate-') and filterref/@filter=source/@network"
 
 FIXES: Final = (
     Fix(id="HV010", where="/domain/os/bootmenu[@enable='yes']", set=(("enable", "no"),)),
@@ -59,7 +60,8 @@ FIXES: Final = (
     Fix(id="HV044", where="/domain/devices[not(controller[@type='usb'])][not(input[@bus='usb'])]"
         "[not(hostdev[@type='usb'])][not(disk/target[@bus='usb'])][not(redirdev)]",
         child="controller[@type='usb']", set=(("type", "usb"), ("index", "0"), ("model", "none"))),
-    Fix(id="HV052", where=f"{_BRIDGED}[not(port/@isolated='yes')]", child="port", set=(("isolated", "yes"),)),
+    Fix(id="HV052", where=f"{_BRIDGED}[not(port/@isolated='yes')][not({_OURS})]", child="port",
+        set=(("isolated", "yes"),)),
     Fix(id="HV053", where=f"{_BRIDGED}[not(filterref)]", child="filterref", set=(("filter", "clean-traffic"),)),
     Fix(id="HV054", where="/domain/devices/interface[@trustGuestRxFilters='yes']", unset=("trustGuestRxFilters",)),
     Fix(id="HV063", where="/domain/on_crash[starts-with(., 'coredump-')]", text="destroy"),

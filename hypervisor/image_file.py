@@ -28,6 +28,7 @@ class ImageFile:
         descriptor: as given.
         identity: device and inode.
         length: bytes of the file.
+        owner: user id of its owner.
 
     Raises:
         ImageUnreadable: it is no regular file.
@@ -44,6 +45,7 @@ class ImageFile:
             raise _unreadable(path, "it is no regular file")
         self.identity = (status.st_dev, status.st_ino)
         self.length = status.st_size
+        self.owner = status.st_uid
 
     def head(self, length: int) -> bytes:
         """The first bytes, so many or as many as there are.
@@ -51,10 +53,24 @@ class ImageFile:
         Raises:
             ImageUnreadable: they cannot be read.
         """
+        return self.read(0, length)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes from anywhere, fewer only at the file's end.
+
+        Raises:
+            ImageUnreadable: they cannot be read.
+        """
+        found = b""
         try:
-            return os.pread(self.descriptor, length, 0)
+            while len(found) < length:
+                part = os.pread(self.descriptor, length - len(found), offset + len(found))
+                if not part:
+                    break
+                found += part
         except OSError as error:
             raise _unreadable(self._path, str(error)) from error
+        return found
 
 
 @contextmanager

@@ -42,10 +42,17 @@ END, BACKING_FORMAT, FEATURE_NAMES = 0x00000000, 0xE2792ACA, 0x6803F857
 BITMAPS, ENCRYPTION_HEADER, DATA_FILE = 0x23852875, 0x0537BE77, 0x44415441
 KNOWN_EXTENSIONS = frozenset({BACKING_FORMAT, FEATURE_NAMES, BITMAPS, ENCRYPTION_HEADER, DATA_FILE})
 
+GENERATION = 0x564D4731
+"""vmgate's own extension, "VMG1", in images that a host made: which clean stop the image is from. QEMU keeps what it
+does not know (section "Header extensions")."""
+
+GENERATION_SIZE = 16
+
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
 _VERSION_3 = struct.Struct(">QQQII")
 _EXTENSION = struct.Struct(">II")
 _BITMAPS = struct.Struct(">IIQQ")
+_ENCRYPTION = struct.Struct(">QQ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +77,8 @@ class Qcow2Header:
         length: bytes of the header itself, without its extensions.
         extensions: types of the header extensions, in their order.
         further: whether the header has fields that are not specified, and not zero.
+        generation: content of vmgate's own extension; empty where there is none.
+        key_area: place and length of the LUKS header in bytes; None where there is no such extension.
     """
 
     version: int
@@ -93,6 +102,8 @@ class Qcow2Header:
     length: int = V3_LENGTH
     extensions: tuple[int, ...] = ()
     further: bool = False
+    generation: bytes = b""
+    key_area: tuple[int, int] | None = None
 
 
 def parse_header(untrusted: bytes) -> Qcow2Header:
@@ -143,6 +154,8 @@ def parse_header(untrusted: bytes) -> Qcow2Header:
         length=features.length,
         extensions=tuple(extensions),
         further=features.further,
+        generation=_read_generation(extensions.get(GENERATION)),
+        key_area=_read_key_area(extensions.get(ENCRYPTION_HEADER)),
     )
 
 
@@ -231,6 +244,21 @@ def _count_bitmaps(extension: bytes | None) -> int:
     if reserved or not count:
         _refuse("the bitmaps extension names no bitmap, or has bits that are reserved")
     return int(count)
+
+
+def _read_generation(extension: bytes | None) -> bytes:
+    if extension is not None and len(extension) != GENERATION_SIZE:
+        _refuse(f"the generation has not {GENERATION_SIZE} bytes")
+    return extension or b""
+
+
+def _read_key_area(extension: bytes | None) -> tuple[int, int] | None:
+    if extension is None:
+        return None
+    if len(extension) != _ENCRYPTION.size:
+        _refuse("the pointer to the encryption header has not 16 bytes")
+    offset, length = _ENCRYPTION.unpack(extension)
+    return int(offset), int(length)
 
 
 def _text(value: bytes | None, what: str) -> str | None:

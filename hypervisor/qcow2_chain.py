@@ -51,7 +51,7 @@ class Layer:
     Attributes:
         name: as the image above it must name it: an absolute path, or a file name beside it.
         image_format: ``qcow2`` or ``raw``.
-        kind: ``base`` or ``overlay``.
+        kind: ``base``, ``overlay`` or ``data``.
         virtual_size: bytes of the disk that it makes; None where only the file says.
     """
 
@@ -129,5 +129,5 @@ def _refused(what: str, cause: str) -> ChainRefused:
     return ChainRefused(
         f"{what} was not used",
         cause=cause,
-        remedy="make the overlay again over the image that the definition names; open nothing that the header names",
+        remedy="put back what was there at the VM's last stop, and open nothing that the header names",
     )

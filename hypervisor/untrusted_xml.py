@@ -18,13 +18,22 @@ MAX_ELEMENTS = 10_000
 
 
 def read_domain(untrusted_xml: bytes) -> etree._Element:
-    """Parse the XML of one domain.
+    """Parse the XML of one domain; see ``read_xml``."""
+    return read_xml(untrusted_xml, "domain")
+
+
+def read_xml(untrusted_xml: bytes, root: str) -> etree._Element:
+    """Parse the XML of one thing of libvirt's.
+
+    Args:
+        untrusted_xml: as libvirt gave it.
+        root: the name of its outermost element, such as ``domain``.
 
     Returns:
-        The ``domain`` element, without comments and processing instructions.
+        That element, without comments and processing instructions.
 
     Raises:
-        UnreadableDomain: anything that is not well-formed, bounded, plain XML of one domain.
+        UnreadableDomain: anything that is not well-formed, bounded, plain XML with that root.
     """
     if len(untrusted_xml) > MAX_XML:
         raise _unreadable(f"it has more than {MAX_XML} bytes")
@@ -41,8 +50,8 @@ def read_domain(untrusted_xml: bytes) -> etree._Element:
         raise _unreadable(f"it is not well-formed: {error}"[:300]) from error
     if domain.getroottree().docinfo.internalDTD is not None:
         raise _unreadable("it has a document type")
-    if domain.tag != "domain":
-        raise _unreadable(f"it describes {str(domain.tag)[:60]!r} and no domain")
+    if domain.tag != root:
+        raise _unreadable(f"it describes {str(domain.tag)[:60]!r} and no {root}")
     for count, element in enumerate(domain.iter()):
         if count >= MAX_ELEMENTS:
             raise _unreadable(f"it has more than {MAX_ELEMENTS} elements")

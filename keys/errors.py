@@ -197,3 +197,15 @@ class RecoveryKeyUnknown(KeysError):
         "present key, and no VM key is wrapped for it: somebody may have put it there to read VM keys. After the TPM "
         "was cleared it is expected, and `vmgate recovery use FILE` or a new `vmgate recovery create` ends it."
     )
+
+
+class RequestUnproven(KeysError):
+    """A request to a fleet is not shown to be the host's that it names."""
+
+    code = "KY030"
+    exit = Exit.REFUSED
+    explanation = (
+        "A host proves each request to its fleet with a key of its TPM (HTTP message signatures, RFC 9421), over "
+        "method, path, query and body, at a time that differs from the fleet's by 300 seconds at most, and over a "
+        "nonce that the fleet gave it. Something of that does not hold, so nothing was done."
+    )

@@ -16,7 +16,8 @@ All checks, by the numbers that the code carries. Each gives a finding; a check 
      none besides, none refused. Another digest of a component that the security policy names as ``warn_only`` is a
      warning, never a pass;
   7. events: none that has no business in its PCR;
-  8. VMs that were started: each by a definition of an accepted workload release, which it names; none refused;
+  8. VMs that were started: each by a definition of an accepted workload release, which it names; none refused. A local
+     VM, told by a pseudonym and a salted digest, warns where the security policy allows such, else fails while it runs;
   9. host-local things: those that the publisher names as it names them; the others as the approved baseline names them.
      Without either, the policy says whether that is a warning. The kernel command line as the policy asks for it;
  10. what ran before vmgate, where the release has a host image (``measure.boot``).
@@ -37,12 +38,15 @@ from documents.evidence import Evidence
 from documents.host_files import HostFiles
 from documents.host_image import HostImage
 from documents.release import Origin, ReferenceValue, Release
-from documents.security_policy import SecurityPolicy
+from documents.security_policy import LOCAL_VMS, SecurityPolicy
+from documents.site_baseline import SiteBaseline
 from documents.verdict import Finding, Verdict
 from measure.baseline import Approved, verify_baseline
 from measure.boot import Booted, boot_findings, explain
 from measure.boot_files import IMA_PCR
 from measure.cel import CelRecord, parse_log, replay
+from measure.corim import Environment
+from measure.endorsed import endorsement
 from measure.errors import LogRefused, PolicyRefused
 from measure.findings import NOTHING, compare, enforced, finding
 from measure.kernel_arguments import argument_findings
@@ -62,6 +66,7 @@ REPOSITORY = "repository"
 POLICY = "vmgate/security-policy"
 IMAGE = "host/image"
 LIBVIRT_FILES = "host/libvirt-files"
+SITE_BASELINE = "host/site-baseline"
 ALLOWANCE = {"L0": "AllowSoftwareTpm", "L1": "AllowSelfMeasured"}
 
 
@@ -98,7 +103,9 @@ class Reference:
         earlier: workload releases that were active before in this boot and whose VMs may still run.
         image: the platform release's host image; None where it has none.
         packages: the platform release's list of files of libvirt's packages; None where it has none.
+        site: what the platform release approves for all hosts; None where it has no such baseline.
         refused: digests that must not run any more besides those that these releases name, such as a newer one's.
+        endorsed: reference values that somebody else tells, which must name the same; None where nobody was asked.
         known: of the same image, for who judges many hosts with it; None computes it for each verdict.
     """
 
@@ -109,7 +116,9 @@ class Reference:
     earlier: tuple[Release, ...] = ()
     image: HostImage | None = None
     packages: HostFiles | None = None
+    site: SiteBaseline | None = None
     refused: tuple[str, ...] = ()
+    endorsed: tuple[Environment, ...] | None = None
     known: KnownImage | None = None
 
     def __post_init__(self) -> None:
@@ -211,7 +220,10 @@ def _findings(claims: Claims, reference: Reference) -> Iterator[Finding]:
     current = events[switches[-1] + 1 :] if switches else events
     yield from _components(current, reference)
     yield from _unknown(claims.records)
-    yield from launch_findings(claims.records, reference.workloads, reference.earlier, _refused_digests(reference))
+    yield from launch_findings(
+        claims.records, reference.workloads, reference.earlier, _refused_digests(reference),
+        local=LOCAL_VMS in reference.policy.allow,
+    )  # fmt: skip
     yield from _local(claims, reference)
 
 
@@ -238,14 +250,13 @@ def _reference(reference: Reference) -> Iterator[Finding]:
     if wanted or given:
         digest = reference.known.fsverity if reference.known else digest_bytes(given.encode()) if given else ""
         yield compare("reference", IMAGE, wanted.fsverity if wanted else "", digest)
-    listed, packages = platform.artifact(LIBVIRT_FILES), reference.packages
-    if listed or packages:
-        yield compare(
-            "reference",
-            LIBVIRT_FILES,
-            listed.fsverity if listed else "",
-            digest_bytes(packages.encode()) if packages else "",
-        )
+    for name, document in ((LIBVIRT_FILES, reference.packages), (SITE_BASELINE, reference.site)):
+        listed = platform.artifact(name)
+        if listed or document:
+            given_digest = digest_bytes(document.encode()) if document else ""
+            yield compare("reference", name, listed.fsverity if listed else "", given_digest)
+    if reference.endorsed is not None:
+        yield endorsement(platform, reference.image, reference.endorsed)
     # Earlier releases only explain VMs that still run; what they accepted no longer matters.
     for release in reference.workloads:
         low, high = release.accepts
@@ -364,6 +375,7 @@ def words_for(reference: Reference, approved: Approved | None) -> Words:
     ours = approved is not None and approved.channel == platform.channel and approved.key in platform.policy_keys
     return Words(
         publisher=reference.known.local if reference.known else local_reference(reference.image, reference.packages),
+        site=dict(reference.site.entries) if reference.site else {},
         approved=approved if ours else None,
         needed=reference.policy.local,
     )

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from documents.event import MeasuredEvent
+from documents.local_set import PSEUDONYM
 from documents.release import Origin, Release
+from documents.security_policy import LOCAL_VMS
 from documents.verdict import Finding
 from measure.cel import CelRecord
 from measure.findings import NOTHING
@@ -57,7 +59,12 @@ def running(records: Iterable[CelRecord]) -> dict[str, Launch]:
 
 
 def launch_findings(
-    records: Iterable[CelRecord], workloads: tuple[Release, ...], earlier: tuple[Release, ...], gone: set[str]
+    records: Iterable[CelRecord],
+    workloads: tuple[Release, ...],
+    earlier: tuple[Release, ...],
+    gone: set[str],
+    *,
+    local: bool = False,
 ) -> Iterator[Finding]:
     """One finding for each definition that a VM was started from.
 
@@ -66,12 +73,16 @@ def launch_findings(
         workloads: the workload releases that are active.
         earlier: those that were active before in this boot.
         gone: digests that must not run any more.
+        local: whether the security policy allows VMs that were made on the host.
     """
     started: dict[tuple[str, str, Origin | None], bool] = {}
     for launch in launches(records):
         key = (launch.name, launch.event.fsverity, launch.event.origin)
         started[key] = started.get(key, False) or launch.runs
     for (name, digest, origin), runs in started.items():
+        if origin is None and name.startswith(PSEUDONYM):
+            yield _judge_local(name, digest, allowed=local, runs=runs)
+            continue
         now, before = _definitions(name, workloads), _definitions(name, earlier)
         outcome, claimed = "fail", ""
         if _is_forged(origin, digest, now, before):
@@ -84,6 +95,21 @@ def launch_findings(
         expected = " or ".join(sorted(set(now.values()) - gone)) or "a definition of a workload release"
         found = digest if outcome == "pass" else f"{digest}{claimed}, {'still running' if runs else 'stopped'}"
         yield Finding(check="vm-start", subject=name, outcome=outcome, expected=expected[:500], found=found)
+
+
+def _judge_local(pseudonym: str, digest: str, *, allowed: bool, runs: bool) -> Finding:
+    """A VM that no release defines: never better than a warning, and a failure while it runs and nobody allowed it.
+
+    One that stopped ran perhaps under a policy before, which allowed it; the gate asks at each start.
+    """
+    return Finding(
+        check="vm-start",
+        subject=pseudonym,
+        outcome="warn" if allowed or not runs else "fail",
+        expected=f"{LOCAL_VMS} in the security policy",
+        found=f"a local VM, {digest}, {'still running' if runs else 'stopped'}",
+        authority="local",
+    )
 
 
 def _definitions(name: str, releases: Iterable[Release]) -> dict[Origin, str]:

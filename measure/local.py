@@ -2,8 +2,9 @@
 """What is local to a host, such as its command line and settings, and whose word there is for it (check 9).
 
 The publisher's word comes first, where a host image or a list of packages' files says what a thing is; then, for all
-that the publisher says nothing of, the baseline that the host's administrator approved. The signed policy says whether
-that is enough. This module does no I/O and measures nothing.
+that the publisher says nothing of, the site's, where the release has a baseline for all hosts; then the baseline that
+the host's administrator approved. The signed policy says whether that is enough. This module does no I/O and measures
+nothing.
 """
 
 from __future__ import annotations
@@ -73,11 +74,13 @@ class Words:
 
     Attributes:
         publisher: digests by subject, see ``local_reference``.
+        site: digests that the release approves for all hosts, by subject.
         approved: the baseline, if its signature was verified and the platform release's policy key allowed it.
         needed: one of ``documents.security_policy.LOCAL``.
     """
 
     publisher: Mapping[str, str] = field(default_factory=dict)
+    site: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     approved: Approved | None = None
     needed: str = "any"
 
@@ -96,6 +99,7 @@ def local_findings(records: Iterable[CelRecord], words: Words) -> Iterator[Findi
     if words.needed == "any" and BASELINE not in last:
         # An older vmgate measured fewer things and no baseline, and no policy asked for more.
         needed &= FIRST_SUBJECTS
+    needed |= words.site.keys()
     for subject in sorted(needed - last.keys()):
         expected = words.publisher.get(subject, "measured")
         yield finding("host-local", subject, expected, NOTHING, good=False)
@@ -126,23 +130,33 @@ def judge_local(check: str, subject: str, found: str, words: Words) -> Finding:
         return compare(check, subject, publisher, found)
     if found == UNREADABLE:
         return finding(check, subject, "something that can be measured", "nothing", good=False, authority="none")
+    site = words.site.get(subject, ())
+    if found in site:
+        return finding(check, subject, found, found, good=True, authority="site")
     if words.needed == "publisher":
-        return finding("local-policy", subject, "a value of the publisher's", found, good=False)
+        expected = _one_of(site) if site else "a value of the publisher's"
+        return finding("local-policy", subject, expected, found, good=False)
     approved = dict(words.approved.baseline.entries) if words.approved else {}
     if approved.get(subject) == found:
         return finding(check, subject, found, found, good=True, authority="local")
     authority = "local" if subject in approved else "none"
     if words.needed == "approved":
-        expected = approved.get(subject, "what the administrator approved, and nobody approved it")
+        nobody = _one_of(site) if site else "what the administrator approved, and nobody approved it"
+        expected = approved.get(subject, nobody)
         return finding("not-approved", subject, expected, found, good=False, authority=authority)
     return Finding(
         check=check,
         subject=subject,
         outcome="warn",
-        expected=approved.get(subject, "recorded, no baseline approved"),
+        expected=approved.get(subject, _one_of(site) if site else "recorded, no baseline approved"),
         found=found,
         authority=authority,
     )
+
+
+def _one_of(digests: tuple[str, ...]) -> str:
+    """What a site approved, for people: verdicts have no room for hundreds."""
+    return digests[0] if len(digests) == 1 else f"one of {len(digests)} that the site approved"
 
 
 def local_reference(image: HostImage | None, packages: HostFiles | None = None) -> dict[str, str]:

@@ -9,6 +9,11 @@ keys are in one TPM. Names have 34 bytes, the nonce and the secret 32:
     secret = SHA-256("vmgate credential" || 00 || nonce || name of the endorsement key || name of the attestation key)
     answer = SHA-256("vmgate answer" || 00 || secret)        (extraData of the quote)
 
+A host that joins a fleet lets the attestation key certify a request key instead (TPM2_Certify), which says in one step
+that the same TPM holds that as well. Its extraData is kept apart from a quote's, and from the audit key's:
+
+    joined = SHA-256("vmgate request key" || 00 || answer)
+
 The secret is not the nonce itself, since a host learns what its TPM opens: with the nonce it could answer for any other
 pair of keys, one of them made of air. So whoever knows the nonce before the evidence is there can forge it; it must not
 leave the verifier, and serves once.
@@ -34,7 +39,7 @@ from measure.structures import DECRYPT, parse_public
 from measure.templates import public_name
 
 NONCE_SIZE: Final = 32
-_CREDENTIAL, _ANSWER = b"vmgate credential\0", b"vmgate answer\0"
+_CREDENTIAL, _ANSWER, _REQUEST_KEY = b"vmgate credential\0", b"vmgate answer\0", b"vmgate request key\0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,11 @@ class Endorsed:
 def answer(secret: bytes) -> bytes:
     """What the host lets its attestation key quote over, given what its TPM opened."""
     return hashlib.sha256(_ANSWER + secret).digest()
+
+
+def joined(answer: bytes) -> bytes:
+    """What the certification of a request key has to answer, given what a quote would."""
+    return hashlib.sha256(_REQUEST_KEY + answer).digest()
 
 
 def verify_identity(identity: Identity, roots: Roots, time: int) -> Endorsed:

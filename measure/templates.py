@@ -48,6 +48,9 @@ PURPOSE_ATTRIBUTES = 0x00040432
 SIGNING_ATTRIBUTES = 0x00040072
 """fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, sign: usable by its PIN, and wrong ones are counted."""
 
+REQUEST_ATTRIBUTES = 0x00040472
+"""fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, sign: usable in any state, by whoever has the TPM."""
+
 SEALED_ATTRIBUTES = 0x00000412
 """fixedTPM, fixedParent, noDA: opened by its policy only."""
 
@@ -91,6 +94,11 @@ def purpose_public(auth_policy: bytes) -> bytes:
 def signing_public() -> bytes:
     """A key that signs for a publisher, under its PIN."""
     return _ecc(SIGNING_ATTRIBUTES, b"", _NULL, _ECDSA_SHA256, b"", b"")
+
+
+def request_public() -> bytes:
+    """A key that proves requests of a host to its fleet; a host whose state is not approved must be able to say so."""
+    return _ecc(REQUEST_ATTRIBUTES, b"", _NULL, _ECDSA_SHA256, b"", b"")
 
 
 def policy_key_public(key: PolicyKey) -> bytes:

@@ -43,8 +43,8 @@ _BY_CLAIM: Final[Mapping[str, tuple[str, ...]]] = {
     IDENTITY: ("attestation-key", "nonce", "quote", "reset-count"),
     CONFIGURATION: (
         "accelerator", "assurance-level", "baseline", "domain", "event", "evidence-asked", "evidence-form",
-        "host-local", "kernel-argument", "lint", "local-policy", "not-approved", "policy", "reference", "secure-boot",
-        "secure-boot-variable", "start-order",
+        "generation-id", "host-local", "kernel-argument", "lint", "local-guardians", "local-place", "local-policy",
+        "not-approved", "policy", "reference", "secure-boot", "secure-boot-variable", "start-order", "taken-back",
     ),
     EXECUTABLES: (
         "boot-application", "boot-command-line", "boot-continuity", "boot-initrd", "boot-log", "boot-log-quirk",
@@ -55,9 +55,10 @@ _BY_CLAIM: Final[Mapping[str, tuple[str, ...]]] = {
     FILE_SYSTEM: ("ima-buffer", "ima-file", "ima-list", "ima-violation"),
     HARDWARE: ("firmware",),
     SOURCED_DATA: (
-        "definition", "disk-format", "generation", "image", "refused-digest", "release-accepts", "repository-identity",
+        "definition", "disk-chain", "disk-format", "generation", "image", "local-image", "local-name", "local-vm",
+        "refused-digest", "release-accepts", "repository-identity",
     ),
-    STORAGE: ("vm-key", "vm-tpm"),
+    STORAGE: ("disk-state", "vm-key", "vm-tpm"),
 }  # fmt: skip
 
 CLAIMS: Final[Mapping[str, str]] = MappingProxyType(

@@ -11,46 +11,31 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from content.fsverity import Measured
+from documents import definition_toml
 from documents.canonical import Json
-from documents.definition import BTF, DISK_CLASSES, RESTARTS, VmDefinition
-from documents.security_policy import DIGESTS, SecurityPolicy
-from publisher.tables import Table, read_table
-
-MAX_DISKS = 16
+from documents.definition import VmDefinition
+from documents.security_policy import DIGESTS, DRIFT, STATELESS, SecurityPolicy
+from documents.tables import Table, read_table
+from publisher.errors import RecipeWrong
 
 
 def read_definition(untrusted_bytes: bytes, source: PurePath, images: Mapping[str, Measured]) -> VmDefinition:
-    """Read a VM definition.
-
-    Its keys are the members of ``VmDefinition``; ``restart`` and the table ``[introspection]`` may be left out. Each
-    ``[[disks]]`` has ``name``, ``image`` (a name) and ``class``.
+    """Read a VM definition of a release; see ``documents.definition_toml``.
 
     Args:
         untrusted_bytes: TOML.
         source: the file, for messages.
-        images: what is known by name.
+        images: what the release has, by name.
 
     Raises:
         RecipeWrong: not TOML, an unknown or missing key, a value out of its bounds, or an unknown image.
         DocumentError: two disks of one name.
     """
-    table = read_table(untrusted_bytes, source)
-    disks: list[Json] = [_disk(disk, images) for disk in table.tables("disks", MAX_DISKS)]
-    restart = table.take_choice("restart", RESTARTS) if table.has("restart") else RESTARTS[0]
-    whole = table.with_value("disks", disks)
-    if restart != RESTARTS[0]:
-        whole = whole.with_value("restart", restart)
-    if table.has("introspection"):
-        inner = table.table("introspection")
-        whole = whole.with_value("introspection", {"btf": inner.take_text("btf", BTF, 64)})
-        inner.finish()
-    definition = VmDefinition.read(whole)
-    whole.finish()
-    return definition
+    return definition_toml.read_definition(read_table(untrusted_bytes, source, RecipeWrong), images)
 
 
 def read_policy(table: Table) -> SecurityPolicy:
-    """Read a security policy; the order of ``allow`` does not matter, and ``digests`` may be left out.
+    """Read a security policy; the order of ``allow`` and ``disks`` does not matter, and defaults may be written.
 
     Raises:
         RecipeWrong: an unknown or missing key, or a value out of its bounds.
@@ -58,21 +43,18 @@ def read_policy(table: Table) -> SecurityPolicy:
     allow = table.take_list("allow", lambda part: part, 100)
     texts: list[Json] = [*sorted(part for part in allow if isinstance(part, str))]
     rest: list[Json] = [part for part in allow if not isinstance(part, str)]
-    digests = table.take_choice("digests", DIGESTS) if table.has("digests") else DIGESTS[0]
+    chosen: dict[str, Json] = {}
+    for name, choices in (("digests", DIGESTS), ("drift", DRIFT)):
+        choice = table.take_choice(name, choices) if table.has(name) else choices[0]
+        if choice != choices[0]:
+            chosen[name] = choice
     whole = table.with_value("allow", texts + rest)
-    if digests != DIGESTS[0]:
-        whole = whole.with_value("digests", digests)
+    if table.has("disks"):
+        disks = tuple(sorted(table.take_list("disks", lambda part: part if isinstance(part, str) else "", 100)))
+        if disks != STATELESS:
+            chosen["disks"] = list(disks)
+    for name, value in chosen.items():
+        whole = whole.with_value(name, value)
     policy = SecurityPolicy.read(whole)
     whole.finish()
     return policy
-
-
-def _disk(table: Table, images: Mapping[str, Measured]) -> Json:
-    name = table.take_name("name")
-    image = table.take_text("image")
-    if image not in images:
-        raise table.wrong("image", f"names {image!r}, which is no image of this release")
-    disk_class = table.take_choice("class", DISK_CLASSES)
-    table.finish()
-    measured = images[image]
-    return {"name": name, "image": measured.fsverity, "length": measured.length, "class": disk_class}

@@ -15,17 +15,25 @@ from content import durable
 from content.fsverity import Measured, digest_file
 from content.store import ContentStore
 from documents.release import Release
+from documents.tables import LIMIT
 from hypervisor.image_file import require_raw_file
 from keys.policy_signer import open_policy_signers
 from keys.unlock import Secret
 from publisher import build, packages
 from publisher.definitions import read_definition
 from publisher.host_image import describe
-from publisher.plan import LIBVIRT_FILES, Versioned, WorkloadInputs, plan_platform, plan_workload, require_components
+from publisher.plan import (
+    LIBVIRT_FILES,
+    SITE_BASELINE,
+    Versioned,
+    WorkloadInputs,
+    plan_platform,
+    plan_workload,
+    require_components,
+)
 from publisher.recipe import PlatformRecipe, WorkloadRecipe, read_recipe
 from publisher.revoke import Revocation, choose, plan_platform_revocation, plan_revocation
 from publisher.shelf import Shelf
-from publisher.tables import LIMIT
 from publisher.vmm import require_image
 from updater.repository.ceremony import propose_release
 from updater.repository.release import publish
@@ -170,6 +178,8 @@ def _platform(recipe: PlatformRecipe, shelf: Shelf, table: _Table, keys: Path, p
     }
     if recipe.libvirt_packages:
         components[LIBVIRT_FILES] = table.add_bytes(packages.list_packages(recipe.libvirt_packages).encode())
+    if recipe.site_baseline:
+        components[SITE_BASELINE] = table.add_bytes(recipe.site_baseline.encode())
     image = describe(recipe.host_image) if recipe.host_image else None
     if image is not None:
         table.add_bytes(image.encode())

@@ -45,6 +45,9 @@ LIBVIRT_FILES = "host/libvirt-files"
 """The files of libvirt's packages, where the release says them. No component: libvirt is among a host's own things, and
 nothing is sealed against it."""
 
+SITE_BASELINE = "host/site-baseline"
+"""What is approved of the things local to all hosts, where the release says it. No component, for the same reason."""
+
 REPOSITORY = "repository"
 """The component that comes first: the identity of the repository itself."""
 
@@ -87,8 +90,9 @@ def plan_platform(
 
     Args:
         terms: from the recipe.
-        components: content of each of ``COMPONENTS`` or of ``IMAGE_COMPONENTS``, by name, and that of ``LIBVIRT_FILES``
-            where there is one; a ``Versioned`` where it has a version of its own.
+        components: content of each of ``COMPONENTS`` or of ``IMAGE_COMPONENTS``, by name, and those of
+            ``LIBVIRT_FILES`` and ``SITE_BASELINE`` where there are any; a ``Versioned`` where it has a version of its
+            own.
         number: of the release.
         predecessors: the releases from which a live switch is supported.
         repository_identity: fs-verity digest of the repository's first root metadata.
@@ -102,7 +106,7 @@ def plan_platform(
         ValueError: not the components of a platform, or predecessors of another channel: a bug of the caller.
     """
     order = IMAGE_COMPONENTS if IMAGE_COMPONENTS[0][0] in components else COMPONENTS
-    if components.keys() - {LIBVIRT_FILES} != {name for name, _ in order}:
+    if components.keys() - {LIBVIRT_FILES, SITE_BASELINE} != {name for name, _ in order}:
         raise ValueError("these are not the components of a platform release")
     _require_growth("platform", terms, number, predecessors)
     artifacts = tuple(_artifact(name, kind, components[name]) for name, kind in order)
@@ -112,8 +116,8 @@ def plan_platform(
     origins = {name: replace(new, version=own.get(name, new.version)) for name in found}
     reference = _reference(found, origins, predecessors)
     booted = () if image is None else (_artifact(HOST_IMAGE, "host-image", _measured(image.encode())),)
-    listed = components.get(LIBVIRT_FILES)
-    named = (_artifact(LIBVIRT_FILES, "host-files", listed),) if listed else ()
+    local = ((LIBVIRT_FILES, "host-files"), (SITE_BASELINE, "site-baseline"))
+    named = tuple(_artifact(name, kind, components[name]) for name, kind in local if name in components)
     draft = Release(
         channel=terms.channel,
         authority="platform",
@@ -270,7 +274,7 @@ def require_components(policy: SecurityPolicy) -> None:
 def _require_fit(definition: VmDefinition, inputs: WorkloadInputs) -> None:
     """Refuse a VM with a disk that the release does not bring, or that no accepted platform would start."""
     brought = {(measured.fsverity, measured.length) for _, measured in inputs.images}
-    for disk in definition.disks:
+    for disk in definition.based:
         if (disk.image, disk.length) not in brought:
             raise _refused(f"disk {disk.name} of {definition.name} is no image of the release", "add the image")
     if inputs.policies and not any(_fits(definition, policy) for policy in inputs.policies):

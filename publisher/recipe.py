@@ -16,13 +16,16 @@ from documents.fields import HEX_SHA256, NAME, TEXT, UUID
 from documents.host_image import MAX_STATES, PHASES, VARIABLES, FirmwareEvents
 from documents.release import AGENT_VERSION, MAX_NUMBER
 from documents.security_policy import COLLECTED, SecurityPolicy
+from documents.site_baseline import SiteBaseline
+from documents.tables import LIMIT, Table, read_table
 from documents.waves import Wave
 from publisher.definitions import read_policy
+from publisher.errors import RecipeWrong
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ANY_PHASE, ImageParts
 from publisher.patterns import matching
 from publisher.secure_boot import Announcement
-from publisher.tables import LIMIT, Table, read_table
+from publisher.site_baseline import join_checks
 from publisher.waves import read_waves
 
 MAX_PATH = 4096
@@ -59,6 +62,7 @@ class PlatformRecipe:
         security_policy: the rules.
         host_image: what the hosts boot; None where the release does not say.
         libvirt_packages: all packages of libvirt's that its hosts have, sorted; none where the release does not say.
+        site_baseline: what is approved of the things local to all hosts; None where the release does not say.
         vmm_image: what ``repo build-vmm`` made; None where the VMM is the files of ``packages``.
     """
 
@@ -70,6 +74,7 @@ class PlatformRecipe:
     security_policy: SecurityPolicy
     host_image: ImageParts | None = None
     libvirt_packages: tuple[Path, ...] = ()
+    site_baseline: SiteBaseline | None = None
     vmm_image: Path | None = None
 
 
@@ -97,7 +102,7 @@ def read_recipe(path: Path) -> PlatformRecipe | WorkloadRecipe:
         RecipeWrong: the recipe or the security policy has a mistake, or a pattern matches no package.
         ContentError: one of the two cannot be read.
     """
-    table = read_table(read_file(path, LIMIT), path)
+    table = read_table(read_file(path, LIMIT), path, RecipeWrong)
     authority = table.take_choice("authority", ("platform", "workload"))
     terms = Terms(
         channel=table.take_name("channel"),
@@ -126,6 +131,7 @@ def _read_platform(table: Table, terms: Terms, folder: Path) -> PlatformRecipe:
         security_policy=_security_policy(table, folder),
         host_image=_host_image(table.table("host_image"), folder) if table.has("host_image") else None,
         libvirt_packages=_packages(table, "libvirt_packages", folder) if table.has("libvirt_packages") else (),
+        site_baseline=_site_baseline(table, folder) if table.has("site_baseline") else None,
         vmm_image=image,
     )
     missing = set(COLLECTED) - recipe.security_policy.collects(host_image=recipe.host_image is not None)
@@ -178,12 +184,21 @@ def _packages(table: Table, name: str, folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
+def _site_baseline(table: Table, folder: Path) -> SiteBaseline:
+    """What was found on the site's model hosts, joined."""
+    paths = [folder / text for text in table.take_texts("site_baseline", TEXT, MAX_ITEMS, MAX_PATH)]
+    try:
+        return join_checks({path.name: read_file(path, LIMIT) for path in paths})
+    except ValueError as error:
+        raise table.wrong("site_baseline", str(error)) from error
+
+
 def _security_policy(table: Table, folder: Path) -> SecurityPolicy:
     value = table.take("security_policy")
     if not isinstance(value, str):
         return read_policy(table.with_value("security_policy", value).table("security_policy"))
     path = folder / value
-    return read_policy(read_table(read_file(path, LIMIT), path))
+    return read_policy(read_table(read_file(path, LIMIT), path, RecipeWrong))
 
 
 def _firmware_events(table: Table) -> tuple[FirmwareEvents, ...]:

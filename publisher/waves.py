@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
+from documents.tables import Table
 from documents.waves import MAX_WAVES, Wave
-from publisher.tables import Table
 
 STEP = re.compile(r"([0-9]{1,5})(m|h|d) ([0-9]{1,3})(?:\.([0-9]))?%")
 SECONDS = {"m": 60, "h": 3_600, "d": 86_400}

@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from lab.outcomes import plugin
 
 HERE = Path(__file__).resolve().parent
 RUNNERS = ("pure", "emulated", "rig", "kvm_hw")
@@ -72,7 +75,15 @@ class Report:
         """Turn a skip into a failed run."""
         if self.skipped and session.exitstatus == pytest.ExitCode.OK and not os.environ.get("VMGATE_ALLOW_SKIP"):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        # A worker process of pytest-xdist: only the process that started it prints what was left out.
+        if (output := getattr(session.config, "workeroutput", None)) is not None:
+            output["not_shown"] = self.not_shown
         return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Take over what a worker left out; each of them leaves out the same."""
+        self.not_shown = getattr(node, "workeroutput", {}).get("not_shown", self.not_shown)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """List both, so that nobody takes this run for more than it is."""
@@ -89,3 +100,6 @@ class Report:
 def pytest_configure(config: pytest.Config) -> None:
     """Put the rules in force."""
     config.pluginmanager.register(Report(), "vmgate-report")
+    outcomes = plugin(config)
+    if outcomes is not None:
+        config.pluginmanager.register(outcomes, "vmgate-outcomes")

@@ -35,3 +35,13 @@ class LintDenied(CommandError):
     code = "VG004"
     exit = Exit.POLICY
     explanation = "The domain XML has an element or a value that gives the VM more than its definition may give it."
+
+
+class SocketWrong(CommandError):
+    """systemd gave the agent something else than its socket."""
+
+    code = "VG020"
+    explanation = (
+        "A unit of systemd handed over other sockets than the one that the agent, or its helper, answers on. Nothing "
+        "was answered: libvirt's hook refuses meanwhile. vmgate ships the units that fit: vmgate.socket and others."
+    )

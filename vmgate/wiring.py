@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ from agent import settings as settings_file
 from agent import setup
 from agent.access import Access
 from agent.audit import AuditTrail
+from agent.client import require_answer
 from agent.errors import NotReady
 from agent.fresh import Polkit
 from agent.host import Host
 from agent.kernel_audit import KernelAudit
+from agent.mapper import answer
+from agent.membership.fleet import Visiting
 from agent.offload.start import Sending
 from agent.outside import Outside
 from agent.paths import HostPaths
@@ -34,16 +37,27 @@ from agent.server import Server
 from agent.service import Service
 from agent.sleep_files import install_sleep
 from agent.unit_files import install_policy, install_units
+from agent.watching import Watching
 from content import durable
 from content.errors import Missing
 from content.locks import BOOT_ID, exclusive
+from documents.errors import VmgateError
 from hypervisor.libvirt import Hypervisor
 from keys.anchor import LIMIT, TrustAnchor
 from measure.tpm import Tpm
+from vmgate.service_manager import Watchdog, given_socket, tell
 
 SITE = Path(__file__).resolve().parent.parent
 LOOK_SECONDS = 5
 """Between looks whether the host slept, and attempts to tell libvirt of the VMs while it does not answer."""
+
+ANSWER_SECONDS = 30
+"""For the agent's answer to its own watchdog: a busy machine is slow, and no answer at all costs the agent its life."""
+
+DRAIN_SECONDS = 60
+"""For what is being answered when the agent is to end; less than ``TimeoutStopSec`` of the unit."""
+
+log = logging.getLogger(__name__)
 
 
 def _clock() -> int:
@@ -99,44 +113,74 @@ def serve(root: Path) -> None:
         host.start()
         host.note_boot()
         access = Access(RoleFile(paths.roles), outside.audit, _clock, Polkit(), os.getuid())
-        server = Server(paths.socket, Service(host).handlers(), access)
+        server = Server(paths.socket, Service(host).handlers(), access, given_socket())
         server.look()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.close())
         serving = threading.Thread(target=server.serve, daemon=True)
         serving.start()
         # Now libvirtd may start: the platform is measured, and whatever it starts by itself meets the gate.
-        tell_service_manager("READY=1")
-        sending = Sending(host.offload)
+        tell("READY=1")
+        sending, visiting = Sending(host.offload), Visiting(host.fleet)
         threading.Thread(target=host.watch_trial, daemon=True).start()
-        done = host.take_over()
-        click.echo(f"vmgate agent: ready, assurance level {host.level()}")
+        taking_over = _TakingOver(host, server)
+        taking_over.start()
+        watchdog = Watchdog(partial(require_answer, paths.socket, ANSWER_SECONDS))
         while serving.is_alive():
+            if told := watchdog.look():
+                log.error("the service manager is not told that the agent works: %s", told)
             serving.join(LOOK_SECONDS)
             host.wake.look()
             server.look()
-            done = done or (serving.is_alive() and host.take_over())
+        tell("STOPPING=1")
+        taking_over.ended.set()
+        if not server.drain(DRAIN_SECONDS):
+            log.warning("the agent ends before all that it was asked is answered")
         host.launcher.close()
         outside.audit.append("agent", "done", "host", "agent")
         host.signing.now()
+        visiting.end()
         sending.end()
-        durable.remove(paths.socket)
+        server.remove()
+        if taking_over.failure is not None:
+            raise taking_over.failure
 
 
-def tell_service_manager(state: str) -> None:
-    """Tell systemd how far the agent is (sd_notify(3)); nothing where no service manager listens.
+class _TakingOver(threading.Thread):
+    """Lets libvirt know the VMs, starts what waited, and has what runs watched, beside the main loop.
 
-    Raises:
-        NotReady: the one that listens cannot be told, and would end the agent as too slow.
+    It may take as long as libvirt likes.
+
+    Args:
+        host: whose VMs.
+        server: ended when the state turns out to be a newer vmgate's.
     """
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
-            # A leading @ stands for the abstract name space (unix(7)).
-            line.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-    except OSError as error:
-        raise NotReady(
-            "the service manager was not told", cause=f"{address}: {error.strerror or error}", remedy="look at the unit"
-        ) from error
+
+    def __init__(self, host: Host, server: Server) -> None:
+        super().__init__(name="taking over", daemon=True)
+        self.ended = threading.Event()
+        self.failure: VmgateError | None = None
+        self._host = host
+        self._server = server
+
+    def run(self) -> None:
+        """Try until libvirt took it all; the watch ends with the agent."""
+        try:
+            done = self._host.take_over()
+            watching = Watching(self._host.look, self._host.outside.hypervisor.events)
+            click.echo(f"vmgate agent: ready, assurance level {self._host.level()}")
+            while not self.ended.wait(LOOK_SECONDS):
+                done = done or self._host.take_over()
+            watching.end()
+        except VmgateError as error:
+            self.failure = error
+            self._server.close()
+
+
+def answer_mapper() -> None:
+    """Answer what the agent may not ask the kernel itself, on the socket that systemd gave."""
+    given = given_socket()
+    if given is None:
+        raise NotReady("nothing was answered", cause="systemd gave no socket", remedy="start vmgate-mapper.socket")
+    with given:
+        answer(given)

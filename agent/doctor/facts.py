@@ -45,7 +45,9 @@ PLACES: Final = (
     "/etc/libvirt/hooks/qemu",
     "/etc/vmgate",
     "/sys/firmware/efi",
+    "/usr/sbin/dnsmasq",
     "/var/lib/vmgate",
+    "/var/lib/vmgate/networks.json",
 )
 """Places whose mode and owner are looked at."""
 

@@ -197,6 +197,16 @@ def _iommu(facts: Facts) -> Iterator[Advice]:
         )  # fmt: skip
 
 
+def _networks(facts: Facts) -> Iterator[Advice]:
+    """Libvirt 9.0 ends when it is restarted with a network that is active and without dnsmasq, whatever the kind."""
+    if "/var/lib/vmgate/networks.json" in facts.places and "/usr/sbin/dnsmasq" not in facts.places:
+        yield Advice(
+            check="networks", level="fail", found="networks of VMs, and no dnsmasq", sfr="FDP_VNC_EXT.1",
+            why="libvirt gives out addresses by it, and does not survive a restart without it.",
+            fix="apt install dnsmasq-base",
+        )  # fmt: skip
+
+
 def _disks(facts: Facts) -> Iterator[Advice]:
     plain = [name for name, covered in facts.swaps.items() if not covered]
     if plain:
@@ -288,6 +298,6 @@ def _labels(facts: Facts) -> Iterator[Advice]:
 
 CHECKS: Final[tuple[Callable[[Facts], Iterator[Advice]], ...]] = (
     _kvm, _labels, _ours, _others_hooks, _tpm, _boot, _people, _vulnerabilities, _threads, _same_page_merging, _nested,
-    _iommu, _disks, _verity, _cores,
+    _iommu, _networks, _disks, _verity, _cores,
 )  # fmt: skip
 """In the order of the report."""

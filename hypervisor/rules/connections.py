@@ -8,6 +8,10 @@ from hypervisor.rules.rule import Rule
 _LINES = "self::serial or self::console or self::parallel or self::channel"
 _AGENT = "self::channel[@type='unix'][target/@name='org.qemu.guest_agent.0']"
 
+_OPEN = "/domain/devices/interface[@type='network' or @type='bridge'][not(port/@isolated='yes')]"
+# A network of vmgate's own with its own filter; whether it is one of the kind `peers` the gate compares.
+_OURS = "starts-with(source/@network, 'vmgate-') and filterref/@filter=source/@network"
+
 CONNECTIONS = (
     Rule(
         id="HV050",
@@ -44,9 +48,17 @@ CONNECTIONS = (
     Rule(
         id="HV052",
         level="deny",
-        where=("/domain/devices/interface[@type='network' or @type='bridge'][not(port/@isolated='yes')]",),
+        where=(f"{_OPEN}[not({_OURS})]",),
         why="VMs on the same bridge could talk to each other.",
         fix="Add <port isolated='yes'/>.",
+        sfr="FDP_VMS_EXT.1, FDP_VNC_EXT.1",
+    ),
+    Rule(
+        id="HV052",
+        level="grant",
+        where=(f"{_OPEN}[{_OURS}]",),
+        why="VMs on this network can talk to each other.",
+        fix="Use a network of the kind nat, or grant it by the VM's definition.",
         sfr="FDP_VMS_EXT.1, FDP_VNC_EXT.1",
     ),
     Rule(

@@ -62,7 +62,10 @@ MACHINE = (
         where=(
             "/domain/seclabel[@type='none' or @relabel='no']",
             # A base image that all may read and none may write needs no owner of its own.
-            "/domain/devices//seclabel[@relabel='no'][not(@model='dac' and ../../self::disk[readonly])]",
+            (
+                "/domain/devices//seclabel[@relabel='no']"
+                "[not(@model='dac' and (../../self::disk[readonly] or ../../self::backingStore))]"
+            ),
         ),
         why="The VM runs without a security label of its own, so other VMs' files are in its reach.",
         fix="Leave labels to libvirt (type='dynamic').",

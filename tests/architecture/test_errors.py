@@ -62,6 +62,6 @@ def test_every_error_explains_itself() -> None:
 
 def test_every_error_lives_in_an_errors_module_and_has_an_exit_code() -> None:
     """A document's own error stands beside it; all others where they load without the rest."""
-    strays = [c.__module__ for c in _errors() if not c.__module__.endswith(".errors")]
+    strays = [c.__module__ for c in _errors() if not c.__module__.endswith("errors")]
     assert not [name for name in strays if not name.startswith("documents.")]
     assert not [c.__qualname__ for c in _errors() if not isinstance(c.exit, Exit) or c.exit == Exit.DONE]

@@ -19,7 +19,8 @@ NOT_FOR_USERS = {"1", "2", "6", "12", "15", "16", "18", "20", "27"}
 
 def test_each_verb_belongs_to_one_function() -> None:
     """Read from the source: making the service would need a whole host."""
-    served = re.findall(r'"([a-z]+/[a-z]+|status)": ', (ROOT / "agent/service.py").read_text())
+    sources = (*sorted((ROOT / "agent").glob("*service.py")), *sorted((ROOT / "agent").glob("*_verbs.py")))
+    served = [verb for source in sources for verb in re.findall(r'"([a-z]+/[a-z]+|status)": ', source.read_text())]
     listed = [verb for function in FUNCTIONS for verb in function.verbs]
     assert served
     assert sorted(listed) == sorted({*served, STALE}), "give it a row in agent/roles.py"
@@ -51,7 +52,7 @@ def test_libvirts_hook_is_for_root_alone() -> None:
 
 def test_what_changes_trust_asks_for_a_password_each_time() -> None:
     asked = {function.fresh for function in FUNCTIONS if function.fresh}
-    assert asked == {"roles", "approve", "recovery", "stale"}
+    assert asked == {"roles", "approve", "local", "networks", "recovery", "stale", "disks", "devices"}
     assert all(set(f.roles) == {ADMINISTRATOR} and f.changes for f in FUNCTIONS if f.fresh)
     actions = etree.parse(POLICY).getroot().findall("action")
     assert {action.get("id") for action in actions} == {f"org.vmgate.{name}" for name in asked}

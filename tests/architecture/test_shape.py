@@ -22,6 +22,7 @@ SPDX = "# SPDX-License-Identifier: Apache-2.0"
 BROAD_EXCEPT = {
     "vmgate.main": "turns a bug into one line and exit 1",
     "agent.server": "a bug in one request must not end the service that says no",
+    "fleet.database": "somebody waits for each job of the writer, whose thread must outlive a bug in one",
     "fleet.verifier": "a bug in judging evidence is a no, and never no answer",
 }
 

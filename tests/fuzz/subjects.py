@@ -18,9 +18,11 @@ from tuf.api.metadata import Metadata, Root
 
 from agent import role_file
 from agent import settings as host_settings
-from agent.errors import GuestTpmFailed, RolesWrong, ServerRefused, SettingsWrong
+from agent.errors import RolesWrong, ServerRefused, SettingsWrong
 from agent.roles import USER
+from agent.vm_errors import GuestTpmFailed
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
+from content.device_mapper import MAX_QUESTION, NO, reply
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import decode, encode
 from documents.document import Document
@@ -30,8 +32,14 @@ from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
 from documents.waves import HOSTS, read_waves
-from fuzz import certificates, evidence, guests, log_servers, measured, metadata, packs, results
-from hypervisor.errors import ConfigurationUnreadable, IntrospectionError, Qcow2Malformed, Qcow2Refused
+from fuzz import certificates, evidence, guests, images, log_servers, measured, metadata, packs, results
+from hypervisor.errors import (
+    ConfigurationUnreadable,
+    IntrospectionError,
+    Qcow2Malformed,
+    Qcow2Refused,
+    UnreadableDomain,
+)
 from hypervisor.qcow2 import MAX_HEADER, MAX_NAME, parse_header
 from hypervisor.qcow2_rules import MAX_VIRTUAL_SIZE, require_plain
 from hypervisor.virt_conf import parse_configuration
@@ -124,6 +132,11 @@ def _check_waves(folder: Path, untrusted: bytes) -> None:
     fields.finish()
     assert not waves or waves[-1].share == HOSTS
     assert list(waves) == sorted(waves, key=lambda wave: wave.after)
+
+
+def _check_mapper(folder: Path, untrusted: bytes) -> None:
+    # No device of this machine is checked by dm-verity, whatever is asked.
+    assert reply(untrusted[:MAX_QUESTION]) == NO
 
 
 def _check_window(folder: Path, untrusted: bytes) -> None:
@@ -329,6 +342,7 @@ COMMAND_LINES = (b'BOOT_IMAGE=/vmlinuz root=/dev/vda1 iommu=force quiet dyndbg="
 SUBJECTS: dict[str, Subject] = {
     **{kind.TYPE.removeprefix("vmgate."): _document(kind) for kind in DOCUMENTS},
     "result": Subject(seeds=results.claims, check=results.check_claims, errors=(ResultRefused,), form="json"),
+    "mapper-question": Subject(seeds=lambda: [b"254:0\n", b"8:17\n"], check=_check_mapper, errors=()),
     "waves": Subject(seeds=_waves, check=_check_waves, errors=(DocumentError,), form="json"),
     "bundle-file": Subject(
         seeds=lambda: [encode_head(_index()) + BODY], check=_check_bundle, errors=(BundleMalformed,)
@@ -396,6 +410,19 @@ SUBJECTS: dict[str, Subject] = {
         seeds=lambda: [image.encode().ljust(0x31000, b"\0") for image in IMAGES],
         check=_check_qcow2,
         errors=(Qcow2Malformed, Qcow2Refused),
+    ),
+    "qcow2-disk": Subject(seeds=images.disks, check=images.check_disk, errors=(Qcow2Malformed, Qcow2Refused)),
+    "domain-taken-over": Subject(
+        seeds=lambda: [images.DOMAIN],
+        check=images.check_domain,
+        errors=(UnreadableDomain,),
+        words=(b"memory", b"unit='GiB'", b"vcpu", b"title", b"<!DOCTYPE"),
+    ),
+    "definition-toml": Subject(
+        seeds=lambda: [images.DEFINITION],
+        check=images.check_definition,
+        errors=(DocumentError,),
+        words=(b"[[disks]]", b"class", b"[introspection]", b"=", b'"', b"\n"),
     ),
     "corim": Subject(
         seeds=lambda: [encode_corim([SMALL]), encode_corim([SMALL, replace(SMALL, number=8)])],

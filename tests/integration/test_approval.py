@@ -64,7 +64,9 @@ def starts(world: World) -> None:
     world.kill_vm()
 
 
-def verified(world: World, tmp_path: Path, *, without_baseline: bool = False) -> tuple[int, set[tuple[str, str, str]]]:
+def verified(
+    world: World, tmp_path: Path, *, without_baseline: bool = False, site: Path | None = None
+) -> tuple[int, set[tuple[str, str, str]]]:
     """What a verifier elsewhere says: exit code, and check, outcome and authority of what is local."""
     nonce = secrets.token_hex(16)
     world.run("attest", "evidence", "--nonce", nonce, "--out", tmp_path / "evidence")
@@ -77,6 +79,7 @@ def verified(world: World, tmp_path: Path, *, without_baseline: bool = False) ->
         "attest", "verify", tmp_path / "evidence", "--release", tmp_path / "release-0",
         "--release", tmp_path / "release-1", "--ak", world.state_folder / "tpm/ak.pub", "--nonce", nonce,
         "--policy", world.stored("security-policy"), "--anchor", world.desk.anchor,
+        *(("--site-baseline", site) if site else ()),
     )  # fmt: skip
     found = _findings(json.loads(done.out))
     return done.exit, {
@@ -189,6 +192,27 @@ def test_approvals_last_over_a_reboot_and_an_update(world: World) -> None:
     world.libvirt.restart_libvirtd()
     world.host.start_agent()
     starts(world)
+
+
+def test_what_the_site_approved_in_a_release_starts_without_the_administrators_word(
+    world: World, asking: Desk, tmp_path: Path
+) -> None:
+    """The last hosts' checks become part of the next release; this host's own baseline is taken away."""
+    model = asking.folder / "model-host.json"
+    model.write_text(world.run("config", "check", "-o", "json"))
+    recipe = asking.write_platform(firmware_vars="vars-1.fd", max_memory_mib=1024, more=POLICY)
+    recipe.write_text('site_baseline = ["model-host.json"]\n' + recipe.read_text())
+    asking.release(recipe)
+    world.run("update", "apply")
+    HostPaths(world.host.root).baseline.unlink()
+    starts(world)
+    found = json.loads(world.run("config", "check", "-o", "json"))
+    assert {(thing["outcome"], thing["authority"]) for thing in found["things"]} == {("pass", "site")}
+    assert found["refused"], "that the administrator's baseline is gone is told all the same"
+    assert verified(world, tmp_path)[0] == 5, "a verifier needs the site's baseline, too"
+    code, judged = verified(world, tmp_path, site=world.stored("site-baseline"))
+    own = {("reference", "pass", "publisher"), ("kernel-argument", "pass", "publisher")}
+    assert (code, judged) == (0, own | {("host-local", "pass", "site")})
 
 
 def test_in_a_boot_that_was_broken_off_what_runs_is_suspended_and_stays_so(world: World, tmp_path: Path) -> None:

@@ -180,6 +180,7 @@ def test_a_channel_is_opened_anew_to_look_at_the_certificate(
         ("stranger", "unable to get local issuer certificate"),
         ("revoked", "certificate revoked"),
         ("old list", "CRL has expired"),
+        ("explicit curve", "explicit ECC parameters"),
         ("no list", "No such file"),
         ("list of another", "unable to get certificate CRL"),
     ],
@@ -193,6 +194,8 @@ def test_a_wrong_server_gets_nothing(tmp_path: Path, authority: LogAuthority, de
         "server", names.get(defect, ("127.0.0.1",)), days.get(defect, (-1, 30)),
         purposes.get(defect, ExtendedKeyUsageOID.SERVER_AUTH),
     )  # fmt: skip
+    if defect == "explicit curve":
+        file, key, serial = authority.explicit_curve()
     server = LogServer(file, key)
     settings = settings_for(server, authority)
     if defect == "revoked":

@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from agent.errors import GuestTpmChanged, GuestTpmFailed
+from agent.vm_errors import GuestTpmChanged, GuestTpmFailed
 from agent.vtpm import STATE_FILE, GuestTpms
 from content.errors import DigestMismatch
 from documents.definition import Disk, VmDefinition

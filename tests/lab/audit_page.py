@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from documents.audit_events import EVENTS, UNRECORDED, AuditEvent
+from documents.audit_event import AuditEvent
+from documents.audit_events import EVENTS, UNRECORDED
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/audit-events.md"
 HEAD = """# Audit events

@@ -16,20 +16,27 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from documents.assignment import Assignment, Range
+from documents.attachments import NetworkUse
 from documents.audit import GENESIS, AuditHead, AuditRecord, AuditSent, SignedHead
 from documents.audit import OUTCOMES as AUDIT_OUTCOMES
 from documents.baseline import Baseline, SignedBaseline
 from documents.boot_state import BootState
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import Json
-from documents.definition import GUARDIANS, RESTARTS, Disk, VmDefinition
+from documents.definition import DISK_CLASSES, GUARDIANS, IMAGELESS, MAX_SIZE_MIB, MIB, RESTARTS, Disk, VmDefinition
 from documents.document import Document
+from documents.enrolment import SECONDS, Enrolled, EnrolmentOffer, EnrolmentProof, EnrolmentRequest, Membership
+from documents.enrolment import STATES as ENROLMENT_STATES
 from documents.errors import Exit
-from documents.event import EVENTS, FROM_A_RELEASE, MeasuredEvent
+from documents.event import EVENTS, FROM_A_RELEASE, OF_A_VM, MeasuredEvent
 from documents.evidence import Evidence
 from documents.fields import TEXT
+from documents.fleet_answers import LEVELS as FLEET_LEVELS
+from documents.fleet_answers import STATUSES, Appraised, AuditReceipt, AuditUpload, NonceGrant, Refusal
+from documents.host_devices import DEVICE_KINDS, MEDIA, PCI, HostDevice, HostDevices
 from documents.host_files import HostFile, HostFiles
 from documents.host_image import VARIABLES, FirmwareEvents, HostImage, ImageFile, SecureBootState
+from documents.host_networks import NAT, NETWORK_KINDS, PEERS, HostNetwork, HostNetworks
 from documents.host_state import (
     UPDATE_STATES,
     Floor,
@@ -44,6 +51,7 @@ from documents.host_status import HostStatus
 from documents.identity import Challenge, EndorsementKey, Identity
 from documents.local_api import Request, Response
 from documents.local_listing import ListedFile, LocalListing
+from documents.local_set import PSEUDONYM, SALT, LocalImage, LocalSet, LocalVm, SignedLocalSet
 from documents.recovery import RecoveredKey, RecoveredKeys, RecoveryKey
 from documents.release import (
     KINDS,
@@ -56,12 +64,17 @@ from documents.release import (
     Release,
     SignedPolicy,
 )
+from documents.revocation import ACTS, Revocation
+from documents.revocation import LONGEST as LONGEST_NOTICE
 from documents.sealed import SealedAhead, SealedFloor
-from documents.security_policy import ALLOWANCES, COLLECTED, LOCAL, LONGEST, SHORTEST, SecurityPolicy
+from documents.security_policy import ALLOWANCES, COLLECTED, DRIFT, LOCAL, LONGEST, SHORTEST, SecurityPolicy
 from documents.security_policy import DIGESTS as HOW_OFTEN
 from documents.seen_host import CLOCK, COUNTS, SeenHost
 from documents.signing_request import SigningPart, SigningRequest, Wanted
+from documents.site_baseline import SiteBaseline
 from documents.state_form import StateForm
+from documents.state_record import MAC_SIZE, MARK_SIZE, StateRecord
+from documents.state_record import STATES as RECORD_STATES
 from documents.tpm_key import TpmKey
 from documents.trial import UpdateTrial
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
@@ -218,6 +231,13 @@ def host_files(draw: st.DrawFn) -> HostFiles:
 
 
 @st.composite
+def site_baselines(draw: st.DrawFn) -> SiteBaseline:
+    """What a site approved: some values of some things."""
+    subjects = sorted(draw(distinct(NAMES, 4, 1)))
+    return SiteBaseline(entries=tuple((subject, tuple(sorted(draw(distinct(DIGESTS, 3, 1))))) for subject in subjects))
+
+
+@st.composite
 def host_images(draw: st.DrawFn) -> HostImage:
     """A host image that is consistent in itself."""
     root_hash, authority = draw(DIGESTS), draw(DIGESTS)
@@ -259,7 +279,29 @@ def name_digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-DISKS = st.builds(Disk, name=NAMES, image=DIGESTS, length=st.integers(1, MAX_LENGTH), disk_class=st.just("readonly"))
+SHORT_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+ADDRESSES = st.integers(1, 250).map(lambda last: f"10.1.0.{last}")
+NETWORK_USES = st.builds(NetworkUse, name=SHORT_NAMES, address=st.just("") | ADDRESSES)
+BASED_DISKS = st.builds(
+    Disk,
+    name=NAMES,
+    image=DIGESTS,
+    length=st.integers(1, MAX_LENGTH),
+    disk_class=st.sampled_from([name for name in DISK_CLASSES if name not in IMAGELESS]),
+)
+BARE_DISKS = st.builds(
+    Disk,
+    name=NAMES,
+    image=st.just(""),
+    length=st.integers(1, MAX_SIZE_MIB).map(lambda size: size * MIB),
+    disk_class=st.sampled_from(IMAGELESS),
+)
+# The first one is booted from.
+DISKS = (
+    st.tuples(BASED_DISKS, st.lists(BASED_DISKS | BARE_DISKS, max_size=2))
+    .map(lambda drawn: (drawn[0], *drawn[1]))
+    .filter(lambda disks: len({disk.name for disk in disks}) == len(disks))
+)
 DEFINITIONS = st.builds(
     VmDefinition,
     name=NAMES,
@@ -268,14 +310,16 @@ DEFINITIONS = st.builds(
     machine=st.tuples(st.integers(0, 99), st.integers(0, 99)).map(lambda parts: f"pc-q35-{parts[0]}.{parts[1]}"),
     vcpus=st.integers(1, 255),
     memory_mib=st.integers(64, 2**22),
-    disks=st.lists(DISKS, min_size=1, max_size=3, unique_by=lambda disk: disk.name).map(tuple),
+    disks=DISKS,
     guardians=st.sampled_from((GUARDIANS, GUARDIANS[:1])),
     restart=st.sampled_from(RESTARTS),
     introspection=st.one_of(st.none(), st.just(""), DIGESTS),
+    networks=st.lists(NETWORK_USES, max_size=2, unique_by=lambda use: use.name).map(tuple),
+    devices=distinct(SHORT_NAMES, 2),
 )
 SECURITY_POLICIES = st.builds(
     SecurityPolicy,
-    allow=distinct(st.sampled_from(ALLOWANCES), 3),
+    allow=distinct(st.sampled_from(ALLOWANCES), 4),
     max_vcpus=st.integers(1, 255),
     max_memory_mib=st.integers(64, 2**22),
     local=st.sampled_from(LOCAL),
@@ -285,7 +329,68 @@ SECURITY_POLICIES = st.builds(
     verdict_seconds=st.integers(SHORTEST, LONGEST),
     collect=st.sampled_from((None, (), COLLECTED[:1], COLLECTED)),
     digests=st.sampled_from(HOW_OFTEN),
+    disks=distinct(st.sampled_from(DISK_CLASSES), len(DISK_CLASSES)),
+    networks=distinct(st.sampled_from(NETWORK_KINDS), 2),
+    devices=distinct(st.sampled_from(DEVICE_KINDS), 3),
+    drift=st.sampled_from(DRIFT),
+    revocation=st.builds(
+        Revocation,
+        act=st.sampled_from(ACTS),
+        seconds=st.integers(0, LONGEST_NOTICE),
+        message=st.sampled_from(("", "Save.")),
+    ),
 )
+
+
+@st.composite
+def host_devices(draw: st.DrawFn) -> HostDevices:
+    """One of each kind, at most."""
+    made = []
+    for number, name in enumerate(draw(distinct(SHORT_NAMES, 3))):
+        kind = DEVICE_KINDS[number]
+        of_kind = (
+            {"image": draw(DIGESTS), "length": draw(st.integers(1, MAX_LENGTH))}
+            if kind == MEDIA
+            else {"address": "0000:03:00.1"}
+            if kind == PCI
+            else {"vendor": "0951", "product": "1666", "serial": draw(st.sampled_from(("", "A-1")))}
+        )
+        made.append(HostDevice(name=name, kind=kind, owner=draw(st.just("") | NAMES), **of_kind))
+    return HostDevices(devices=tuple(made))
+
+
+@st.composite
+def host_networks(draw: st.DrawFn) -> HostNetworks:
+    """Networks of both kinds, side by side."""
+    made = [
+        HostNetwork(name=name, kind=NAT, subnet=f"10.{number}.0.0/24", dhcp=draw(st.booleans()))
+        if draw(st.booleans())
+        else HostNetwork(name=name, kind=PEERS)
+        for number, name in enumerate(draw(distinct(SHORT_NAMES, 3)))
+    ]
+    return HostNetworks(seed=draw(DIGESTS), networks=tuple(made))
+
+
+@st.composite
+def state_records(draw: st.DrawFn) -> StateRecord:
+    """A record of each class in each state."""
+    sealed, state = draw(st.booleans()), draw(st.sampled_from(RECORD_STATES))
+    marks = st.binary(min_size=MARK_SIZE, max_size=MARK_SIZE)
+    has_image = draw(st.booleans()) if sealed and state == "open" else state != "new"
+    return StateRecord(
+        vm=draw(UUIDS),
+        disk=draw(NAMES),
+        disk_class="sealed" if sealed else "persistent",
+        state=state,
+        number=draw(NUMBERS),
+        base=draw(DIGESTS) if sealed else "",
+        image=draw(DIGESTS) if has_image else "",
+        mark=b"" if sealed else draw(marks),
+        next_mark=draw(marks) if state == "open" and not sealed else b"",
+        mac=draw(st.binary(min_size=MAC_SIZE, max_size=MAC_SIZE)),
+    )
+
+
 ENDORSEMENT_KEYS = st.builds(EndorsementKey, public=BLOBS, certificate=BLOBS)
 IDENTITIES = st.builds(Identity, eks=st.lists(ENDORSEMENT_KEYS, max_size=2).map(tuple), chain=BLOBS, ak=BLOBS)
 CHALLENGES = st.builds(Challenge, ek=BLOBS, ak_name=st.binary(max_size=34), credential=BLOBS, seed=BLOBS)
@@ -334,10 +439,11 @@ LOCAL_LISTINGS = st.builds(
 def event_documents(draw: st.DrawFn) -> MeasuredEvent:
     """An event with what its kind must have, and nothing that it must not."""
     event = draw(st.sampled_from(EVENTS))
-    may = st.none() if event == "host" else ORIGINS if event in FROM_A_RELEASE else st.none() | ORIGINS
+    local = event in OF_A_VM and draw(st.booleans())
+    may = st.none() if event == "host" or local else ORIGINS if event in FROM_A_RELEASE else st.none() | ORIGINS
     return MeasuredEvent(
         event=event,
-        subject=draw(SLASHED_NAMES),
+        subject=f"{PSEUDONYM}{draw(NAMES)}" if local else draw(SLASHED_NAMES),
         fsverity=draw(DIGESTS),
         origin=draw(may),
         vtpm=draw(DIGESTS) if event == "vm-start" else "",
@@ -345,6 +451,44 @@ def event_documents(draw: st.DrawFn) -> MeasuredEvent:
 
 
 EVENT_DOCUMENTS = event_documents()
+LOCAL_VMS = st.builds(
+    LocalVm,
+    name=NAMES,
+    uuid=UUIDS,
+    fsverity=DIGESTS,
+    length=st.integers(1, 100_000),
+    number=st.just(1),
+    salt=st.binary(min_size=SALT, max_size=SALT),
+)
+LOCAL_IMAGES = st.builds(
+    LocalImage,
+    name=NAMES,
+    fsverity=DIGESTS,
+    length=st.integers(1, MAX_LENGTH),
+    source=st.sampled_from(("raw", "qcow2")),
+)
+LOCAL_SETS = st.builds(
+    LocalSet,
+    number=NUMBERS,
+    time=TIMES,
+    actor=FULL_TEXTS,
+    images=st.lists(LOCAL_IMAGES, max_size=2, unique_by=lambda image: image.name).map(
+        lambda images: tuple(sorted(images, key=lambda image: image.name))
+    ),
+    vms=st.lists(LOCAL_VMS, max_size=2, unique_by=(lambda vm: vm.name, lambda vm: vm.uuid)).map(
+        lambda vms: tuple(sorted(vms, key=lambda vm: vm.name))
+    ),
+)
+SIGNED_LOCAL_SETS = st.builds(
+    SignedLocalSet,
+    content=BLOBS,
+    signature=BLOBS,
+    public=BLOBS,
+    channel=NAMES,
+    key=POLICY_KEYS,
+    attest=BLOBS,
+    certification=BLOBS,
+)
 FINDINGS = st.builds(
     Finding,
     check=SLASHED_NAMES,
@@ -555,9 +699,55 @@ def assignments(draw: st.DrawFn) -> Assignment:
     )
 
 
+ENROLLED = st.builds(
+    Enrolled,
+    fleet=NAMES,
+    host=UUIDS,
+    name=NAMES,
+    state=st.sampled_from(ENROLMENT_STATES),
+    result_key=BLOBS,
+    interval=st.integers(*SECONDS),
+)
+ENROLMENT_PROOFS = st.builds(
+    EnrolmentProof,
+    token=DIGESTS,
+    ticket=BLOBS,
+    identity=BLOBS,
+    key=BLOBS,
+    attest=BLOBS,
+    signature=BLOBS,
+    name=NAMES | st.just(""),
+)
+APPRAISED = st.builds(
+    Appraised,
+    status=st.sampled_from(STATUSES),
+    level=st.sampled_from(FLEET_LEVELS),
+    time=TIMES,
+    expires=st.integers(1, 2**41),
+    result=st.just("e30.e30.AA"),
+)
+FLEET_DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
+    Appraised: APPRAISED,
+    AuditReceipt: st.builds(AuditReceipt, sequence=st.integers(0, 2**60), hash=DIGESTS, signed=st.integers(0, 2**60)),
+    AuditUpload: st.builds(AuditUpload, records=st.lists(BLOBS, max_size=3).map(tuple), head=BLOBS, key=BLOBS),
+    Enrolled: ENROLLED,
+    EnrolmentOffer: st.builds(EnrolmentOffer, fleet=NAMES, ticket=BLOBS, challenge=BLOBS),
+    EnrolmentProof: ENROLMENT_PROOFS,
+    EnrolmentRequest: st.builds(EnrolmentRequest, token=DIGESTS, identity=BLOBS),
+    Membership: st.builds(
+        Membership, url=st.just("https://fleet.example"), ca=BLOBS, enrolled=BLOBS, public=BLOBS, private=BLOBS
+    ),
+    NonceGrant: st.builds(NonceGrant, nonce=BLOBS, time=TIMES),
+    Refusal: st.builds(Refusal, code=st.just("FL020"), error=TEXTS.filter(bool), exit=st.integers(1, 255)),
+}
+"""Between hosts and a fleet."""
+
 DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
+    **FLEET_DOCUMENTS,
     Assignment: assignments(),
     Baseline: BASELINES,
+    LocalSet: LOCAL_SETS,
+    SignedLocalSet: SIGNED_LOCAL_SETS,
     SignedBaseline: SIGNED_BASELINES,
     LocalListing: LOCAL_LISTINGS,
     AuditRecord: AUDIT_RECORDS,
@@ -567,11 +757,14 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     BootState: st.builds(BootState, boot=UUIDS, resets=st.integers(0, 2**32 - 1), restarts=st.integers(0, 2**32 - 1)),
     BundleIndex: bundle_indexes(),
     Challenge: CHALLENGES,
+    HostDevices: host_devices(),
+    HostNetworks: host_networks(),
     HostStatus: host_statuses(),
     Evidence: EVIDENCE,
     Floor: FLOORS,
     Generation: generations(),
     HostFiles: host_files(),
+    SiteBaseline: site_baselines(),
     HostImage: host_images(),
     Identity: IDENTITIES,
     MeasuredEvent: EVENT_DOCUMENTS,
@@ -584,6 +777,7 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     SignedHead: SIGNED_HEADS,
     SeenHost: SEEN_HOSTS,
     SecurityPolicy: SECURITY_POLICIES,
+    StateRecord: state_records(),
     TpmKey: st.builds(TpmKey, name=NAMES, public=BLOBS, private=BLOBS),
     UpdateContact: CONTACTS,
     UpdateTrial: TRIALS,

@@ -15,7 +15,8 @@ import stat
 import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
@@ -25,10 +26,10 @@ READY = "vmgate-guest: ready"
 HOPELESS = re.compile(r"No bootable option|Access Denied|Kernel panic|emergency mode")
 BOOT_GUARD = 150.0
 """Seconds; ten times what a boot takes on an idle machine."""
-APPLETS = ("head", "insmod", "mount", "od", "poweroff", "sh", "tr")
+APPLETS = ("dd", "head", "insmod", "mount", "od", "poweroff", "sh", "tr")
 # In the order in which they must be loaded.
 MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio-rng",
-           "button", "evdev")  # fmt: skip
+           "virtio_blk", "button", "evdev")  # fmt: skip
 NOW = "2026-01-01 00:00:00"
 DISK_ID = "7B3B5A0C-64D1-4E7B-9E55-0D2C2C0F1E01"
 PARTITION_ID = "7B3B5A0C-64D1-4E7B-9E55-0D2C2C0F1E02"
@@ -53,6 +54,12 @@ for n in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
     read -r value </sys/class/tpm/tpm0/pcr-sha256/$n
     say "pcr $n=$value"
 done | tr A-F a-f
+# Between the partition table and the first partition, each boot leaves a word on each disk that it can write.
+for disk in /sys/block/vd*; do
+    disk=${disk##*/}
+    say "disk $disk had=$(dd if=/dev/$disk bs=512 skip=1000 count=1 2>/dev/null | head -c 12 | tr -d '\\0')"
+    echo written-here | dd of=/dev/$disk bs=512 seek=1000 conv=notrunc,fsync 2>/dev/null
+done
 # The kernel's EFI stub left there what it saw (arch/x86/include/uapi/asm/bootparam.h): 3 is enabled.
 case $(od -An -v -tu1 -j492 -N1 /sys/kernel/boot_params/data) in *3) say secure-boot=1 ;; *) say secure-boot=0 ;; esac
 say ready
@@ -64,7 +71,27 @@ wait
 """
 
 
-def build(folder: Path, *, build_text: str, kernel_deb: Path, sign: Signer | None) -> Path:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What is in the guest besides kernel and busybox.
+
+    Attributes:
+        init: its script; ``@MODULES@`` stands for ``modules``.
+        modules: of the kernel, in the order in which they must be loaded.
+        applets: of busybox.
+        programs: statically linked, by name.
+    """
+
+    init: str = INIT
+    modules: tuple[str, ...] = MODULES
+    applets: tuple[str, ...] = APPLETS
+    programs: Mapping[str, bytes] = field(default_factory=dict)
+
+
+PLAIN = Contents()
+
+
+def build(folder: Path, *, build_text: str, kernel_deb: Path, sign: Signer | None, contents: Contents = PLAIN) -> Path:
     """Make ``folder/disk.img``; ``folder`` is made if it is not there and holds what was in between.
 
     Args:
@@ -72,20 +99,34 @@ def build(folder: Path, *, build_text: str, kernel_deb: Path, sign: Signer | Non
         build_text: what the guest prints after ``build=``.
         kernel_deb: a ``linux-image-*-cloud-amd64`` package.
         sign: signs an EFI program; the firmware refuses an image that nobody signed.
+        contents: what is in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    unpacked = folder / "kernel"
-    shutil.rmtree(unpacked, ignore_errors=True)
-    _run("dpkg-deb", "-x", kernel_deb, unpacked)
-    (kernel,) = (unpacked / "boot").glob("vmlinuz-*")
-    (folder / "initrd").write_bytes(_initramfs(unpacked, build_text))
+    kernel = _unpack(folder, kernel_deb, build_text, contents)
     loader = _unified_kernel(folder, kernel)
     if sign is not None:
         signed = folder / "signed.efi"
         sign(loader, signed)
         loader = signed
-    shutil.rmtree(unpacked)
+    shutil.rmtree(folder / "kernel")
     return _disk(folder, loader)
+
+
+def bare(folder: Path, *, kernel_deb: Path, contents: Contents) -> tuple[Path, Path]:
+    """Make a kernel and an initramfs that boot without firmware: in a quarter of the time, where no gate is tested."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kernel = _unpack(folder, kernel_deb, "bare", contents)
+    return kernel, folder / "initrd"
+
+
+def _unpack(folder: Path, kernel_deb: Path, build_text: str, contents: Contents) -> Path:
+    """The kernel; the initramfs lies in ``folder/initrd``."""
+    unpacked = folder / "kernel"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    _run("dpkg-deb", "-x", kernel_deb, unpacked)
+    (kernel,) = (unpacked / "boot").glob("vmlinuz-*")
+    (folder / "initrd").write_bytes(_initramfs(unpacked, build_text, contents))
+    return kernel
 
 
 def signer(key_pem: Path, cert_pem: Path) -> Signer:
@@ -162,7 +203,7 @@ def _run(*command: str | Path) -> None:
         raise RuntimeError(f"{command[0]} failed: {done.stdout}{done.stderr}")
 
 
-def _initramfs(unpacked: Path, build_text: str) -> bytes:
+def _initramfs(unpacked: Path, build_text: str, contents: Contents) -> bytes:
     """An archive in cpio's ``newc`` form (kernel: Documentation/driver-api/early-userspace/buffer-format.rst)."""
     archive = io.BytesIO()
     for name in ("bin", "dev", "modules", "proc", "sys"):
@@ -170,13 +211,17 @@ def _initramfs(unpacked: Path, build_text: str) -> bytes:
     # The kernel opens /dev/console before devtmpfs is there.
     _entry(archive, "dev/console", stat.S_IFCHR | 0o600, b"", device=(5, 1))
     _entry(archive, "bin/busybox", stat.S_IFREG | 0o755, BUSYBOX.read_bytes())
-    for name in APPLETS:
+    for name in contents.applets:
         _entry(archive, f"bin/{name}", stat.S_IFLNK | 0o777, b"busybox")
-    for name in MODULES:
+    for name, program in sorted(contents.programs.items()):
+        _entry(archive, f"bin/{name}", stat.S_IFREG | 0o755, program)
+    for name in contents.modules:
         (module,) = unpacked.rglob(f"{name}.ko")
         _entry(archive, f"modules/{name}.ko", stat.S_IFREG | 0o644, module.read_bytes())
     _entry(archive, "build", stat.S_IFREG | 0o644, f"{build_text}\n".encode())
-    _entry(archive, "init", stat.S_IFREG | 0o755, INIT.replace("@MODULES@", " ".join(MODULES)).encode())
+    _entry(
+        archive, "init", stat.S_IFREG | 0o755, contents.init.replace("@MODULES@", " ".join(contents.modules)).encode()
+    )
     _entry(archive, "TRAILER!!!", 0, b"")
     return archive.getvalue()
 

@@ -147,6 +147,12 @@ class LibvirtHost:
         """Take libvirtd away; VMs go on running."""
         self._stop("libvirtd")
 
+    def kill_libvirtd(self) -> None:
+        """End libvirtd as a crash would; VMs go on running."""
+        daemon = self._daemons.pop("libvirtd")
+        daemon.kill()
+        daemon.wait()
+
     def start_libvirtd(self) -> None:
         """Bring libvirtd back and wait until it answers."""
         self._start("libvirtd")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -81,6 +82,20 @@ class LogAuthority:
         file.write_bytes(certificate.public_bytes(Encoding.PEM))
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return file, private, certificate.serial_number
+
+    def explicit_curve(self) -> tuple[Path, Path, int]:
+        """A certificate whose key spells its curve out, which RFC 5480 (2.1.1) forbids; only OpenSSL makes one."""
+        file, key, asked, own, more = (self._folder / f"explicit.{end}" for end in ("pem", "key", "csr", "ca", "ext"))
+        own.write_bytes(self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        more.write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n"
+                        "subjectKeyIdentifier=hash\n")  # fmt: skip
+        for line in (
+            f"ecparam -name prime256v1 -genkey -noout -param_enc explicit -out {key}",
+            f"req -new -key {key} -subj /CN=127.0.0.1 -out {asked}",
+            f"x509 -req -in {asked} -CA {self.file} -CAkey {own} -set_serial 4711 -days 10 -extfile {more} -out {file}",
+        ):
+            subprocess.run(["openssl", *line.split()], check=True, capture_output=True)
+        return file, key, 4711
 
     def revoke(self, *serials: int, days: tuple[int, int] = (-1, 30)) -> None:
         """Write the list anew."""

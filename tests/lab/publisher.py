@@ -118,6 +118,7 @@ class Desk:
         packages: Path | None = None,
         image: Path | None = None,
         more: str = "",
+        allow: tuple[str, ...] = ("AllowEmulation", "AllowSoftwareTpm"),
     ) -> Path:
         """The recipe of a platform release; the VMM is an ``image`` or ``packages``, and ``more`` ends the recipe."""
         debs = packages or self._cache / "debs"
@@ -138,7 +139,7 @@ firmware_vars = "{firmware_vars}"
 wheel = "{wheel}"
 
 [security_policy]
-allow = ["AllowEmulation", "AllowSoftwareTpm"]
+allow = [{", ".join(f'"{name}"' for name in allow)}]
 max_vcpus = 2
 max_memory_mib = {max_memory_mib}
 {more}"""

@@ -7,6 +7,7 @@ Independent of the parser under test: numbers stand here as the specification gi
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass, field
 
 
@@ -85,3 +86,64 @@ GOOD = (
     Written(incompatible=16, cluster_bits=14),
 )
 """Well-formed, whether an image may have it or not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenDisk:
+    """A whole image with its tables, in clusters of 512 bytes; a table of level 2 has 64 entries.
+
+    Attributes:
+        size: bytes of the disk.
+        clusters: what is there, by the number of the cluster: bytes; or None for one that is marked as zeros.
+        compressed: numbers of those that are deflated.
+        version: 2 or 3.
+        entries: entries of level 2 that stand in place of the right ones.
+        tables: entries of level 1 that do.
+    """
+
+    size: int
+    clusters: dict[int, bytes | None] = field(default_factory=dict)
+    compressed: frozenset[int] = frozenset()
+    version: int = 3
+    entries: dict[int, int] = field(default_factory=dict)
+    tables: dict[int, int] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Header, table of reference counts (left empty: nobody reads it), level 1, and then tables and data."""
+        many = -(-self.size // (512 * 64))
+        level_1 = [0] * max(1, many)
+        start = 1024 + 512 * (-(-len(level_1) * 8 // 512))
+        data = bytearray()
+        tables = {at // 64 for at in (*self.clusters, *self.entries)}
+        for table in sorted(tables):
+            level_2 = [0] * 64
+            for at, held in self.clusters.items():
+                if at // 64 == table:
+                    level_2[at % 64] = self._place(data, start, at, held)
+            for at, entry in self.entries.items():
+                if at // 64 == table:
+                    level_2[at % 64] = entry
+            level_1[table] = 1 << 63 | (start + len(data))
+            data += struct.pack(">64Q", *level_2)
+        for table, entry in self.tables.items():
+            level_1[table] = entry
+        header = Written(
+            version=self.version, size=self.size, cluster_bits=9, l1_entries=len(level_1), l1_offset=1024,
+            refcount_offset=512, refcount_clusters=1,
+        ).encode()  # fmt: skip
+        head = header.ljust(1024, b"\0") + struct.pack(f">{len(level_1)}Q", *level_1)
+        return head.ljust(start, b"\0") + bytes(data)
+
+    def _place(self, data: bytearray, start: int, at: int, held: bytes | None) -> int:
+        """Append what a cluster holds; returns its entry."""
+        if held is None:
+            return 1
+        offset = start + len(data)
+        if at not in self.compressed:
+            data += held
+            return 1 << 63 | offset
+        packer = zlib.compressobj(9, zlib.DEFLATED, -12)
+        packed = packer.compress(held) + packer.flush()
+        data += packed + bytes(-len(packed) % 512)
+        # Clusters of 2^9 bytes: 61 bits of offset, then the number of further sectors.
+        return 1 << 62 | (-(-len(packed) // 512) - 1) << 61 | offset

@@ -25,38 +25,38 @@ def unchanged(world: World, *besides: str) -> Iterator[None]:
     assert not changed, {name: (before[name], after[name]) for name in changed}
 
 
-def refused_by_agent(world: World) -> list[tuple[str, str]]:
+def refused_by_agent(world: World, name: str = VM_NAME) -> list[tuple[str, str]]:
     """Try ``vmgate vm start`` and require the gate's refusal; returns check and subject of what failed."""
     count = len(world.trail())
     with pytest.raises(AgentSaid) as refusal:
-        world.ask("vm/start", name=VM_NAME)
+        world.ask("vm/start", name=name)
     said = refusal.value.line()
     assert refusal.value.status == Exit.REFUSED, said
-    assert said.startswith(f"error[AG010]: {VM_NAME} was not started; "), said
-    failed = _recorded(world, count, said)
-    assert world.vm_state() == "shut off", world.vm_state()
+    assert said.startswith(f"error[AG010]: {name} was not started; "), said
+    failed = _recorded(world, count, said, name)
+    assert world.vm_state(name) == "shut off", world.vm_state(name)
     return failed
 
 
-def refused_by_libvirt(world: World, *command: str) -> list[tuple[str, str]]:
+def refused_by_libvirt(world: World, *command: str, name: str = VM_NAME) -> list[tuple[str, str]]:
     """Try a command of virsh and require the gate's refusal in its error; returns what failed."""
     count = len(world.trail())
     done = world.virsh(*command)
     assert done.returncode != 0, f"virsh {command} worked"
-    assert f"error[AG010]: {VM_NAME} was not started; " in done.stderr, done.stderr
-    return _recorded(world, count, done.stderr)
+    assert f"error[AG010]: {name} was not started; " in done.stderr, done.stderr
+    return _recorded(world, count, done.stderr, name)
 
 
-def _recorded(world: World, count: int, said: str) -> list[tuple[str, str]]:
+def _recorded(world: World, count: int, said: str, name: str) -> list[tuple[str, str]]:
     """Require one new record, that of the refusal, which tells the same check as verdict and error."""
-    failed = world.failures()
+    failed = world.failures(name)
     records = world.trail()[count:]
     refusals = [record for record in records if (record.event, record.outcome) == ("vm-start", "refused")]
     assert len(records) == 1, records
     assert records == refusals
     details = dict(refusals[0].details)
     check, subject = details["check"], details["component"]
-    assert refusals[0].subject == VM_NAME
+    assert refusals[0].subject == name
     assert (check, subject) == failed[0], refusals
     assert f"{check} of {subject}: expected {details['expected']}, found {details['found']}" in said, said
     return failed

@@ -10,6 +10,10 @@ NET = (
     "<interface type='network'><source network='n'/><model type='virtio'/><port isolated='yes'/>"
     "<filterref filter='clean-traffic'/>" + LIMIT + "{}</interface>"
 )
+PEERS = (
+    "<interface type='network'><source network='vmgate-lan'/><model type='virtio'/>"
+    "<filterref filter='vmgate-lan'/>" + LIMIT + "</interface>"
+)
 SPICE = (
     "<graphics type='spice'{}><listen type='none'/><clipboard copypaste='no'/><filetransfer enable='no'/>{}</graphics>"
 )
@@ -124,6 +128,7 @@ CASES: list[tuple[str, str, str, str, str]] = [
     ("HV051", "deny", "add", "/domain/devices", "<interface type='user'/>"),
     ("HV051", "grant", "add", "/domain/devices", NET.format("").replace("network'>", "bridge'>", 1)),
     ("HV052", "deny", "add", "/domain/devices", NET.format("").replace("isolated='yes'", "isolated='no'")),
+    ("HV052", "grant", "add", "/domain/devices", PEERS),
     ("HV053", "deny", "add", "/domain/devices", "<interface type='network'><port isolated='yes'/></interface>"),
     ("HV053", "deny", "add", "/domain/devices", NET.format("").replace("clean-traffic", "allow-arp")),
     ("HV054", "deny", "add", "/domain/devices", NET.format("<script path='/tmp/x'/>")),

@@ -30,9 +30,9 @@ from lab.tpm import Manufacturer
 
 
 @contextmanager
-def folder(name: str) -> Iterator[Path]:
+def folder(name: str, above: str = "/var/tmp") -> Iterator[Path]:
     """A folder for the time of a block. Not pytest's: QEMU's user may not enter that."""
-    with tempfile.TemporaryDirectory(prefix=f"vmgate-{name}-", dir="/var/tmp") as path:
+    with tempfile.TemporaryDirectory(prefix=f"vmgate-{name}-", dir=above) as path:
         Path(path).chmod(0o755)
         yield Path(path)
 
@@ -137,9 +137,9 @@ class World:
         """What an administrator does past vmgate."""
         return self.libvirt.virsh(*arguments, check=False)
 
-    def vm_state(self) -> str:
+    def vm_state(self, name: str = VM_NAME) -> str:
         """The VM's state, as libvirt has it."""
-        return self.virsh("domstate", VM_NAME).stdout.strip()
+        return self.virsh("domstate", name).stdout.strip()
 
     def secrets(self) -> str:
         """What `virsh secret-list` shows; nothing if libvirt holds no secret."""
@@ -170,9 +170,9 @@ class World:
         verify(self.state_folder / "audit")
         return [record for record in records(self.state_folder / "audit") if record.event != "audit-alarm"]
 
-    def failures(self) -> list[tuple[str, str]]:
+    def failures(self, name: str = VM_NAME) -> list[tuple[str, str]]:
         """Check and subject of what the last verdict for the VM says no to."""
-        findings = self.ask("vm/why", name=VM_NAME)["verdict"]["findings"]
+        findings = self.ask("vm/why", name=name)["verdict"]["findings"]
         return [(f["check"], f["subject"]) for f in findings if f["outcome"] == "fail"]
 
     def generation(self) -> dict[str, int]:
@@ -192,9 +192,9 @@ class World:
         }
         return self.state_folder / "store" / digest[:2] / digest
 
-    def kill_vm(self) -> None:
+    def kill_vm(self, name: str = VM_NAME) -> None:
         """Switch the VM off, as somebody past vmgate would; off already is fine."""
-        self.virsh("destroy", VM_NAME)
+        self.virsh("destroy", name)
 
     def close(self) -> None:
         """End agent and TPM."""
@@ -203,10 +203,18 @@ class World:
 
 @contextmanager
 def living(
-    name: str, desk: Desk, url: str, settings: str = "", manufacturer: Manufacturer | None = None
+    name: str,
+    desk: Desk,
+    url: str,
+    settings: str = "",
+    manufacturer: Manufacturer | None = None,
+    above: str = "/var/tmp",
 ) -> Iterator[World]:
-    """A world for the time of a block: its own folder, mount namespace, libvirt and host. The update is not applied."""
-    with folder(name) as below, libvirt_host.running(below / "libvirt") as libvirt:
+    """A world for the time of a block: its own folder, mount namespace, libvirt and host. The update is not applied.
+
+    ``above`` is where its folder lies: everybody may write to the usual place.
+    """
+    with folder(name, above) as below, libvirt_host.running(below / "libvirt") as libvirt:
         world = World(below, desk, url, libvirt, settings, manufacturer)
         try:
             yield world

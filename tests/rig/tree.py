@@ -18,7 +18,14 @@ from rig.programs import EPOCH, run
 
 OVERLAY = Path(__file__).with_name("overlay")
 UNITS = "usr/lib/systemd/system"
-ENABLED = ("vmgate.service", "host-var.service")
+ENABLED = {
+    "vmgate.service": "multi-user.target",
+    "vmgate.socket": "sockets.target",
+    "vmgate-mapper.socket": "sockets.target",
+    "host-var.service": "multi-user.target",
+}
+"""What is started, and what wants it."""
+SHIPPED = ("vmgate.service", "vmgate.socket", "vmgate-mapper.service", "vmgate-mapper.socket")
 MASKED = (
     # The rig's clock, console and disks need none of these, and each costs a second of an emulated boot.
     "apt-daily.timer", "apt-daily-upgrade.timer", "dev-hugepages.mount", "dev-mqueue.mount", "dpkg-db-backup.timer",
@@ -55,10 +62,12 @@ def build(base: Path, wheel: Path, target: Path) -> None:
     environment.install(target, wheel)
     shutil.copytree(OVERLAY, target, dirs_exist_ok=True, symlinks=True, copy_function=_copy)
     _install_hook(target, wheel)
+    _install_units(target, wheel)
     _empty_etc(target)
     _empty_var(target)
-    for unit in ENABLED:
-        wants = target / "etc/systemd/system/multi-user.target.wants" / unit
+    for unit, wanted_by in ENABLED.items():
+        wants = target / f"etc/systemd/system/{wanted_by}.wants" / unit
+        wants.parent.mkdir(exist_ok=True)
         wants.symlink_to(f"/{UNITS}/{unit}")
     for unit in MASKED:
         link = target / "etc/systemd/system" / unit
@@ -97,6 +106,12 @@ def _install_hook(tree: Path, wheel: Path) -> None:
     target = tree / "etc/libvirt/hooks/qemu"
     target.write_bytes(hook)
     target.chmod(0o755)
+
+
+def _install_units(tree: Path, wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in SHIPPED:
+            (tree / UNITS / name).write_bytes(archive.read(f"agent/units/{name}"))
 
 
 def _empty_etc(tree: Path) -> None:

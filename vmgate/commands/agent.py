@@ -22,3 +22,11 @@ def run(root: Path) -> None:
     from vmgate.wiring import serve
 
     serve(root.absolute())
+
+
+@command.command("mapper", hidden=True)
+def mapper() -> None:
+    """Tell the agent which devices dm-verity checks; systemd runs this beside the agent, with the privilege for it."""
+    from vmgate.wiring import answer_mapper
+
+    answer_mapper()

@@ -22,6 +22,7 @@ from vmgate.output import output_option, show, table
 if TYPE_CHECKING:
     from documents.seen_host import SeenHost
     from fleet.verifier import Expected
+    from measure.corim import Environment
     from measure.verifying import Known
 
 MAX_KEY = 10_000
@@ -119,6 +120,9 @@ def nonce() -> None:
     multiple=True,
     help="A release's list of libvirt's files.",
 )
+@click.option("--site-baseline", "baselines", type=FILE, multiple=True, help="A release's baseline for all its hosts.")
+@click.option("--corim", type=FILE, help="Signed reference values that must be the releases' own; with --corim-key.")
+@click.option("--corim-key", type=FILE, help="Public key, PEM, of whom you trust for the CoRIM.")
 @click.option("--new-from", type=TIME, help="From when the newest of several platform releases counts; now without it.")
 @click.option("--old-until", type=TIME, help="Until when the platform release before the newest counts as well.")
 @click.option("--expires", type=TIME, help="When releases and policies given here must no longer be used.")
@@ -192,6 +196,7 @@ def _expected(given: dict[str, Any]) -> Expected:
     from documents.host_image import HostImage
     from documents.release import Release
     from documents.security_policy import SecurityPolicy
+    from documents.site_baseline import SiteBaseline
     from fleet.verifier import Expected
     from measure.valid_releases import Terms
 
@@ -201,10 +206,24 @@ def _expected(given: dict[str, Any]) -> Expected:
         policies=tuple(read_file(path, SecurityPolicy.LIMIT) for path in given["policies"]),
         images=tuple(read_file(path, HostImage.LIMIT) for path in given["images"]),
         listings=tuple(read_file(path, HostFiles.LIMIT) for path in given["listings"]),
+        baselines=tuple(read_file(path, SiteBaseline.LIMIT) for path in given["baselines"]),
+        endorsed=_endorsed(given["corim"], given["corim_key"]),
         policy=None,
         terms=Terms(opens=_seconds(given["new_from"]) or 0, closes=_seconds(given["old_until"]) or 0),
         expires=_seconds(given["expires"]),
     )
+
+
+def _endorsed(corim: Path | None, key: Path | None) -> tuple[Environment, ...] | None:
+    """What a CoRIM tells whose signature was verified; None where none was given."""
+    from content.durable import read_file
+    from measure.corim_reader import LIMIT, read_signed_corim
+
+    if corim is None and key is None:
+        return None
+    if corim is None or key is None:
+        raise UsageError("nothing was verified", cause="a CoRIM counts with its key alone", remedy="give both")
+    return read_signed_corim(read_file(corim, LIMIT), read_file(key, MAX_KEY), int(time.time()))
 
 
 def _seconds(time_of_day: datetime | None) -> int | None:

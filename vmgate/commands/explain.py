@@ -23,6 +23,8 @@ MODULES = (
     "hypervisor.errors",
     "publisher.errors",
     "agent.errors",
+    "agent.membership.errors",
+    "agent.vm_errors",
     "fleet.errors",
     "vmgate.errors",
 )

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import click
 
-from vmgate.output import output_option, say, show
+from vmgate.commands.host import ask, root_option
+from vmgate.output import output_option, say, show, table
 
 
 @click.group("image")
@@ -25,6 +28,43 @@ def digest(path: Path, output: str) -> None:
     measured = digest_file(path, allow_link=True)
     text = f"sha256:{measured.fsverity}"
     show(output, {"fsverity": measured.fsverity, "length": measured.length}, lambda: click.echo(text))
+
+
+@command.command("list")
+@root_option
+@output_option
+def list_(root: Path, output: str) -> None:
+    """List the images that were imported on this host, and which of its VMs have them."""
+    result: dict[str, Any] = ask(root, "image/list")
+
+    def draw() -> None:
+        if result["refused"]:
+            say(f"what is stored counts for nothing: {result['refused']}")
+        rows = [
+            [image["name"], image["length"], f"sha256:{image['fsverity']}", image["source"], " ".join(image["vms"])]
+            for image in result["images"]
+        ]
+        table(["NAME", "BYTES", "DIGEST", "FROM", "VMS"], rows)
+
+    show(output, result, draw)
+
+
+@command.command("import")
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--name", help="What it shall be called; else after the file.")
+@root_option
+@output_option
+def import_(path: Path, name: str | None, root: Path, output: str) -> None:
+    """Take a raw image, an ISO or a qcow2 image into the store, signed by this host's local authority.
+
+    No other program opens it: a qcow2 image is made flat by vmgate, and one that names another file is refused.
+    """
+    called = name or re.sub(r"[^a-z0-9._-]", "-", path.name.lower()).strip("._-")[:63].strip("._-")
+    result: dict[str, Any] = ask(root, "image/import", file=str(path.absolute()), image=called)
+    text = (
+        f"{result['name']}: sha256:{result['fsverity']}, {result['length']} bytes, signed as number {result['number']}"
+    )
+    show(output, result, lambda: say(text))
 
 
 @command.command("inspect")

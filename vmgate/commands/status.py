@@ -41,6 +41,7 @@ def command(root: Path, save: Path | None, output: str) -> int:
     rows += [[f"channel {item['channel']}", f"release {item['number']}"] for item in result["releases"]]
     rows += [["assurance level", result["level"]], ["refused since boot", ", ".join(result["refused"]) or "nothing"]]
     rows += [[f"VM {vm['name']}", _versions(vm)] for vm in result["vms"]]
+    rows += [["ALARM", f"{fault['kind']} {fault['name']}: {fault['why']}"] for fault in result["faults"]]
     if result["silent"]:
         rows += [["ALARM", "updates were out of reach for too long: see `vmgate explain AG020`"]]
     if result["audit_refusals"]:

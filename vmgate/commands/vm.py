@@ -13,6 +13,8 @@ from documents.verdict import VERDICT_SECONDS
 from vmgate.commands.host import ask, release, root_option
 from vmgate.commands.vm_introspect import introspect
 from vmgate.commands.vm_lint import lint
+from vmgate.commands.vm_local import create, edit, forget, schema
+from vmgate.commands.vm_state import accept, delete
 from vmgate.output import output_option, say, show, table
 
 
@@ -25,13 +27,19 @@ def command() -> None:
 @root_option
 @output_option
 def list_(root: Path, output: str) -> None:
-    """List the VMs of the active releases."""
+    """List the VMs of the active releases and of this host."""
     result: dict[str, Any] = ask(root, "vm/list")
     rows = [
-        [vm["name"], vm["state"], vm["last_verdict"], release(vm["installed"]), _runs(vm), vm["title"]]
+        [vm["name"], vm["state"], vm["last_verdict"], vm["authority"], release(vm["installed"]), _runs(vm), vm["title"]]
         for vm in result["vms"]
     ]
-    show(output, result, lambda: table(["NAME", "STATE", "LAST VERDICT", "INSTALLED", "RUNS", "TITLE"], rows))
+
+    def draw() -> None:
+        table(["NAME", "STATE", "LAST VERDICT", "AUTHORITY", "INSTALLED", "RUNS", "TITLE"], rows)
+        for one in result["refused"]:
+            say(f"{one['name'] or 'the VMs of this host'} may not start: {one['why']}")
+
+    show(output, result, draw)
 
 
 def _runs(vm: dict[str, Any]) -> str:
@@ -50,11 +58,16 @@ def show_(name: str, root: Path, output: str) -> None:
     result: dict[str, Any] = ask(root, "vm/show", name=name)
     definition = result["definition"]
     rows = [[key, value] for key, value in definition.items() if not isinstance(value, list)]
-    rows += [["disk", f"{disk['name']} {disk['class']} sha256:{disk['image']}"] for disk in definition["disks"]]
+    rows += [["disk", f"{disk['name']} {disk['class']} {_made_of(disk)}"] for disk in definition["disks"]]
+    rows += [["authority", result["authority"]]]
     rows += [["installed", release(result["installed"])], ["runs", _runs(result)], ["state", result["state"]]]
     running = result["running"] or {"images": []}
     rows += [["runs image", f"{image['disk']} sha256:{image['fsverity']}"] for image in running["images"]]
     show(output, result, lambda: table(["WHAT", "VALUE"], rows))
+
+
+def _made_of(disk: dict[str, Any]) -> str:
+    return f"sha256:{disk['image']}" if "image" in disk else f"{disk['size_mib']} MiB"
 
 
 @command.command("start")
@@ -131,3 +144,5 @@ def found_text(finding: dict[str, Any]) -> str:
 
 command.add_command(lint)
 command.add_command(introspect)
+for more in (accept, create, delete, edit, forget, schema):
+    command.add_command(more)

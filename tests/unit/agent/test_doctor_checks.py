@@ -67,6 +67,12 @@ def change(facts: Facts, what: str, key: str, value: Any) -> Facts:
     return replace(facts, **{what: table if value is None else {**table, key: value}})
 
 
+def test_networks_with_dnsmasq_are_fine() -> None:
+    file = replace(ROOTS, mode=stat.S_IFREG | 0o644)
+    both = change(GOOD, "places", "/var/lib/vmgate/networks.json", file)
+    assert wrong(change(both, "places", "/usr/sbin/dnsmasq", file)) == set()
+
+
 def test_a_host_that_is_as_it_should_be_gets_no_advice() -> None:
     advice = examine(GOOD)
     assert wrong(GOOD) == set()
@@ -105,6 +111,7 @@ def test_a_host_that_is_as_it_should_be_gets_no_advice() -> None:
         ("files", "/sys/kernel/mm/ksm/run", "1\n", "ksm", "warn"),
         ("files", "/sys/module/kvm_amd/parameters/nested", "1\n", "nested", "warn"),
         ("folders", "/sys/class/iommu", (), "iommu", "note"),
+        ("places", "/var/lib/vmgate/networks.json", replace(ROOTS, mode=stat.S_IFREG | 0o644), "networks", "fail"),
         ("swaps", "/dev/vda2", False, "swap", "warn"),
         ("files", "/proc/sys/kernel/core_pattern", "core\n", "core-dumps", "note"),
         ("files", QEMU, None, "qemu.conf", "fail"),

@@ -19,7 +19,7 @@ from lab.qcow2 import RAW, Written
 
 def gate(store: ContentStore) -> Gate:
     unused: Any = None
-    return Gate(unused, store, unused, lambda: 0)
+    return Gate(unused, store, unused, lambda: 0, unused)
 
 
 def disk(store: ContentStore, content: bytes) -> Disk:

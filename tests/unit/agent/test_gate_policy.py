@@ -12,6 +12,7 @@ from agent.components import Component
 from agent.gate import Gate
 from agent.host import Host
 from agent.platform import Platform
+from agent.prover import Prover
 from content.measuring import Digester
 from content.store import ContentStore
 from documents.host_state import Generation
@@ -78,13 +79,19 @@ def test_without_its_policy_everything_is_enforced(tmp_path: Path) -> None:
 def test_the_verdict_of_the_gate_expires_when_the_policy_says(tmp_path: Path) -> None:
     found, release = host(tmp_path, WARNED)
     generation = Generation(number=1, releases=(release.encode(),), stale=False)
-    gate = Gate(found, cast("Any", None), cast("Any", None), lambda: NOW)
+    gate = Gate(found, cast("Any", None), cast("Any", None), lambda: NOW, cast("Any", None))
     # It cannot judge without a TPM, and that is a no which counts as long as any other.
     nobody = gate.judge("desk", b"", None)
     assert (nobody.plan, nobody.verdict.status, nobody.verdict.expires) == (
         None, "contraindicated", NOW + VERDICT_SECONDS
     )  # fmt: skip
     assert gate._verdict_seconds(generation) == 60
+
+
+def asked_of(host: object) -> frozenset[str]:
+    """What evidence of a host has besides what it always has."""
+    nothing = cast("Any", None)
+    return Prover(nothing, nothing, nothing, nothing, lambda: Host._asked_by(cast("Any", host)), nothing).asked()
 
 
 def test_a_host_tells_what_its_policy_asks_for_and_nothing_where_it_has_none(tmp_path: Path) -> None:
@@ -94,6 +101,8 @@ def test_a_host_tells_what_its_policy_asks_for_and_nothing_where_it_has_none(tmp
     ):
         found, release = host(tmp_path / str(number), policy, stored=stored)
         generation = Generation(number=1, releases=(release.encode(),), stale=False)
-        whole = cast("Any", SimpleNamespace(generation=lambda given=generation: given, platform=found))
-        assert Host.asked(whole) == asked
-    assert Host.asked(cast("Any", SimpleNamespace(generation=lambda: None))) == frozenset()
+        whole = SimpleNamespace(
+            generation=lambda given=generation: given, _policy=lambda of, it=found: it.policy(of.platform)
+        )
+        assert asked_of(whole) == asked
+    assert asked_of(SimpleNamespace(generation=lambda: None)) == frozenset()

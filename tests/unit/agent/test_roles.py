@@ -78,7 +78,7 @@ def test_more_roles_never_mean_less(roles: set[str], one: str) -> None:
 
 def test_a_verb_without_exactly_one_row_is_nobodys() -> None:
     with pytest.raises(NotPermitted, match="belongs to no management function"):
-        require(FUNCTIONS, Caller(uid=0), "vm/delete", "desk")
+        require(FUNCTIONS, Caller(uid=0), "vm/sell", "desk")
     with pytest.raises(NotPermitted, match="belongs to no management function"):
         require((*FUNCTIONS, FUNCTIONS[0]), Caller(uid=0), "update/apply", None)
 

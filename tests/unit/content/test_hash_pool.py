@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from content import hash_pool, hash_worker, worker_pool
+from content import hash_worker, worker_pool
 from content.errors import StorageFailed
 from content.fsverity import UNIT, Algorithm, digest_bytes, digest_file
 from content.worker_pool import WORTH
@@ -100,13 +100,14 @@ def test_a_file_that_is_shortened_meanwhile_is_an_error_and_leaves_no_process(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * SIZE)
-    units = hash_pool.hash_units
+    start = worker_pool._start
 
-    def shortening(descriptor: int, *rest: object) -> object:
+    def shortening(words: list[str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
+        # The length was taken by now, and nothing was hashed.
         os.truncate(path, UNIT)
-        return units(descriptor, *rest)  # type: ignore[arg-type]
+        return start(words, descriptors)
 
-    monkeypatch.setattr(hash_pool, "hash_units", shortening)
+    monkeypatch.setattr(worker_pool, "_start", shortening)
     with pytest.raises(StorageFailed, match="shortened"):
         digest_file(path)
     assert all(process.returncode is not None for process in started)

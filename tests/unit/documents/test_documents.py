@@ -19,25 +19,42 @@ from documents.definition import VmDefinition
 from documents.document import Document
 from documents.errors import DocumentError, DocumentNewer, DocumentTooLarge
 from documents.evidence import Evidence
+from documents.host_devices import HostDevices
 from documents.host_image import HostImage
 from documents.host_state import SealedKey
 from documents.local_api import Response
 from documents.recovery import RecoveryKey
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
+from documents.state_record import StateRecord
 from documents.verdict import Verdict
 from lab.documents import DOCUMENTS, damaged, lookup, places
 
 EACH = pytest.mark.parametrize("kind", DOCUMENTS, ids=lambda kind: kind.TYPE)
 OPTIONAL: dict[type[Document], set[str]] = {
     Evidence: {"baseline", "command_line", "identity"},
+    HostDevices: {"owner", "serial"},
     HostImage: {"firmware_events", "secure_boot"},
     Release: {"urgent", "waves"},
-    SecurityPolicy: {"collect", "digests", "kernel_denied", "kernel_required", "local", "verdict_seconds", "warn_only"},
+    SecurityPolicy: {
+        "collect",
+        "devices",
+        "digests",
+        "disks",
+        "drift",
+        "kernel_denied",
+        "kernel_required",
+        "local",
+        "networks",
+        "revocation",
+        "verdict_seconds",
+        "warn_only",
+    },
+    StateRecord: {"image"},
     Verdict: {"expires", "kept", "taken"},
     RecoveryKey: {"seal"},
     SealedKey: {"ahead", "floor"},
-    VmDefinition: {"introspection", "restart"},
+    VmDefinition: {"address", "devices", "introspection", "networks", "restart"},
 }
 """Members that are absent in their default: no other way to write that is read."""
 OTHER_TYPES: tuple[Json, ...] = (None, True, 7, "text", ["text"], {"member": "text"})

@@ -122,7 +122,8 @@ def test_definition() -> None:
     disk = DEFINITION.disks[0].members()
     refused(DEFINITION, "is empty", disks=[])
     refused(DEFINITION, "repeats", disks=[disk, disk])
-    refused(DEFINITION, "not one of", disks=[{**disk, "class": "persistent"}])
+    refused(DEFINITION, "not one of", disks=[{**disk, "class": "shared"}])
+    refused(DEFINITION, "'size_mib' is missing", disks=[{**disk, "class": "persistent"}])
     refused(DEFINITION, "is empty or names an unknown", guardians=[])
     refused(DEFINITION, "is empty or names an unknown", guardians=["fleet"])
     for machine in ("q35", "pc-q35-7.2.1", "pc-q35-\u0667.2", "pc-i440fx-7.2", "pc-q35-7.2\n"):

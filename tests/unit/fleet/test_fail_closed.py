@@ -419,7 +419,7 @@ def test_every_function_of_the_path_may_fail_and_the_answer_is_no(kind: type[Exc
     path, sent = functions_of_the_path(), later(EVENTS)
     names = {code.co_name for code in path}
     assert {"judge", "prove", "appraise", "verify_quote", "explain", "trust_vector", "sign_ear"} <= names
-    guards = {"answer", "_guarded"}
+    guards = {"answer", "answer_prepared", "_guarded"}
     tried = [code for code in path if code.co_name not in guards]
     assert len(tried) > 150
     for number, target in enumerate(tried):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from hypervisor.compare import MAX_DIFFERENCES, differences
+from hypervisor.compare import MAX_DIFFERENCES, differences, live_differences
 
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 
@@ -179,3 +179,40 @@ def test_an_endless_list_of_differences_has_an_end(rendered: str) -> None:
     flood = b"<domain>" + b"<x a='1'/>" * 9000 + b"</domain>"
     assert len(differences(rendered, flood)) == MAX_DIFFERENCES
     assert all(len(d.xpath + d.expected + d.found) <= 600 for d in differences(rendered, flood))
+
+
+def _as_kvm(xml: str | bytes, cpu: str) -> str:
+    """The same domain on KVM, with another processor."""
+    domain = etree.fromstring(xml)
+    domain.set("type", "kvm")
+    old = domain.find("cpu")
+    old.getparent().replace(old, etree.fromstring(cpu))
+    return etree.tostring(domain, encoding="unicode")
+
+
+ASKED = (
+    "<cpu mode='host-model' check='partial'><feature policy='disable' name='svm'/>"
+    "<feature policy='disable' name='vmx'/></cpu>"
+)
+BECAME = (
+    "<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>EPYC-Rome</model><vendor>AMD</vendor>"
+    "<feature policy='require' name='x2apic'/><feature policy='disable' name='svm'/></cpu>"
+)
+
+
+def test_what_host_model_became_is_the_same_domain_while_it_runs(rendered: str, captured: bytes) -> None:
+    asked, live = _as_kvm(rendered, ASKED), _as_kvm(captured, BECAME).encode()
+    assert live_differences(asked, live) == ()
+    assert differences(asked, live) != (), "before the start it is another one"
+    assert live_differences(rendered, captured) == ()
+
+
+def test_a_processor_that_has_what_was_switched_off_is_another_one(rendered: str, captured: bytes) -> None:
+    nested = BECAME.replace("policy='disable' name='svm'", "policy='require' name='svm'")
+    found = live_differences(_as_kvm(rendered, ASKED), _as_kvm(captured, nested).encode())
+    assert {one.xpath.partition("[")[0] for one in found} == {"/domain/cpu"}
+
+
+def test_a_change_of_what_runs_is_named(rendered: str, captured: bytes) -> None:
+    assert live_differences(rendered, captured.replace(b"Demo", b"Other"))[0].xpath == "/domain/title[1]"
+    assert live_differences(rendered, b"<domain")[0].xpath == "/domain"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 import pytest
@@ -100,6 +101,31 @@ def test_one_byte_more_than_its_table_holds_is_refused() -> None:
     for image in (replace(GOOD, size=2**29 + 512), replace(GOOD, incompatible=16, size=2**28 + 512)):
         with pytest.raises(Qcow2Refused):
             require_plain(parse_header(image.encode()), LENGTH, "base", "disk")
+
+
+DATA = replace(GOOD, encryption=2, extensions=((0x0537BE77, struct.pack(">QQ", 0x40000, 0x1000)),))
+NOT_DATA: dict[str, tuple[str, Written]] = {
+    "plain": ("encryption", GOOD),
+    "aes": ("encryption", replace(DATA, encryption=1)),
+    "no-key-area": ("encryption", replace(DATA, extensions=())),
+    "key-area-empty": ("encryption", replace(DATA, extensions=((0x0537BE77, struct.pack(">QQ", 0x40000, 0)),))),
+    "key-area-huge": ("encryption", replace(DATA, extensions=((0x0537BE77, struct.pack(">QQ", 0x40000, 2**40)),))),
+    "key-area-beyond": ("encryption", replace(DATA, extensions=((0x0537BE77, struct.pack(">QQ", 2**40, 4096)),))),
+    "key-area-in-header": ("encryption", replace(DATA, extensions=((0x0537BE77, struct.pack(">QQ", 0, 4096)),))),
+    "standing-on-a-base": ("backing-file", replace(DATA, name=b"/base", extensions=(*DATA.extensions, RAW))),
+    "data-file": ("external-data-file", replace(DATA, extensions=(*DATA.extensions, DATA_FILE))),
+    "snapshot": ("snapshots", replace(DATA, snapshots=1)),
+}
+
+
+@pytest.mark.parametrize("name", NOT_DATA)
+def test_a_data_disk_is_encrypted_and_stands_alone(name: str) -> None:
+    feature, image = NOT_DATA[name]
+    require_plain(parse_header(DATA.encode()), LENGTH, "data", "disk")
+    require_plain(parse_header(replace(DATA, incompatible=1).encode()), LENGTH, "data", "disk")
+    with pytest.raises(Qcow2Refused) as caught:
+        require_plain(parse_header(image.encode()), LENGTH, "data", "disk")
+    assert caught.value.feature == feature
 
 
 @pytest.mark.parametrize(("offset", "magic", "name"), FORMATS)

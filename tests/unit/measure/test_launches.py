@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from documents.canonical import decode, encode
 from documents.errors import DocumentError
 from documents.event import MeasuredEvent
+from documents.local_set import LocalVm
 from documents.release import Origin
 from documents.verdict import Finding
 from lab.measuring import digest, launch, logged, platform, started, stopped, switched, workload
 from measure.cel import CelRecord
 from measure.launches import launch_findings, launches, running
-from measure.pcr import VMM_PCR
+from measure.pcr import LAUNCH_PCR, VMM_PCR
 
 Events = list[tuple[int, MeasuredEvent]]
 NAMES = ("desk", "lab", "web")
@@ -158,3 +159,41 @@ def test_an_old_releases_switch_and_components_measure_as_they_did() -> None:
         assert isinstance(members, dict)
         assert set(members) == {"event", "fsverity", "subject", "type", "version"}
         assert pcr == VMM_PCR
+
+
+def local(event: str, salt: bytes = bytes(32)) -> tuple[int, MeasuredEvent]:
+    vm = LocalVm(
+        name="mine", uuid="00000000-0000-4000-8000-000000000001", fsverity="cd" * 32, length=1, number=1, salt=salt
+    )
+    vtpm = "ab" * 32 if event == "vm-start" else ""
+    return LAUNCH_PCR, MeasuredEvent(event=event, subject=vm.subject, fsverity=vm.measured, vtpm=vtpm)
+
+
+@pytest.mark.parametrize(
+    ("events", "allowed", "outcomes"),
+    [
+        ([local("vm-start")], True, ["warn"]),
+        ([local("vm-start")], False, ["fail"]),
+        ([local("vm-start"), local("vm-stop")], True, ["warn"]),
+        ([local("vm-start"), local("vm-stop")], False, ["warn"]),
+        ([local("vm-start"), local("vm-start", b"a" * 32), local("vm-stop")], False, ["warn", "fail"]),
+        ([local("vm-start"), started("desk", 2)], True, ["warn", "pass"]),
+    ],
+)
+def test_a_local_vm_is_never_better_than_a_warning_and_fails_while_nobody_allows_it(
+    events: Events, allowed: bool, outcomes: list[str]
+) -> None:
+    found = list(launch_findings(logged(events), (workload(2, "desk"),), (), set(), local=allowed))
+    assert [finding.outcome for finding in found] == outcomes
+    assert found[0].authority == "local"
+    assert "mine" not in found[0].subject + found[0].found
+
+
+def test_a_release_cannot_claim_a_pseudonym_nor_a_local_vm_a_name() -> None:
+    """What begins like one and names a release, or the other way round, is forged."""
+    for subject, origin in (("local/ab", Origin.of("desktops", 2)), ("desk", None)):
+        pcr, event = started("desk", 2)
+        (finding,) = findings(
+            logged([(pcr, replace(event, subject=subject, origin=origin))]), workload(2, "desk"), workload(1)
+        )
+        assert finding.outcome == "fail"

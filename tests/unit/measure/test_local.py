@@ -14,6 +14,7 @@ from documents.host_files import ABSENT, HostFile, HostFiles
 from documents.local_listing import UNREADABLE, ListedFile, shown_name, unusual_rights
 from documents.release import Artifact, Release
 from documents.security_policy import SecurityPolicy
+from documents.site_baseline import SiteBaseline
 from documents.verdict import Finding, Verdict
 from lab.boot_logs import MACHINE
 from lab.measuring import POLICY, PUBLISHER, booted, claims, digest, launch, platform, reference
@@ -132,6 +133,64 @@ def test_a_baseline_under_a_policy_key_or_channel_that_is_not_the_publishers_cou
     other = replace(PUBLISHER.public(), x="0" * 63 + "1")
     for word in (replace(approved(FOUND), key=other), replace(approved(FOUND), channel="another")):
         assert outcomes(judged(word, local="approved")) == {("not-approved", subject) for subject in SUBJECTS}
+
+
+SITE = SiteBaseline(entries=((HOOKS, (digest("one host's"), digest("another's"))),))
+
+
+def with_site(release: Release, site: SiteBaseline = SITE) -> Release:
+    listed = Artifact(name="host/site-baseline", kind="site-baseline", fsverity=digest_bytes(site.encode()), length=1)
+    return replace(release, artifacts=(*release.artifacts, listed))
+
+
+def judged_by_site(found: str, local: str, word: Approved | None = None) -> Verdict:
+    """A host of a site that approved two kinds of hooks; the host's administrator may have approved all of it."""
+    policy = replace(POLICY, local=local)
+    release = with_site(with_policy(policy))
+    there = {**FOUND, HOOKS: found}
+    events = [*booted(release), *(launch("host", subject, value) for subject, value in sorted(there.items()))]
+    events.append(launch("host", BASELINE, word.fsverity if word else ABSENT))
+    claimed = replace(claims(events), approved=word)
+    return appraise(claimed, reference(release, policy=policy, site=SITE), 1)
+
+
+@pytest.mark.parametrize("local", ["any", "approved", "publisher"])
+@pytest.mark.parametrize("found", ["one host's", "another's"])
+def test_what_the_site_approved_passes_by_its_word_on_every_host(local: str, found: str) -> None:
+    finding = local_findings_of(judged_by_site(digest(found), local))[HOOKS]
+    assert (finding.outcome, finding.authority) == ("pass", "site")
+
+
+def test_what_the_site_did_not_approve_is_the_administrators_where_the_policy_leaves_it() -> None:
+    changed = digest("changed")
+    own = approved({**FOUND, HOOKS: changed})
+    assert local_findings_of(judged_by_site(changed, "any"))[HOOKS].outcome == "warn"
+    refused = local_findings_of(judged_by_site(changed, "approved"))[HOOKS]
+    assert (refused.check, refused.outcome) == ("not-approved", "fail")
+    assert refused.expected == "one of 2 that the site approved"
+    passed = local_findings_of(judged_by_site(changed, "approved", own))[HOOKS]
+    assert (passed.outcome, passed.authority) == ("pass", "local")
+    refused = local_findings_of(judged_by_site(changed, "publisher", own))[HOOKS]
+    assert (refused.check, refused.outcome) == ("local-policy", "fail")
+
+
+def test_no_site_takes_the_place_of_the_publishers_value() -> None:
+    words = Words(publisher={HOOKS: digest("signed")}, site=dict(SITE.entries), needed="any")
+    finding = judge_local("host-local", HOOKS, digest("another's"), words)
+    assert (finding.outcome, finding.authority) == ("fail", "publisher")
+
+
+def test_what_the_site_names_must_have_been_measured_whatever_the_policy_asks() -> None:
+    release = with_site(ONE)
+    assert ("host-local", HOOKS) in outcomes(appraise(claims(booted(release)), reference(release, site=SITE), 1))
+
+
+def test_the_sites_baseline_that_counts_is_the_releases_own() -> None:
+    good = claims([*booted(ONE), launch("host", HOOKS, digest("another's"))])
+    assert not appraise(good, reference(with_site(ONE), site=SITE), 1).failures()
+    other = SiteBaseline(entries=((HOOKS, (digest("a third's"),)),))
+    for against in (reference(with_site(ONE)), reference(ONE, site=SITE), reference(with_site(ONE), site=other)):
+        assert ("reference", "host/site-baseline") in outcomes(appraise(good, against, 1))
 
 
 def test_an_older_baseline_beside_the_log_of_a_newer_one_fails() -> None:

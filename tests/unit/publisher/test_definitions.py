@@ -15,9 +15,9 @@ from content.fsverity import Measured
 from documents.definition import RESTARTS, Disk, VmDefinition
 from documents.errors import DocumentError, Exit
 from documents.security_policy import SecurityPolicy
+from documents.tables import LIMIT, read_table
 from publisher.definitions import read_definition, read_policy
 from publisher.errors import RecipeWrong
-from publisher.tables import LIMIT, read_table
 
 SOURCE = PurePath("vm.toml")
 IMAGE = Measured(fsverity="ab" * 32, length=4096)
@@ -192,16 +192,16 @@ def test_a_security_policy_may_be_written_in_any_order() -> None:
 @pytest.mark.parametrize("rule", ["always", "once-per-boot"])
 def test_a_policy_may_say_how_often_files_are_read(rule: str) -> None:
     text = f'allow = []\nmax_vcpus = 4\nmax_memory_mib = 4096\ndigests = "{rule}"\n'.encode()
-    policy = read_policy(read_table(text, SOURCE))
+    policy = read_policy(read_table(text, SOURCE, RecipeWrong))
     assert policy.digests == rule
     # The default is written in one way only: a policy from before is the same document.
     assert ("digests" in policy.members()) == (rule != "always")
     with pytest.raises(RecipeWrong):
-        read_policy(read_table(text.replace(rule.encode(), b"never"), SOURCE))
+        read_policy(read_table(text.replace(rule.encode(), b"never"), SOURCE, RecipeWrong))
 
 
 @pytest.mark.parametrize("allow", ['["AllowEverything"]', '["AllowEmulation", "AllowEmulation"]', "[1]", '"x"'])
 def test_an_allowance_that_nobody_knows_is_refused(allow: str) -> None:
     text = f"allow = {allow}\nmax_vcpus = 4\nmax_memory_mib = 4096\n"
     with pytest.raises(RecipeWrong, match="line 1: key 'allow'"):
-        read_policy(read_table(text.encode(), SOURCE))
+        read_policy(read_table(text.encode(), SOURCE, RecipeWrong))

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from content.errors import Missing
 from documents.host_image import FirmwareEvents
 from documents.security_policy import SecurityPolicy
+from documents.tables import Table
 from documents.waves import Wave
 from publisher.errors import RecipeWrong
 from publisher.firmware import SecureBootKeys
 from publisher.host_image import ImageParts
 from publisher.recipe import PlatformRecipe, Terms, WorkloadRecipe, read_recipe
 from publisher.secure_boot import Announcement
-from publisher.tables import Table
 from publisher.waves import STEP, read_waves
 
 PLATFORM = """\
@@ -243,7 +243,7 @@ def test_a_mistake_is_named_with_its_line(folder: Path, text: str, old: str, new
 
 @given(st.text(max_size=12) | st.from_regex(STEP, fullmatch=True))
 def test_any_step_is_read_or_refused(text: str) -> None:
-    table = Table({"waves": [text]}, PurePath("recipe.toml"), "")
+    table = Table({"waves": [text]}, PurePath("recipe.toml"), "", (), RecipeWrong)
     try:
         (wave,) = read_waves(table)
     except RecipeWrong:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt, and the only module that imports it.
+"""One connection to libvirt, and what is asked of it.
 
 Before each call the connection is asked whether it lives, and opened again if not: libvirtd may have been restarted.
 A call that was sent is never repeated. No libvirt exception leaves this module, and libvirt prints nothing.
@@ -8,7 +8,6 @@ Calls block; they may come from several threads. Nothing is decided here: the ga
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,28 +22,19 @@ from lxml import etree
 from hypervisor.errors import (
     DomainMissing,
     DomainRefused,
-    HypervisorError,
-    KeyAbsent,
     LibvirtAway,
     StartFailed,
-    StartRefused,
     StopTimedOut,
 )
+from hypervisor.libvirt.events import Events
+from hypervisor.libvirt.live import STATES, Live, active
+from hypervisor.libvirt.networks import LibvirtNetworks
+from hypervisor.libvirt.translation import start_error, translated, words
 
 SYSTEM = "qemu:///system"
 STOP_POLL_SECONDS = 0.2
 UNDEFINED = "undefined"
 
-_STATES = {
-    libvirt.VIR_DOMAIN_NOSTATE: "unknown",
-    libvirt.VIR_DOMAIN_RUNNING: "running",
-    libvirt.VIR_DOMAIN_BLOCKED: "running",
-    libvirt.VIR_DOMAIN_PAUSED: "paused",
-    libvirt.VIR_DOMAIN_SHUTDOWN: "stopping",
-    libvirt.VIR_DOMAIN_SHUTOFF: "off",
-    libvirt.VIR_DOMAIN_CRASHED: "crashed",
-    libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
-}
 _UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
     | libvirt.VIR_DOMAIN_UNDEFINE_TPM
@@ -52,8 +42,9 @@ _UNDEFINE = (
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
 )
-# virCommandWait's words about a hook that failed; its standard error follows.
-_HOOK_LINE = re.compile(r"unexpected exit status \d+: (.*)", re.DOTALL)
+_FORGET = _UNDEFINE & ~(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_TPM) | (
+    libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +77,7 @@ class Hypervisor:
         self._uri = uri
         self._lock = threading.Lock()
         self._held: Any = None
+        self.networks = LibvirtNetworks(self._own_connection)
 
     @classmethod
     def open(cls, uri: str = SYSTEM) -> Hypervisor:
@@ -110,7 +102,7 @@ class Hypervisor:
         """Give the connection back; the next call opens another."""
         with self._lock:
             if self._held is not None:
-                with _translated("the connection to libvirt was not closed"):
+                with translated("the connection to libvirt was not closed"):
                     self._held.close()
             self._held = None
 
@@ -121,7 +113,7 @@ class Hypervisor:
         Raises:
             LibvirtAway: no answer.
         """
-        with _translated("libvirt did not tell its version"):
+        with translated("libvirt did not tell its version"):
             number = self._connection().getLibVersion()
         return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
@@ -131,18 +123,31 @@ class Hypervisor:
         Raises:
             LibvirtAway: no answer.
         """
-        with _translated("the domains were not listed"):
+        with translated("the domains were not listed"):
             found = [
                 Domain(
                     name=domain.name(),
                     uuid=domain.UUIDString(),
-                    state=_STATES.get(domain.state()[0], "unknown"),
+                    state=STATES.get(domain.state()[0], "unknown"),
                     persistent=bool(domain.isPersistent()),
                     autostart=bool(domain.isPersistent() and domain.autostart()),
                 )
                 for domain in self._connection().listAllDomains()
             ]
         return tuple(sorted(found, key=lambda domain: domain.name))
+
+    def active(self) -> tuple[Live, ...]:
+        """What runs at this moment. Nobody whom libvirt's hook waits for may ask.
+
+        Raises:
+            LibvirtAway: no answer.
+        """
+        with self._own_connection() as connection, translated("the running domains were not read"):
+            return active(connection)
+
+    def events(self, changed: threading.Event) -> Events:
+        """What sets a flag when a domain changed."""
+        return Events(self._uri, changed)
 
     def state(self, name: str) -> str:
         """As ``Domain.state``, or ``undefined``.
@@ -151,8 +156,8 @@ class Hypervisor:
             LibvirtAway: no answer.
         """
         try:
-            with _translated(f"the state of {name} is not known"):
-                return _STATES.get(self._domain(name).state()[0], "unknown")
+            with translated(f"the state of {name} is not known"):
+                return STATES.get(self._domain(name).state()[0], "unknown")
         except DomainMissing:
             return UNDEFINED
 
@@ -167,7 +172,7 @@ class Hypervisor:
             DomainMissing: libvirt does not know it.
         """
         flags = 0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE
-        with _translated(f"the XML of {name} was not read"):
+        with translated(f"the XML of {name} was not read"):
             return str(self._domain(name).XMLDesc(flags)).encode()
 
     def define(self, xml: str) -> None:
@@ -176,7 +181,7 @@ class Hypervisor:
         Raises:
             DomainRefused: libvirt does not accept it.
         """
-        with _translated("the VM was not defined", DomainRefused):
+        with translated("the VM was not defined", DomainRefused):
             self._connection().defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
 
     def undefine(self, name: str) -> None:
@@ -185,8 +190,17 @@ class Hypervisor:
         Raises:
             DomainMissing: libvirt does not know it.
         """
-        with _translated(f"{name} was not undefined"):
+        with translated(f"{name} was not undefined"):
             self._domain(name).undefineFlags(_UNDEFINE)
+
+    def forget(self, name: str) -> None:
+        """Let libvirt forget a domain and keep its firmware variables and the state of its TPM.
+
+        Raises:
+            DomainMissing: libvirt does not know it.
+        """
+        with translated(f"{name} was not undefined"):
+            self._domain(name).undefineFlags(_FORGET)
 
     def start(self, name: str) -> None:
         """Start a domain. The hook, and so the gate, is asked by libvirt on the way.
@@ -198,14 +212,14 @@ class Hypervisor:
             StartFailed: it could not start.
         """
         with self._own_connection() as connection:
-            with _translated(f"{name} was not started"):
+            with translated(f"{name} was not started"):
                 domain = connection.lookupByName(name)
             try:
-                with _translated(f"{name} was not started", StartFailed):
+                with translated(f"{name} was not started", StartFailed):
                     # A memory image that somebody saved is not resumed: nobody signed it.
                     domain.createWithFlags(libvirt.VIR_DOMAIN_START_FORCE_BOOT)
             except StartFailed as error:
-                raise _start_error(name, error) from error
+                raise start_error(name, error) from error
 
     def stop(self, name: str, timeout: float) -> None:
         """Ask the guest to shut down and wait until it is off. Off already is fine.
@@ -220,7 +234,7 @@ class Hypervisor:
         """
         if self.state(name) == "off":
             return
-        with _translated(f"{name} was not stopped"):
+        with translated(f"{name} was not stopped"):
             self._domain(name).shutdown()
         deadline = time.monotonic() + timeout
         while self.state(name) not in ("off", UNDEFINED):
@@ -238,7 +252,7 @@ class Hypervisor:
         Raises:
             DomainMissing: libvirt does not know it.
         """
-        with self._own_connection() as connection, _translated(f"{name} was not switched off"):
+        with self._own_connection() as connection, translated(f"{name} was not switched off"):
             domain = connection.lookupByName(name)
             if domain.isActive():
                 domain.destroy()
@@ -249,9 +263,9 @@ class Hypervisor:
         Raises:
             DomainMissing: libvirt does not know it, or it is off.
         """
-        with self._own_connection() as connection, _translated(f"{name} was not suspended"):
+        with self._own_connection() as connection, translated(f"{name} was not suspended"):
             domain = connection.lookupByName(name)
-            if _STATES.get(domain.state()[0]) != "paused":
+            if STATES.get(domain.state()[0]) != "paused":
                 domain.suspend()
 
     def dump_memory(self, name: str, path: Path) -> None:
@@ -265,7 +279,7 @@ class Hypervisor:
             DomainMissing: libvirt does not know it.
             HypervisorError: it is off, or was not written.
         """
-        with self._own_connection() as connection, _translated(f"the memory of {name} was not written"):
+        with self._own_connection() as connection, translated(f"the memory of {name} was not written"):
             domain = connection.lookupByName(name)
             domain.coreDumpWithFormat(str(path), libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW, libvirt.VIR_DUMP_MEMORY_ONLY)
 
@@ -275,21 +289,23 @@ class Hypervisor:
         Raises:
             DomainMissing: libvirt does not know it.
         """
-        with _translated(f"the run of {name} is not known"):
+        with translated(f"the run of {name} is not known"):
             return int(self._domain(name).ID())
 
-    def set_secret(self, secret: str, vm: str, value: bytes) -> None:
-        """Give libvirt the secret of a VM's TPM. It is held in memory only and cannot be read back.
+    def set_secret(self, secret: str, user: str, value: bytes, usage: str = "vtpm") -> None:
+        """Give libvirt the secret of a VM's TPM or disk. It is held in memory only and cannot be read back.
 
         Args:
             secret: the secret's UUID.
-            vm: the VM's UUID, the secret's usage name.
+            user: whose it is: the VM's UUID, or the path of the disk.
             value: the passphrase.
+            usage: ``vtpm`` or ``volume`` (libvirt, formatsecret).
         """
         root = etree.Element("secret", ephemeral="yes", private="yes")
         etree.SubElement(root, "uuid").text = secret
-        etree.SubElement(etree.SubElement(root, "usage", type="vtpm"), "name").text = vm
-        with self._own_connection() as connection, _translated("the VM's secret was not set"):
+        name = "volume" if usage == "volume" else "name"
+        etree.SubElement(etree.SubElement(root, "usage", type=usage), name).text = user
+        with self._own_connection() as connection, translated("the VM's secret was not set"):
             connection.secretDefineXML(etree.tostring(root, encoding="unicode")).setValue(value)
 
     def drop_secret(self, secret: str) -> None:
@@ -298,7 +314,7 @@ class Hypervisor:
         Args:
             secret: its UUID.
         """
-        with self._own_connection() as connection, _translated("the VM's secret was not dropped"):
+        with self._own_connection() as connection, translated("the VM's secret was not dropped"):
             try:
                 held = connection.secretLookupByUUIDString(secret)
                 # Undefining alone leaves the value in libvirtd's memory until something else overwrites it.
@@ -330,7 +346,7 @@ class Hypervisor:
             return libvirt.open(self._uri)
         except libvirt.libvirtError as error:
             raise LibvirtAway(
-                "libvirt does not answer", cause=_words(error), remedy="start libvirtd, then try again"
+                "libvirt does not answer", cause=words(error), remedy="start libvirtd, then try again"
             ) from error
 
     @contextmanager
@@ -349,34 +365,3 @@ class Hypervisor:
 
 def _say_nothing(*_: object) -> None:
     """An error handler for libvirt."""
-
-
-@contextmanager
-def _translated(what: str, otherwise: type[HypervisorError] = HypervisorError) -> Iterator[None]:
-    """Turn libvirt's exception into this package's."""
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        cause, code = _words(error), error.get_error_code()
-        if code == libvirt.VIR_ERR_NO_DOMAIN:
-            raise DomainMissing(what, cause=cause, remedy="see `vmgate vm list`") from error
-        if code in (libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_NO_CONNECT):
-            raise LibvirtAway(what, cause=cause, remedy="see that libvirtd runs, then try again") from error
-        raise otherwise(what, cause=cause, remedy="look at libvirt's log") from error
-
-
-def _start_error(name: str, error: StartFailed) -> HypervisorError:
-    origin = error.__cause__
-    code = origin.get_error_code() if isinstance(origin, libvirt.libvirtError) else None
-    if code == libvirt.VIR_ERR_HOOK_SCRIPT_FAILED:
-        found = _HOOK_LINE.search(error.cause)
-        said = found.group(1) if found else error.cause
-        return StartRefused(error.what, said=said, remedy=f"`vmgate vm why {name}` tells which check")
-    if code == libvirt.VIR_ERR_NO_SECRET:
-        return KeyAbsent(error.what, cause=error.cause, remedy=f"start it through the gate: `vmgate vm start {name}`")
-    return error
-
-
-def _words(error: libvirt.libvirtError) -> str:
-    """What libvirt said, in one line."""
-    return " ".join(str(error.get_error_message() or error).split())
