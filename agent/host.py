@@ -54,6 +54,7 @@ from agent.revoke import Hands, Revoker
 from agent.settling import Settling
 from agent.state_forms import StateForms
 from agent.taken_back import Source, TakenBack, said
+from agent.transport import on_the_web
 from agent.trial import HealthCheck
 from agent.unattended import Unattended
 from agent.updates import Updates
@@ -112,14 +113,16 @@ class Host:
         self.authority = LocalAuthority(paths, outside.tpm, outside.audit, outside.clock)
         self.store.keepers.append(self.authority.kept)
         self.attachments = self._open_attachments()
-        plan = Plan(paths, self.store, settings.accelerator, images, self.attachments, self.authority)
+        plan = Plan(
+            paths, self.store, settings.accelerator, images, self.attachments, self.authority, settings.site.channels
+        )
         self.sources: list[Source] = []
         """Who may take a VM back besides its releases."""
         gate = Gate(self.platform, self.store, plan, outside.clock, self.attachments, partial(said, self.sources))
         turn = threading.RLock()
         update = settings.update
         self._contact = contact = Contact(
-            paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
+            paths.update_contact, outside.audit, outside.clock, update.stale_days if on_the_web(settings) else 0
         )
         resealing = self._new_resealing()
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)

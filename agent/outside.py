@@ -13,6 +13,7 @@ from agent.settings import Settings
 from hypervisor.libvirt import Hypervisor
 from keys.anchor import TrustAnchor
 from measure.tpm import Tpm
+from updater.client.site import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Outside:
         site: folder of vmgate's own packages.
         version: of this vmgate.
         boot: the kernel's boot id.
+        besides: the site that this host follows besides its publisher, if there is one.
     """
 
     paths: HostPaths
@@ -42,3 +44,4 @@ class Outside:
     site: Path
     version: str
     boot: str
+    besides: Site | None = None
