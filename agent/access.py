@@ -15,8 +15,9 @@ from agent.audit import AuditTrail
 from agent.errors import NotFresh, NotPermitted, RolesWrong
 from agent.peers import Account, Peer, account_of
 from agent.role_file import RoleFile
-from agent.roles import FUNCTIONS, Caller, Function, Grant, Permit, function_of, require, seen, verb_of
+from agent.roles import FUNCTIONS, Caller, Grant, Permit, require, seen, verb_of
 from documents.local_api import Request
+from documents.management import Function, function_of
 
 EVENT = "management"
 """Of the audit trail: an attempt to invoke a management function (FMT_MOF_EXT.1)."""

@@ -14,11 +14,11 @@ from agent.errors import BadRequest, NotFound
 from agent.paths import HostPaths
 from agent.peers import is_known
 from agent.role_file import RoleFile
-from agent.roles import USER
 from content import durable
 from content.fsverity import digest_bytes
 from documents.canonical import Json
 from documents.errors import VmgateError
+from documents.management import USER
 
 MAX_RECORDS = 10_000
 MAX_ANSWER = 30_000_000

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from agent.bounded import within
 from agent.devices import Devices
 from agent.generation_ids import GenerationIds
 from agent.networks import Networks
@@ -13,6 +14,9 @@ from content.measuring import Digester
 from documents.definition import VmDefinition
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
+
+ANSWER_SECONDS = 20.0
+"""How long libvirt may take to tell of a VM's networks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,5 +40,12 @@ class Attachments:
         self, definition: VmDefinition, policy: SecurityPolicy, others: Iterable[VmDefinition], digester: Digester
     ) -> Iterator[Finding]:
         """What stands for and against a VM's attachments; see the parts."""
-        yield from self.networks.findings(definition, policy, others)
+        if definition.networks:
+            # libvirt waits for the gate, and may be held up by somebody who waits for the same VM.
+            yield from within(
+                ANSWER_SECONDS,
+                lambda: tuple(self.networks.findings(definition, policy, others)),
+                "the networks were not looked at",
+                "libvirt did not tell of them",
+            )
         yield from self.devices.findings(definition, policy, digester)

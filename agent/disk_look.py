@@ -106,7 +106,8 @@ def look(vm: VmPlan, disk: Disk, key: bytes, newest: int) -> Seen:
         raise refused(
             disk, f"it is a copy from another time: mark {found.mark.hex()}, and {record.mark.hex()} was left"
         )
-    if record.state == "closed" and found.dirty:
+    # Of a sealed disk the digest says it all: one that was accepted after a crash is dirty, and is as it was accepted.
+    if disk.disk_class == "persistent" and record.state == "closed" and found.dirty:
         raise refused(disk, "it was opened for writing since the last stop")
     return Seen(disk=disk, number=record.number, record=record, present=found, crashed=record.state == "open")
 

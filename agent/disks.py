@@ -221,6 +221,9 @@ class Disks:
                 if not disk.image and not found.mark:
                     raise refused(disk, "it has no mark, so that no host of vmgate made it")
                 record = replace(record, state="closed", image=found.image, mark=found.mark)
+                if record.mark and found.dirty:
+                    # It was not closed, and that is what the next start is to record.
+                    record = replace(record, state="open", next_mark=os.urandom(MARK_SIZE))
             about = {"uuid": uuid, "disk": disk.name, "number": str(record.number), "class": disk.disk_class}
             about |= {"why": why, "found": record.image or "nothing: made anew by the next start"}
             self._audit.append("disk-accept", "started", vm.definition.name, actor, **about)

@@ -272,6 +272,18 @@ class OutOfSight(AgentError):
     )
 
 
+class PorterAway(AgentError):
+    """What the agent's box does not allow was not done for it."""
+
+    code = "AG171"
+    exit = Exit.NOT_READY
+    explanation = (
+        "The agent runs in a box: it mounts nothing and cannot look at the processes of others. Another service of "
+        "root's, vmgate-porter, does that for it, and did not, or the kernel refused. A VM whose VMM is an image does "
+        "not start without it. `systemctl status vmgate-porter.socket vmgate-porter.service` and the log say more."
+    )
+
+
 class ImageNotMounted(AgentError):
     """The VMM image of a release cannot be used as it lies."""
 

@@ -72,7 +72,6 @@ from documents.host_state import Generation
 from documents.release import Release
 from documents.security_policy import DRIFT, SecurityPolicy
 from documents.verdict import Verdict
-from hypervisor.by_hand import machines
 from measure.errors import PcrInUse
 from measure.guard import Pcrs
 from measure.log import MeasurementLog
@@ -97,7 +96,7 @@ class Host:
         self.outside = outside
         paths, settings = outside.paths, outside.settings
         self.store = ContentStore(paths.store)
-        self.images = images = VmmImages(self.store, paths.vmm)
+        self.images = images = VmmImages(outside.porter, paths.vmm)
         components = Components(self.store, paths.anchor, Path("/"), outside.site, Path(settings.hook), images)
         self.own = own = self._open_own()
         self.forms = StateForms(paths)
@@ -183,7 +182,7 @@ class Host:
             outside.hypervisor,
             self.launcher.running_now,
             self.launcher.launched.of,
-            partial(machines, same_mounts=outside.paths.root != Path("/")),
+            outside.porter.machines,
             self._drift_answer,
             outside.audit,
             self.launcher.gone,
@@ -323,7 +322,8 @@ class Host:
         return self.outside.hypervisor.state(vm) not in OFF
 
     def _define_anew(self) -> None:
-        self.define_vms()
+        """After a start or a stop: only what is new since, as each definition is a chance to meet the next start."""
+        self._try("the VMs were not defined", partial(self.vms.define_all, again=False))
 
     def _try(self, what: str, step: Callable[[], object]) -> bool:
         """Do what the agent can be without: it must come up to say what is wrong. Returns whether it was done.

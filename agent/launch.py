@@ -26,8 +26,8 @@ from agent.paths import HostPaths
 from agent.plan import LocalSource, VmPlan
 from agent.platform import Platform
 from agent.running import Running, installed
+from agent.starts import Starts
 from agent.vm_keys import VmKeys
-from agent.vm_processes import stranger
 from agent.vm_secrets import VmSecrets
 from agent.vtpm import GuestTpms
 from content import durable
@@ -91,6 +91,7 @@ class Launcher:
         self._store = store
         self._hypervisor = outside.hypervisor
         self._audit = outside.audit
+        self._stranger = outside.porter.stranger
         self._generation = generation
         self._turn = turn
         self._guest_tpms = GuestTpms()
@@ -101,6 +102,8 @@ class Launcher:
         """What each VM that runs was started from."""
         self.launched = LaunchedDomains(outside.paths.launched)
         """The domain that each was let start as."""
+        self.starts = Starts()
+        """Which VMs are on their way up."""
         self.asked: Counter[str] = Counter()
         """How often libvirt asked, by VM, since the agent started."""
         self.said_no: dict[str, VmgateError] = {}
@@ -155,6 +158,7 @@ class Launcher:
             Refused: the gate said no; the VM stays off and the verdict is kept.
         """
         with self._turn:
+            self.starts.begin(name)
             self.asked[name] += 1
             self.said_no.pop(name, None)
             # Whoever starts has ended before: if nobody said so, what it had open stays open.
@@ -288,10 +292,11 @@ class Launcher:
             self._secrets.drop(name)
             self._require_from_image(name, actor)
             self._audit.append("vm-start", "done", name, actor)
+            self.starts.end(name)
 
     def _require_from_image(self, name: str, actor: str) -> None:
         mounted, uuid = self._images.pop(name, (None, ""))
-        found = stranger(uuid, mounted) if mounted is not None else ""
+        found = self._stranger(mounted.name, uuid) if mounted is not None else ""
         if not found:
             return
         expected = f"QEMU and swtpm of {mounted}"
@@ -322,6 +327,7 @@ class Launcher:
                 self._audit.append("vm-stop", "done", name, actor)
                 self.disks.close(name, actor)
                 self._platform.note("vm-stop", launch.event.subject, launch.event.fsverity, launch.event.origin)
+            self.starts.end(name)
 
     def gone(self, name: str, run: int) -> None:
         """A run that the log has and libvirt has not: nobody told of its end, or the hook was called by hand.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from agent.audit import AuditTrail
 from agent.paths import HostPaths
+from agent.porter import Porter
+from agent.porter_line import PorterLine
 from agent.settings import Settings
 from hypervisor.libvirt import Hypervisor
 from keys.anchor import TrustAnchor
@@ -31,6 +33,7 @@ class Outside:
         site: folder of vmgate's own packages.
         version: of this vmgate.
         boot: the kernel's boot id.
+        porter: does what the agent's box may not allow.
         besides: the site that this host follows besides its publisher, if there is one.
     """
 
@@ -44,4 +47,5 @@ class Outside:
     site: Path
     version: str
     boot: str
+    porter: Porter | PorterLine
     besides: Site | None = None

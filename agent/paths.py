@@ -187,6 +187,11 @@ class HostPaths:
         return self.run / "agent.sock"
 
     @property
+    def porter(self) -> Path:
+        """The socket of the process outside of the agent's box; there only where the agent is in one."""
+        return self.run / "porter.sock"
+
+    @property
     def measurements(self) -> Path:
         """Measurement logs, one a boot."""
         return self.run / "measurements"

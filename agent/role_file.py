@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.errors import NotFound, RolesWrong
-from agent.roles import EVERY, ROLES, USER, Grant
+from agent.roles import EVERY, Grant
 from content import durable
 from content.errors import ContentError, Missing
 from documents.fields import NAME
+from documents.management import ROLES, USER
 
 MAX_BYTES = 100_000
 MAX_GRANTS = 500

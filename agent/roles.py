@@ -3,70 +3,30 @@
 
 The rows are those of FMT_MOF_EXT.1 (PP-Module Client Virtualization Systems 1.1) that vmgate has, by the number they
 have there, and vmgate's own, from V1 on. Each verb of the agent's socket belongs to one row; one that has none is
-refused to everybody. Root is always administrator. Pure: who a caller is and what was granted is found out elsewhere
+refused to everybody. Root is always administrator. The words of the table, and the rows of a fleet's service, are in
+``documents.management``. Pure: who a caller is and what was granted is found out elsewhere
 (``agent.peers``, ``agent.role_file``), and a fresh authentication too (``agent.fresh``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from agent.errors import NotPermitted
 from documents.local_api import Request
-
-ADMINISTRATOR, OPERATOR, AUDITOR, USER = "administrator", "operator", "auditor", "user"
-
-ROLES: Mapping[str, str] = MappingProxyType(
-    {
-        ADMINISTRATOR: "everything but libvirt's hook",
-        OPERATOR: "runs all VMs and sees how the host is",
-        AUDITOR: "sees everything but what guests print, and changes nothing",
-        USER: "runs the VMs that are assigned",
-    }
-)
-"""The roles, and what each is for."""
+from documents.management import ADMINISTRATOR, ALL, AUDITOR, OPERATOR, OWN, USER, Function, function_of
+from documents.management import only as _only
 
 EVERY = "*"
 """In place of the name of a VM: all of them."""
-
-ALL, OWN = "yes", "own VMs"
-"""What a role has of a function: all of it, or as far as it is about a VM that was assigned."""
 
 LISTS_VMS = frozenset({"vm/list"})
 """Verbs that name no VM, and whose answer the caller's VMs are picked from."""
 
 STALE = "update/import+stale"
 """How ``update/import`` is called here when it is to go beyond a bundle's days."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Function:
-    """One row.
-
-    Attributes:
-        number: in FMT_MOF_EXT.1, or from V1 on.
-        does: what it is, for people.
-        sfr: the requirement it serves.
-        roles: who has it, and whether as ``ALL`` or ``OWN``; nobody but root where it is empty.
-        verbs: of the agent's socket.
-        changes: whether it changes something.
-        fresh: where it changes trust, the end of the name of the polkit action that a caller proves anew who they are
-            by; else empty.
-    """
-
-    number: str
-    does: str
-    sfr: str
-    roles: Mapping[str, str]
-    verbs: tuple[str, ...]
-    changes: bool = False
-    fresh: str = ""
-
-
-def _only(*roles: str) -> Mapping[str, str]:
-    return MappingProxyType(dict.fromkeys(roles, ALL))
 
 
 _RUNNING = MappingProxyType({ADMINISTRATOR: ALL, OPERATOR: ALL, USER: OWN})
@@ -189,7 +149,7 @@ FUNCTIONS: tuple[Function, ...] = (
 """The table."""
 
 ELSEWHERE: tuple[tuple[str, str, str], ...] = (
-    ("2", "password policy of administrators", "vmgate has no passwords: accounts are the host's"),
+    ("2", "password policy of administrators", "a host's accounts are its own; of a fleet's service: F10"),
     ("4", "the default for new VMs", "a file that root writes: /etc/vmgate/vm-defaults.toml"),
     ("8", "sharing of VMs", "it comes by signed release: function 1"),
     ("6", "audit", "no verb changes it; reading it is V10"),
@@ -198,8 +158,8 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("11", "cryptography", "fixed; nothing to configure"),
     ("12", "default authorization factors", "there are none: no default credentials"),
     ("13, 14", "screen lock", "the host's desktop"),
-    ("15", "inactivity of remote connections", "no administration from elsewhere"),
-    ("16, 17", "lockout; directory server", "the host's accounts (PAM, NSS)"),
+    ("15", "inactivity of remote connections", "a host has none; of a fleet's service: F10"),
+    ("16, 17", "lockout; directory server", "the host's accounts (PAM, NSS); of a fleet's service: F10"),
     ("18", "audit server", "not offered"),
     ("19", "time server", "the host's"),
     ("24, 25, 26", "checkpoint, suspend and resume a VM", "not offered"),
@@ -276,12 +236,6 @@ def verb_of(request: Request) -> str:
     """The verb as the table has it: one that is two functions, by its arguments, has two names."""
     names = {name for name, _ in request.arguments}
     return STALE if request.verb == "update/import" and names & {"allow_stale", "reason"} else request.verb
-
-
-def function_of(functions: Sequence[Function], verb: str) -> Function | None:
-    """The row of a verb; None where there is not exactly one, which is a refusal."""
-    found = [function for function in functions if verb in function.verbs]
-    return found[0] if len(found) == 1 else None
 
 
 def require(functions: Sequence[Function], caller: Caller, verb: str, vm: str | None) -> Function:

@@ -14,8 +14,8 @@ from content import durable
 from content.errors import StorageDenied
 
 NAMES = (
-    "vmgate.service", "vmgate.socket", "vmgate-mapper.service", "vmgate-mapper.socket", "vmgate-update.service",
-    "vmgate-update.timer",
+    "vmgate.service", "vmgate.socket", "vmgate-mapper.service", "vmgate-mapper.socket", "vmgate-porter.service",
+    "vmgate-porter.socket", "vmgate-update.service", "vmgate-update.timer",
 )  # fmt: skip
 FOLDER = Path("etc/systemd/system")
 PACKAGED = Path("usr/lib/systemd/system")

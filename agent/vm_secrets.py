@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 
+from agent.bounded import within
 from agent.plan import VmPlan
-from agent.vm_errors import LibvirtLate
 from documents.errors import VmgateError
 from hypervisor.libvirt import Hypervisor
 
@@ -83,37 +83,8 @@ class VmSecrets:
             self._hypervisor.drop_secret(secret)
 
     def _bounded(self, name: str, call: Callable[[], None], undo: Callable[[], None] = lambda: None) -> None:
-        """Make a call of libvirt's that has no deadline of its own.
-
-        libvirt may wait for the hook that waits for this: only the hook's end undoes that knot.
-
-        Raises:
-            LibvirtLate: it takes too long; the call goes on by itself, and what it does after all is undone.
-            HypervisorError: it failed.
-        """
-        failed: list[VmgateError] = []
-        late = threading.Event()
-
-        def run() -> None:
-            try:
-                call()
-                if late.is_set():
-                    undo()
-            except VmgateError as error:
-                failed.append(error)
-
-        worker = threading.Thread(target=run, name="secret", daemon=True)
-        worker.start()
-        worker.join(ANSWER_SECONDS)
-        if worker.is_alive():
-            late.set()
-            raise LibvirtLate(
-                f"{name} was not started",
-                cause=f"libvirt did not take or drop its key in {ANSWER_SECONDS:g} seconds",
-                remedy="see that libvirtd answers, then try again",
-            )
-        if failed:
-            raise failed[0]
+        """Make a call of libvirt's; see ``within``."""
+        within(ANSWER_SECONDS, call, f"{name} was not started", "libvirt did not take or drop its key", undo)
 
     def _late(self, name: str) -> None:
         with self._turn:

@@ -10,17 +10,21 @@ just that file. This module does not measure, and decides about no VM.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from agent.errors import ImageNotMounted
-from content import durable, image_mount
+from agent.errors import ImageNotMounted, PorterAway
+from agent.porter import Porter
+from agent.porter_line import PorterLine
+from content import durable
 from content.errors import ContentError, storage
-from content.store import ContentStore
 from documents.release import Artifact, Release
 
 log = logging.getLogger(__name__)
+
+_IMAGE = re.compile(r"[0-9a-f]{64}")
 
 KIND: Final = "vmm-image"
 CURRENT: Final = "current"
@@ -39,12 +43,12 @@ class VmmImages:
     """The VMM images of one host.
 
     Args:
-        store: holds them.
+        porter: mounts and looks, here or outside of the agent's box.
         folder: where they are mounted; it does not outlive a boot.
     """
 
-    def __init__(self, store: ContentStore, folder: Path) -> None:
-        self._store = store
+    def __init__(self, porter: Porter | PorterLine, folder: Path) -> None:
+        self._porter = porter
         self._folder = folder
 
     @property
@@ -58,7 +62,7 @@ class VmmImages:
 
     def flaw(self, image: Artifact) -> str:
         """Why what is mounted is not the stored image; empty where it is."""
-        return image_mount.flaw(self._store.path(image.fsverity), self.mounted(image))
+        return self._porter.flaw(image.fsverity)
 
     def prepare(self, release: Release) -> None:
         """Mount the image of a release, unless it is mounted as it must be. Verified or not, a look tells later.
@@ -73,11 +77,11 @@ class VmmImages:
         try:
             durable.make_directory(self._folder, 0o755)
             durable.make_directory(place, 0o755)
-            while image_mount.is_mounted(place):
-                if not image_mount.unmount(place):
+            while self._porter.is_mounted(place.name):
+                if not self._porter.unmount(place.name):
                     raise _not_mounted(f"{place} is in use, and is not this image: {self.flaw(image)}")
-            image_mount.mount(self._store.path(image.fsverity), place)
-        except ContentError as error:
+            self._porter.mount(image.fsverity)
+        except (ContentError, PorterAway) as error:
             raise _not_mounted(error.cause) from error
 
     def follow(self, release: Release) -> None:
@@ -111,15 +115,16 @@ class VmmImages:
         with storage("the VMM images were not listed", self._folder):
             if not self._folder.is_dir():
                 return []
-            return sorted(place for place in self._folder.iterdir() if place.is_dir() and not place.is_symlink())
+            # Of others, none is touched.
+            return sorted(p for p in self._folder.iterdir() if _IMAGE.fullmatch(p.name) and not p.is_symlink())
 
     def _drop(self, place: Path) -> None:
         try:
-            while image_mount.is_mounted(place):
-                if not image_mount.unmount(place):
+            while self._porter.is_mounted(place.name):
+                if not self._porter.unmount(place.name):
                     return
             durable.remove_tree(place)
-        except ContentError as error:
+        except (ContentError, PorterAway) as error:
             log.warning("an old VMM image stays mounted: %s", error)
 
 

@@ -93,20 +93,31 @@ class Vms:
         self._hypervisor = hypervisor
         self._generation = generation
         self._places = VmPlaces(paths, hypervisor)
+        self._defined: dict[str, str] = {}
+        """As each VM was last defined by this agent."""
 
-    def define_all(self) -> None:
-        """Let libvirt know every VM of the active releases as its definition says."""
+    def define_all(self, *, again: bool = True) -> None:
+        """Let libvirt know every VM of the active releases as its definition says; one that starts now, afterwards.
+
+        Args:
+            again: also those that were defined just so before, and that somebody may have edited since.
+        """
         for vm in self.all():
-            try:
-                self._define(vm)
-            except (DomainRefused, NotReady) as error:
-                log.warning("%s was not defined: %s", vm.definition.name, error)
+            name = vm.definition.name
+            with self._launcher.starts.alone(name):
+                known = not again and self._defined.get(name) == vm.xml
+                try:
+                    if not known and not self._launcher.starts.on_its_way(name):
+                        self._define(vm)
+                except (DomainRefused, NotReady) as error:
+                    log.warning("%s was not defined: %s", name, error)
 
     def _define(self, vm: VmPlan) -> None:
         generation = self._generation()
         self._places.make_way(vm, self._plan.local_set(generation) if generation else None)
         make_vm_folder(self._paths, vm.definition.name)
         self._hypervisor.define(vm.xml)
+        self._defined[vm.definition.name] = vm.xml
 
     def list(self, sees: Callable[[str], bool]) -> dict[str, Json]:
         """The VMs of the active releases that whoever asks may see."""
@@ -185,6 +196,10 @@ class Vms:
             VmgateError: the gate could not even say no, for example for want of room for its record.
         """
         self._require_known(name)
+        with self._launcher.starts.alone(name):
+            return self._start(name)
+
+    def _start(self, name: str) -> dict[str, Json]:
         before = self._launcher.asked[name]
         try:
             self._attachments.prepare(self.find(name).definition)
@@ -362,4 +377,4 @@ def way_out(verdict: Verdict) -> str:
     if any(finding.subject.startswith("/domain/uuid") for finding in verdict.failures()):
         return _remove(verdict.subject)
     otherwise = "reboot to measure all anew; if it stays, `vmgate update rollback` or a corrected release"
-    return next((text for row, text in WAYS_OUT if row & checks), otherwise)
+    return next((text for row, text in WAYS_OUT if row & checks), otherwise).replace("NAME", verdict.subject)

@@ -177,7 +177,11 @@ class Watch:
 
     def _look_by_hand(self) -> tuple[Fault, ...]:
         """What was there at the last look, too: libvirt itself runs QEMU for a moment to learn what it can do."""
-        found = frozenset(self._by_hand())
+        try:
+            found = frozenset(self._by_hand())
+        except VmgateError as error:
+            log.warning("who else runs QEMU was not looked at: %s", error)
+            return ()
         both, self._seen = found & self._seen, found
         first = sorted(both, key=lambda machine: machine.process)[:MAX_BY_HAND]
         return tuple(

@@ -103,10 +103,26 @@ def scale(folder: Path, asked: argparse.Namespace) -> list[str]:
     ]  # fmt: skip
 
 
+def gate(folder: Path, asked: argparse.Namespace) -> list[str]:
+    """Ten VMs, or two; QEMU's user has to enter the folder."""
+    folder.chmod(0o755)
+    runs, vms = ("1", "2") if asked.small else (str(asked.runs), "10")
+    return [str(folder / "hosts"), "--runs", runs, "--vms", vms]
+
+
+def fleet(_folder: Path, asked: argparse.Namespace) -> list[str]:
+    """SQLite, as it is without more."""
+    keylime = ["--keylime", str(asked.keylime)] if asked.keylime else []
+    small = ["--hosts", "4", "--seconds", "1", "--files", "20"] if asked.small else []
+    return [*keylime, *small]
+
+
 BENCHES = (
     Bench(name="update", title="An update of one large image", more="benchmarks-update.md", arguments=update),
     Bench(name="measure", title="Measuring one large image", more="benchmarks-measure.md", arguments=measure),
     Bench(name="attest", title="Judging a host's evidence", more="benchmarks-attest.md", arguments=attest),
+    Bench(name="gate", title="What the gate adds to a start", more="benchmarks-gate.md", arguments=gate),
+    Bench(name="fleet", title="Attesting many hosts", more="benchmarks-fleet.md", arguments=fleet),
     Bench(name="scale", title="How publishing and assigning grow", more="benchmarks-scale.md", arguments=scale),
 )
 

@@ -7,15 +7,17 @@ whatever is written here. This module decides nothing; ``updater.client.assigned
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from documents.canonical import Json
+from documents.canonical import Json, malformed
 from documents.document import Document
-from documents.fields import Fields
+from documents.fields import NAME, Fields
 from documents.release import MAX_NUMBER
 
 MAX_CHANNELS = 16
+_ALLOWED = re.compile(r"([^=]+)(?:=([0-9]{1,10})(?:-([0-9]{1,10}))?)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,31 @@ class Assignment(Document):
     def of(self, channel: str) -> Range | None:
         """What is allowed of a channel, if anything."""
         return next((allowed for allowed in self.channels if allowed.channel == channel), None)
+
+
+def read_allowed(text: str) -> Range:
+    """What people write: ``CHANNEL``, ``CHANNEL=NUMBER`` or ``CHANNEL=LOWEST-HIGHEST``.
+
+    Raises:
+        DocumentError: it is none of these, or allows nothing.
+    """
+    match = _ALLOWED.fullmatch(text)
+    if match is None or not NAME.fullmatch(match[1]) or len(match[1]) > 63:
+        raise malformed("range", f"{text[:80]!r} is not CHANNEL, CHANNEL=NUMBER or CHANNEL=LOWEST-HIGHEST")
+    lowest = int(match[2] or 1)
+    highest = int(match[3] or match[2] or MAX_NUMBER)
+    if not 1 <= lowest <= highest <= MAX_NUMBER:
+        raise malformed("range", f"{text!r} allows no release")
+    return Range(channel=match[1], lowest=lowest, highest=highest)
+
+
+def told_allowed(allowed: Range) -> str:
+    """The shortest text that ``read_allowed`` reads so."""
+    if (allowed.lowest, allowed.highest) == (1, MAX_NUMBER):
+        return allowed.channel
+    if allowed.lowest == allowed.highest:
+        return f"{allowed.channel}={allowed.lowest}"
+    return f"{allowed.channel}={allowed.lowest}-{allowed.highest}"
 
 
 def _read_range(untrusted: Json) -> Range:

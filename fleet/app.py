@@ -2,13 +2,14 @@
 """The service's HTTP: which path does what, who is heard there, and how an answer or an error is written.
 
 Heads of signed requests are verified before their bodies are read. Bodies and answers are the project's documents
-(``docs/guide/formats.md``); the description of the interface lies at ``/openapi.json``. There are no pages for people
-yet: they will lie beside ``/v1``, with log-ins of their own. This module decides nothing.
+(``docs/guide/formats.md``); the description of the interface lies at ``/openapi.json``. Pages for people lie beside
+``/v1`` (``fleet.pages``), with log-ins of their own. This module decides nothing.
 """
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -29,9 +30,15 @@ from fleet.bounds import Bounds
 from fleet.database import Database
 from fleet.errors import Crowded, DatabaseFailed, HostUnknown, ReferenceWrong, RequestTooLarge
 from fleet.hosts import refused_host
+from fleet.logins import Logins
 from fleet.migrate import require_current
+from fleet.pages.access import Gate
+from fleet.pages.asking import Site
+from fleet.pages.wiring import LIMITS as PAGE_LIMITS
+from fleet.pages.wiring import add_pages
 from fleet.service import FleetService
-from fleet.settings import FleetFolder
+from fleet.settings import FleetFolder, FleetSettings
+from fleet.trail import Trail
 
 EVIDENCE_LIMIT: Final = 24_000_000
 """Bytes of evidence: a list of 100,000 files that ran, in base64. The document's own bound is for files."""
@@ -57,7 +64,7 @@ def build(root: Path) -> FastAPI:
     settings = folder.load()
     database = Database(folder.database(settings))
     require_current(database)
-    service = FleetService(folder, settings, database, lambda: int(time.time()), version("vmgate"))
+    service = FleetService(folder, settings, database, _now, version("vmgate"))
 
     @asynccontextmanager
     async def living(_app: FastAPI) -> AsyncIterator[None]:
@@ -65,12 +72,29 @@ def build(root: Path) -> FastAPI:
         await run_in_threadpool(database.close)
 
     app = FastAPI(title="vmgate fleet", version="1", docs_url=None, redoc_url=None, lifespan=living)
-    app.add_middleware(Bounds, limits=LIMITS)
-    _add_errors(app, service)
+    app.add_middleware(Bounds, limits={**LIMITS, **PAGE_LIMITS})
+    gate = add_pages(app, _site(folder, settings, database), _status)
+    _add_errors(app, service, gate)
     _add_health(app, service)
     _add_enrolment(app, service)
     _add_hosts(app, service)
     return app
+
+
+def _site(folder: FleetFolder, settings: FleetSettings, database: Database) -> Site:
+    trail = Trail(str(uuid.uuid4()))
+    return Site(
+        settings=settings,
+        database=database,
+        trail=trail,
+        logins=Logins(database, folder.read_secret(), trail, _now),
+        clock=_now,
+        version=version("vmgate"),
+    )
+
+
+def _now() -> int:
+    return int(time.time())
 
 
 def _add_health(app: FastAPI, service: FleetService) -> None:
@@ -112,7 +136,7 @@ def _add_hosts(app: FastAPI, service: FleetService) -> None:
     signed("membership", "The host's place in the fleet. The body is empty.", service.membership, "")
 
 
-def _add_errors(app: FastAPI, service: FleetService) -> None:
+def _add_errors(app: FastAPI, service: FleetService, gate: Gate) -> None:
     async def told(request: Request, error: Exception) -> Response:
         if not isinstance(error, VmgateError):
             raise error
@@ -129,10 +153,12 @@ def _add_errors(app: FastAPI, service: FleetService) -> None:
             DocumentError("nothing was done", cause="the request is malformed", remedy="see /openapi.json"), 400
         )
 
-    async def plain(_request: Request, error: Exception) -> Response:
+    async def plain(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         cause = {404: "there is no such path", 405: "the path has no such method"}.get(status, "it was not understood")
         said = HostUnknown("nothing was done", cause=cause, remedy="see /openapi.json")
+        if status == 404 and "text/html" in request.headers.get("accept", ""):
+            return gate.failed(HostUnknown("nothing was found", cause=cause, remedy="begin at /"), None)
         return _refusal(said, status, dict(getattr(error, "headers", None) or {}))
 
     app.add_exception_handler(VmgateError, told)

@@ -183,3 +183,95 @@ class AuditRefused(FleetError):
         "The fleet is the witness of its hosts' audit trails: records must follow one another without a gap, the "
         "newest signed head must be the host's own and lie on the chain. What does not is refused, and raises an alarm."
     )
+
+
+class PasswordWeak(FleetError):
+    """A password may not be set."""
+
+    code = "FL060"
+    exit = Exit.POLICY
+    explanation = (
+        "A password has at least as many characters as the fleet's rules ask for (15 where nobody changed that), at "
+        "least five different ones, no control characters, and not the account's name. All other characters may stand "
+        "in it."
+    )
+
+
+class RulesWrong(FleetError):
+    """Rules for administrators' accounts are not in their ranges, or cannot be read."""
+
+    code = "FL061"
+    exit = Exit.POLICY
+    explanation = (
+        "`vmgate fleet admin rules` shows and sets them: length of passwords 8 to 128, failures before an account is "
+        "locked 1 to 20, minutes that it is (0: until somebody unlocks it) up to 1440, idle minutes 1 to 60, hours of "
+        "a session 1 to 24, and the banner. While they cannot be read nobody logs in."
+    )
+
+
+class LoginRefused(FleetError):
+    """A log-in, or the password that was asked for again, does not count."""
+
+    code = "FL062"
+    exit = Exit.NOT_PERMITTED
+    explanation = (
+        "Name or password is wrong, or the account is locked: by an administrator, or for a while after too many "
+        "failures. The answer is the same for all of these; the audit trail tells them apart. "
+        "`vmgate fleet admin unlock` unlocks."
+    )
+
+
+class AdminUnknown(FleetError):
+    """There is no administrator of that name."""
+
+    code = "FL063"
+    exit = Exit.NOT_FOUND
+    explanation = "`vmgate fleet admin list` lists the accounts. There is none that was not made by somebody."
+
+
+class AdminExists(FleetError):
+    """There is an account of that name."""
+
+    code = "FL064"
+    explanation = "Names of accounts are given once, so that an audit record is about one person."
+
+
+class LastAdministrator(FleetError):
+    """Nobody would be left who can make accounts."""
+
+    code = "FL065"
+    exit = Exit.POLICY
+    explanation = (
+        "An account with the role administrator that is not locked must be left on the pages. On the service's machine "
+        "`vmgate fleet admin create` makes another one at any time."
+    )
+
+
+class PageRefused(FleetError):
+    """Somebody may not do what a page does, or the request did not come from a page of the service's own."""
+
+    code = "FL066"
+    exit = Exit.NOT_PERMITTED
+    explanation = (
+        "`docs/roles.md` says which role has which function. What changes something must come from a form that the "
+        "service made for this session."
+    )
+
+
+class Busy(FleetError):
+    """More log-ins are tried than are looked at at a time."""
+
+    code = "FL067"
+    exit = Exit.NOT_READY
+    explanation = "Looking at a password takes a while on purpose. Each process looks at two at a time; try again."
+
+
+class PlanWrong(FleetError):
+    """A plan of assignments is not in its form, or there is none of that name."""
+
+    code = "FL070"
+    exit = Exit.POLICY
+    explanation = (
+        "A plan says what hosts with a label may take: `vmgate fleet assign set NAME --allow CHANNEL=LOWEST-HIGHEST "
+        "--label NAME=TEXT`. Of several plans that fit a host the one with the lowest position counts."
+    )

@@ -35,12 +35,14 @@ class Filter:
     Attributes:
         standing: one of ``fleet.states.STANDINGS``; empty for all.
         label: ``name=text``; empty for all.
+        text: part of the name; empty for all.
         after: name after which the list begins, for the next page.
         most: hosts.
     """
 
     standing: str = ""
     label: str = ""
+    text: str = ""
     after: str = ""
     most: int = PAGE
 
@@ -111,6 +113,8 @@ def listed(connection: Connection, wanted: Filter, now: int) -> list[dict[str, A
         name, _, text = wanted.label.partition("=")
         has = select(labels.c.host).where(labels.c.name == name, labels.c.text == text)
         query = query.where(hosts.c.id.in_(has))
+    if wanted.text:
+        query = query.where(hosts.c.name.contains(wanted.text, autoescape=True))
     rows = connection.execute(query.order_by(hosts.c.name).limit(min(wanted.most, PAGE)))
     return [told(row, now) for row in rows]
 
@@ -123,10 +127,18 @@ def counted(connection: Connection, now: int) -> dict[str, int]:
     }
 
 
+def releases_run(connection: Connection) -> list[tuple[str, int]]:
+    """How many active hosts run which release, as their last verdict found it; the most first."""
+    many = func.count()
+    query = select(hosts.c.release, many).where(hosts.c.state == ACTIVE, hosts.c.release != "")
+    rows = connection.execute(query.group_by(hosts.c.release).order_by(many.desc(), hosts.c.release).limit(20))
+    return [(release, count) for release, count in rows]
+
+
 def history(connection: Connection, host: str, most: int = 20) -> list[dict[str, Any]]:
     """The newest verdicts about a host."""
     query = select(verdicts).where(verdicts.c.host == host).order_by(verdicts.c.number.desc()).limit(most)
-    names = ("time", "expires", "status", "level", "release", "findings")
+    names = ("number", "time", "expires", "status", "level", "release", "findings")
     return [{name: getattr(row, name) for name in names} for row in connection.execute(query)]
 
 

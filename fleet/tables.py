@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0001"
+SCHEMA = "0003"
 """The newest migration; the service works with no other."""
 
 metadata = MetaData()
@@ -178,3 +178,73 @@ alarms = Table(
     Column("text", String(600), nullable=False),
     Index("alarms_host", "host", "number"),
 )
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("text", Text, nullable=False),
+)
+"""What administrators set for all processes: ``accounts``: ``fleet.account_rules``."""
+
+admins = Table(
+    "admins",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("role", String(20), nullable=False),
+    Column("password", String(300), nullable=False),
+    Column("renew", Boolean, nullable=False),
+    Column("locked", Boolean, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+)
+"""``password``: what ``fleet.passwords`` keeps. ``renew``: somebody else set it. ``locked``: by an administrator;
+``until``: by failures, 0 where it is not. ``changed``: the password; ``last``: the last log-in."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("admin", String(36), ForeignKey("admins.id", ondelete="CASCADE"), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("seen", BigInteger, nullable=False),
+    Column("origin", String(64), nullable=False),
+    Index("sessions_admin", "admin"),
+)
+"""Log-ins that count, by the SHA-256 of what the browser shows."""
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("label", String(280), nullable=False),
+    Column("allow", Text, nullable=False),
+    Column("days", Integer, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("author", String(120), nullable=False),
+)
+"""What hosts may take; see ``fleet.plans``. ``allow``: ranges as people write them, by spaces."""
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("host", String(36), ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("reason", String(300), nullable=False),
+    Column("author", String(120), nullable=False),
+)
+"""Hosts that are to keep what they have."""
+
+assigned = Table(
+    "assigned",
+    metadata,
+    Column("host", String(36), ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("time", BigInteger, nullable=False),
+)
+"""Assignments as they were last published, for showing; what counts is what the repository has."""

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, insert, select, update
 
 from documents.audit import GENESIS, AuditRecord, verify_chain
 from documents.fields import TEXT
-from fleet.tables import audit, state
+from fleet.tables import audit, host_audit, state
 
 EVENTS: Final = frozenset(
     {
-        "audit-alarm", "audit-refused", "enrolment", "fleet-init", "host-approve", "host-label", "host-readmit",
-        "host-remove",
-        "host-revoke", "host-verdict", "reference-add", "reference-withdraw", "request-refused", "token-create",
+        "admin-create", "admin-lock", "admin-lockout", "admin-log-in", "admin-log-out", "admin-password", "admin-proof",
+        "admin-remove", "admin-role", "admin-session-end", "admin-unlock", "assignment-publish", "assignment-remove",
+        "assignment-set", "audit-alarm", "audit-export", "audit-refused", "enrolment", "fleet-init", "host-approve",
+        "host-label", "host-lock", "host-readmit", "host-remove", "host-revoke", "host-unlock", "host-verdict",
+        "page-refused", "reference-add", "reference-withdraw", "request-refused", "rules-change", "token-create",
         "token-withdraw",
     }
 )  # fmt: skip
@@ -29,6 +32,9 @@ EVENTS: Final = frozenset(
 
 A_MINUTE: Final = 20
 """Most records of refusals of one kind in a minute, for one process."""
+
+SEARCHED: Final = 100_000
+"""Most records that one search looks at, or one export has."""
 
 _NAME: Final = "audit"
 _LONGEST: Final = 900
@@ -125,6 +131,52 @@ def records(connection: Connection, last: int) -> Iterator[AuditRecord]:
     rows = connection.execute(select(audit.c.record).order_by(audit.c.sequence.desc()).limit(last)).all()
     for (record,) in reversed(rows):
         yield AuditRecord.parse(record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Which records are wanted.
+
+    Attributes:
+        host: id of a host, for its trail; empty for the fleet's own.
+        event: name of the event; empty for all.
+        text: that the record holds, in any place; empty for all.
+        before: sequence; 0 for the newest.
+    """
+
+    host: str = ""
+    event: str = ""
+    text: str = ""
+    before: int = 0
+
+
+def chosen(connection: Connection, wish: Wish, most: int) -> list[AuditRecord]:
+    """The newest records that are wanted, the newest first."""
+    found = list[AuditRecord]()
+    for line in _lines(connection, wish):
+        record = AuditRecord.parse(line)
+        if (not wish.event or record.event == wish.event) and wish.text.encode() in line:
+            found.append(record)
+            if len(found) == most:
+                break
+    return found
+
+
+def exported(connection: Connection, wish: Wish) -> Iterator[bytes]:
+    """A trail as it is stored, the oldest record first; of a long one the end, before ``wish.before``."""
+    return reversed(list(_lines(connection, Wish(host=wish.host, before=wish.before))))
+
+
+def _lines(connection: Connection, wish: Wish) -> Iterator[bytes]:
+    table = host_audit if wish.host else audit
+    query = select(table.c.record)
+    if wish.host:
+        query = query.where(table.c.host == wish.host)
+    if wish.before:
+        query = query.where(table.c.sequence < wish.before)
+    query = query.order_by(table.c.sequence.desc()).limit(SEARCHED)
+    for row in connection.execute(query).yield_per(500):
+        yield bytes(row.record)
 
 
 def verify_trail(connection: Connection) -> int:

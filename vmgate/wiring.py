@@ -27,11 +27,12 @@ from agent.errors import NotReady
 from agent.fresh import Polkit
 from agent.host import Host
 from agent.kernel_audit import KernelAudit
-from agent.mapper import answer
 from agent.membership.fleet import Visiting
 from agent.offload.start import Sending
 from agent.outside import Outside
 from agent.paths import HostPaths
+from agent.porter import Porter
+from agent.porter_line import PorterLine
 from agent.role_file import RoleFile
 from agent.server import Server
 from agent.service import Service
@@ -43,6 +44,7 @@ from agent.watching import Watching
 from content import durable
 from content.errors import Missing
 from content.locks import BOOT_ID, exclusive
+from content.store import ContentStore
 from documents.errors import VmgateError
 from hypervisor.libvirt import Hypervisor
 from keys.anchor import LIMIT, TrustAnchor
@@ -114,8 +116,7 @@ def serve(root: Path) -> None:
         tell("READY=1")
         sending, visiting = Sending(host.offload), Visiting(host.fleet)
         threading.Thread(target=host.watch_trial, daemon=True).start()
-        taking_over = _TakingOver(host, server)
-        taking_over.start()
+        (taking_over := _TakingOver(host, server)).start()
         watchdog = Watchdog(partial(require_answer, paths.socket, ANSWER_SECONDS))
         while serving.is_alive():
             if told := watchdog.look():
@@ -149,8 +150,16 @@ def _outside(paths: HostPaths, settings: Settings, anchor: TrustAnchor, tpm: Tpm
         site=SITE,
         version=version("vmgate"),
         boot=_boot(),
+        porter=_porter(paths),
         besides=site_of(settings.site, paths),
     )
+
+
+def _porter(paths: HostPaths) -> Porter | PorterLine:
+    """The process outside of the agent's box, where systemd listens for it; else the agent's is no box."""
+    if paths.porter.exists():
+        return PorterLine(paths.porter)
+    return Porter(ContentStore(paths.store), paths.vmm, staged=paths.root != Path("/"))
 
 
 class _TakingOver(threading.Thread):
@@ -182,12 +191,3 @@ class _TakingOver(threading.Thread):
         except VmgateError as error:
             self.failure = error
             self._server.close()
-
-
-def answer_mapper() -> None:
-    """Answer what the agent may not ask the kernel itself, on the socket that systemd gave."""
-    given = given_socket()
-    if given is None:
-        raise NotReady("nothing was answered", cause="systemd gave no socket", remedy="start vmgate-mapper.socket")
-    with given:
-        answer(given)

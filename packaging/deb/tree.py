@@ -28,6 +28,8 @@ UNITS = "usr/lib/systemd/system"
 CONFIGURATION = "home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.11\n"
 COMMAND = """\
 #!/usr/lib/vmgate/bin/python3 -I
+import sys
+
 from vmgate.main import main
 sys.exit(main())
 """

@@ -109,8 +109,14 @@ def _closure(name: str) -> set[str]:
 
 
 def _licence(distribution: metadata.Distribution) -> str:
-    """What its metadata says, in the order of trust: expression, classifiers, free text (its first line)."""
+    """What its metadata says, in the order of trust: expression, classifiers, free text, the licence's first line."""
     about = distribution.metadata
     classifiers = [c for c in about.get_all("Classifier") or [] if c.startswith("License :: ")]
     free = (about.get("License") or "").strip().splitlines()
-    return about.get("License-Expression") or "; ".join(classifiers) or (free[0] if free else "")
+    said = about.get("License-Expression") or "; ".join(classifiers) or (free[0] if free else "")
+    return said or "; ".join(_first_line(distribution, name) for name in about.get_all("License-File") or [])
+
+
+def _first_line(distribution: metadata.Distribution, name: str) -> str:
+    found = [text for text in (distribution.read_text(f"licenses/{name}"), distribution.read_text(name)) if text]
+    return found[0].strip().splitlines()[0] if found else ""

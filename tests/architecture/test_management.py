@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lxml import etree
 
-from agent.roles import ADMINISTRATOR, ALL, AUDITOR, ELSEWHERE, FUNCTIONS, OWN, ROLES, STALE, USER
+from agent.roles import ELSEWHERE, FUNCTIONS, STALE
+from documents.management import ADMINISTRATOR, ALL, AUDITOR, OWN, ROLES, USER
 from lab.roles_page import PAGE, page
 
 ROOT = Path(__file__).resolve().parents[2]

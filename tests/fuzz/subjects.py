@@ -18,8 +18,7 @@ from tuf.api.metadata import Metadata, Root
 
 from agent import role_file
 from agent import settings as host_settings
-from agent.errors import RolesWrong, ServerRefused, SettingsWrong
-from agent.roles import USER
+from agent.errors import PorterAway, RolesWrong, ServerRefused, SettingsWrong
 from agent.vm_errors import GuestTpmFailed
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
 from content.device_mapper import MAX_QUESTION, NO, reply
@@ -28,11 +27,25 @@ from documents.canonical import decode, encode
 from documents.document import Document
 from documents.errors import DocumentError, VmgateError
 from documents.fields import NAME, Fields
+from documents.management import USER
 from documents.release import Release
 from documents.security_policy import SecurityPolicy
 from documents.verdict import Finding
 from documents.waves import HOSTS, read_waves
-from fuzz import certificates, evidence, guests, images, log_servers, measured, metadata, packs, results
+from fleet.errors import PageRefused
+from fuzz import (
+    certificates,
+    evidence,
+    fleets,
+    guests,
+    images,
+    log_servers,
+    measured,
+    metadata,
+    packs,
+    porters,
+    results,
+)
 from hypervisor.errors import (
     ConfigurationUnreadable,
     IntrospectionError,
@@ -44,7 +57,7 @@ from hypervisor.qcow2 import MAX_HEADER, MAX_NAME, parse_header
 from hypervisor.qcow2_rules import MAX_VIRTUAL_SIZE, require_plain
 from hypervisor.virt_conf import parse_configuration
 from keys.addresses import FileAddress, parse_address
-from keys.errors import SignersMalformed, UnknownSigner
+from keys.errors import RequestUnproven, SignersMalformed, UnknownSigner
 from keys.roles import role
 from keys.signers import SIGNERS, declared
 from lab.corims import NOW, SMALL, CorimKey, cbor
@@ -342,6 +355,8 @@ COMMAND_LINES = (b'BOOT_IMAGE=/vmlinuz root=/dev/vda1 iommu=force quiet dyndbg="
 SUBJECTS: dict[str, Subject] = {
     **{kind.TYPE.removeprefix("vmgate."): _document(kind) for kind in DOCUMENTS},
     "result": Subject(seeds=results.claims, check=results.check_claims, errors=(ResultRefused,), form="json"),
+    "porter-question": Subject(seeds=porters.questions, check=porters.check_question, errors=()),
+    "porter-answer": Subject(seeds=porters.answers, check=porters.check_answer, errors=(PorterAway,)),
     "mapper-question": Subject(seeds=lambda: [b"254:0\n", b"8:17\n"], check=_check_mapper, errors=()),
     "waves": Subject(seeds=_waves, check=_check_waves, errors=(DocumentError,), form="json"),
     "bundle-file": Subject(
@@ -446,6 +461,23 @@ SUBJECTS: dict[str, Subject] = {
         seeds=measured.certificates, check=measured.check_certificate, errors=(GuestTpmFailed,)
     ),
     "log-server": Subject(seeds=log_servers.certificates, check=log_servers.check_certificate, errors=(ServerRefused,)),
+    "fleet-head": Subject(
+        seeds=fleets.heads,
+        check=fleets.check_head,
+        errors=(RequestUnproven,),
+        form="json",
+        words=(b"@path", b'"content-digest"', b";created=", b";keyid=", b";tag=", b"sig1=", b"sha-256=:"),
+    ),
+    "fleet-form": Subject(
+        seeds=fleets.forms,
+        check=fleets.check_form,
+        errors=(PageRefused,),
+        form="text",
+        words=(b"&", b"=", b"%", b"%00"),
+    ),
+    "fleet-password": Subject(
+        seeds=fleets.passwords, check=fleets.check_password, errors=(), form="text", words=(b"$", b"=", b"sha")
+    ),
     "guest-core": Subject(seeds=guests.cores, check=guests.check_core, errors=(IntrospectionError,)),
     "guest-pages": Subject(seeds=guests.tables, check=guests.check_pages, errors=(IntrospectionError,)),
     "guest-types": Subject(seeds=guests.types, check=guests.check_types, errors=(IntrospectionError,)),

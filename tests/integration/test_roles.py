@@ -29,13 +29,14 @@ from agent.fresh import Polkit
 from agent.host import Host
 from agent.paths import HostPaths
 from agent.role_file import RoleFile, encode
-from agent.roles import ALL, FUNCTIONS, LISTS_VMS, OWN, ROLES, STALE, USER, Function, Grant
+from agent.roles import FUNCTIONS, LISTS_VMS, STALE, Grant
 from agent.server import MAX_OF_ONE, Call, Handler, Server
 from agent.service import Service
 from documents.audit import AuditRecord
 from documents.canonical import Json
 from documents.errors import Exit
 from documents.local_api import Request
+from documents.management import ALL, OWN, ROLES, USER, Function
 from lab.callers import BOOT, NOW, Somebody, somebodies
 from vmgate import audit_source
 

@@ -118,7 +118,7 @@ def test_what_a_site_does_holds_back_nothing_of_the_publishers(world: World) -> 
     desk.release(desk.write_workload(title="The second", image="hello-1.img", accepts=(1, 9)))
     done = world.ask("update/apply")
     assert world.generation() == {"platform": 1, "workload": 2, "site": 1}
-    assert done["held_back"] == [f"what the site has: site 2 of the site brings vm/{VM_NAME}, which workload 1 has"]
+    assert done["held_back"] == [f"what the site has: site 2 of the site brings vm/{VM_NAME}, which workload 2 has"]
 
 
 def test_a_bundle_of_the_site_is_taken_as_the_sites_alone(world: World, site: Desk, tmp_path: Path) -> None:

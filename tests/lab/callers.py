@@ -18,9 +18,10 @@ from agent.access import Access
 from agent.audit import AuditTrail
 from agent.fresh import Polkit
 from agent.role_file import RoleFile
-from agent.roles import ADMINISTRATOR, ALL, STALE, Function
+from agent.roles import STALE
 from content import durable
 from documents.local_api import Request, Response
+from documents.management import ADMINISTRATOR, ALL, Function
 
 BOOT = "00000000-0000-4000-8000-000000000000"
 NOW = 1_800_000_000

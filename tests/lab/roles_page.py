@@ -13,7 +13,8 @@ The agent decides about each request by this table; `vmgate role matrix` prints 
 in the PP-Module for Client Virtualization Systems 1.1, V1 and on are vmgate's own. Root has every function. `own VMs`:
 as far as it is about a VM that was assigned. `fresh`: somebody else than root authenticates anew, each time. A verb
 with `+stale` is that verb with `--allow-stale`. [The host guide](guide/host.md#who-may-do-what) says how roles are
-granted. This page is made from the table: `PYTHONPATH=tests python -m lab.roles_page`.
+granted. F1 and on are functions of a fleet's service, where `fresh` asks for the password; who has its machine has
+all of them. This page is made from the table: `PYTHONPATH=tests python -m lab.roles_page`.
 
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian packages and Python wheels of the rig's host: fetched once, kept, and from then on just those.
+"""The Debian packages of the rig's host: fetched once, kept, and from then on just those.
 
 ``fetch`` needs the network once. apt checks each package against the archive's signed lists; what came is written
 into a manifest with version and SHA-256, and a build uses what the manifest names and nothing else.
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 from rig.programs import RigBroken, run
@@ -22,7 +20,7 @@ PACKAGES = (
     "apparmor", "dbus", "dmsetup", "e2fsprogs", "iproute2", "kmod", "linux-image-cloud-amd64", "login", "procps",
     "systemd", "systemd-sysv", "udev", "usr-is-merged",
     # what vmgate stands on
-    "libtss2-esys-3.0.2-0", "libtss2-fapi1", "libtss2-tcti-device0", "libtss2-tctildr0", "python3",
+    "libtss2-esys-3.0.2-0", "libtss2-fapi1", "libtss2-mu0", "libtss2-tcti-device0", "libtss2-tctildr0", "python3",
     # the VMM
     "libvirt-clients", "libvirt-daemon-system", "ovmf", "qemu-system-x86", "qemu-utils", "swtpm", "swtpm-tools",
     # what tests look with
@@ -56,29 +54,6 @@ def fetch(folder: Path) -> Path:
         _download(folder, Path(state))
     _write_lists(folder)
     return manifest
-
-
-def fetch_wheels(folder: Path, vmgate: Path) -> None:
-    """Have wheels of what vmgate depends on in ``folder``; without network when they are there."""
-    stamp = folder / "manifest"
-    with zipfile.ZipFile(vmgate) as archive:
-        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = archive.read(name).decode().partition("\n\n")[0]
-    header = "".join(f"{line}\n" for line in metadata.splitlines() if line.startswith("Requires-Dist"))
-    if stamp.exists() and stamp.read_text() == header + _digests(folder):
-        return
-    print("rig: fetching what vmgate depends on from PyPI", flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    run(sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "-q", "wheel", "--wheel-dir", folder, vmgate)
-    for wheel in folder.glob("vmgate-*.whl"):
-        wheel.unlink()
-    stamp.write_text(header + _digests(folder))
-
-
-def _digests(folder: Path) -> str:
-    wheels = sorted(folder.glob("*.whl"))
-    return "".join(f"{wheel.name}\t{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n" for wheel in wheels)
 
 
 def _header() -> str:

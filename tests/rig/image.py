@@ -16,15 +16,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deb import wheels as locked
+from deb.build import NONE
+from deb.build import build as package
+from deb.tree import DEBIAN
 from lab.guest_image import cache_folder
 from rig import base, debs, disk, initrd, layout, secure_boot, tree, uki
-from rig.programs import RigBroken
+from rig.programs import EPOCH, RigBroken
 from rig.secure_boot import Owner
 from rig.uki import Parts, Signer
 
 HERE = Path(__file__).parent
 BUILDERS = (
-    "base", "debs", "disk", "environment", "image", "initrd", "layout", "programs", "secure_boot", "tree", "uki"
+    "base", "debs", "disk", "image", "initrd", "layout", "programs", "secure_boot", "tree", "uki"
 )  # fmt: skip
 """Modules whose change makes another image."""
 KEPT = 4
@@ -50,6 +54,9 @@ class Image:
         tpm_ca: folder of the CA that certifies the machines' TPMs; ``issuercert.pem`` is its certificate.
         debs: the Debian packages, with their manifest.
         wheel: vmgate's.
+        base: the root before vmgate was in it, as a tar file.
+        locked: folder of the wheels that vmgate depends on.
+        package: vmgate's Debian package, as it was installed.
     """
 
     disk: Path
@@ -67,6 +74,9 @@ class Image:
     tpm_ca: Path
     debs: Path
     wheel: Path
+    base: Path
+    locked: Path
+    package: Path
 
     @property
     def command_line(self) -> str:
@@ -90,18 +100,22 @@ def build(cache: Path | None = None) -> Image:
         raise RigBroken(f"there is no wheel in {cache}/wheel; `make venv` makes it")
     with _locked(home):
         debs.fetch(home / "debs")
-        debs.fetch_wheels(home / "wheels", wheels[0])
+        locked.fetch(home / "wheels")
         owner, other = (secure_boot.create(home / "keys" / name) for name in ("own", "other"))
         packed = home / f"base-{_base_key(home)}.tar"
         if not packed.exists():
             for old in home.glob("base-*.tar*"):
                 old.unlink()
-            base.build(home / "debs", home / "wheels", packed)
+            base.build(home / "debs", packed)
         folder = home / "images" / _key(packed, wheels[0], home)
         if not (folder / "disk").exists():
             _make_room(folder)
-            _build(folder, packed, wheels[0], (owner, other), cache / "tools/bin/virt-fw-vars")
-        return _described(folder, home, owner, other)
+            folder.mkdir(parents=True)
+            shutil.copy(wheels[0], folder)
+            # Not compressed: it is unpacked at once.
+            deb = package(wheels[0], home / "wheels", folder, EPOCH, NONE)
+            _build(folder, packed, deb, (owner, other), cache / "tools/bin/virt-fw-vars")
+        return _described(folder, packed, owner, other)
 
 
 def seal(tree_folder: Path, folder: Path, parts: Parts, signer: Signer | None) -> str:
@@ -130,12 +144,10 @@ def seal(tree_folder: Path, folder: Path, parts: Parts, signer: Signer | None) -
     return root_hash
 
 
-def _build(folder: Path, packed: Path, wheel: Path, owners: tuple[Owner, Owner], tool: Path) -> None:
+def _build(folder: Path, packed: Path, deb: Path, owners: tuple[Owner, Owner], tool: Path) -> None:
     print("rig: building the image", end="", flush=True)
     began = time.monotonic()
-    folder.mkdir(parents=True)
-    shutil.copy(wheel, folder)
-    tree.build(packed, wheel, folder / "tree")
+    tree.build(packed, deb, folder / "tree")
     shutil.move(tree.kernel(folder / "tree"), folder / "kernel")
     for path in (folder / "tree/boot").iterdir():
         path.unlink()
@@ -158,8 +170,10 @@ def _parts(folder: Path, command_line: str) -> Parts:
     )
 
 
-def _described(folder: Path, home: Path, owner: Owner, other: Owner) -> Image:
+def _described(folder: Path, packed: Path, owner: Owner, other: Owner) -> Image:
+    home = packed.parent
     (wheel,) = folder.glob("vmgate-*.whl")
+    (deb,) = folder.glob("vmgate_*.deb")
     root_hash = (folder / "root-hash").read_text()
     return Image(
         disk=folder / "disk",
@@ -177,19 +191,23 @@ def _described(folder: Path, home: Path, owner: Owner, other: Owner) -> Image:
         tpm_ca=home / "keys/tpm-ca",
         debs=home / "debs",
         wheel=wheel,
+        base=packed,
+        locked=home / "wheels",
+        package=deb,
     )
 
 
 def _base_key(home: Path) -> str:
-    manifests = [home / "debs/manifest", home / "wheels/manifest"]
-    return _digest([*manifests, *(HERE / f"{name}.py" for name in ("base", "debs", "environment"))])
+    return _digest([home / "debs/manifest", *(HERE / f"{name}.py" for name in ("base", "debs"))])
 
 
 def _key(packed: Path, wheel: Path, home: Path) -> str:
     overlay = sorted(path for path in tree.OVERLAY.rglob("*") if path.is_file())
     certificates = [home / "keys" / owner / f"{name}.pem" for owner in ("own", "other") for name in secure_boot.NAMES]
     builders = [HERE / f"{name}.py" for name in BUILDERS]
-    return _digest([wheel, uki.STUB, *overlay, *certificates, *builders], packed.name)
+    packaging = sorted(path for path in DEBIAN.parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    wheels = home / "wheels/manifest"
+    return _digest([wheel, wheels, uki.STUB, *overlay, *packaging, *certificates, *builders], packed.name)
 
 
 def _digest(files: list[Path], more: str = "") -> str:

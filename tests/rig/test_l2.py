@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from deb.tree import SITE
 from lab.publisher import VM_NAME
 from lab.world import folder, serving
 from rig import variants
 from rig.attacked import Attack, switched_on, with_other_kernel, with_words
-from rig.environment import SITE
 from rig.image import Image
 from rig.machine import Machine, Snapshot
 from rig.published import Appraisal, Publisher, begin

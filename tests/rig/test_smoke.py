@@ -203,6 +203,22 @@ def test_libvirt_starts_only_after_vmgate_and_apparmor_confines_it(host: Machine
     assert "virt-aa-helper" in host.do("aa-status --enforced 2>/dev/null; aa-status")
 
 
+def test_a_hung_agent_is_started_anew_and_libvirts_hook_waits_for_it(host: Machine) -> None:
+    """It is stopped as a whole: neither its main loop turns, nor does it answer."""
+    host.do("mkdir -p /run/systemd/system/vmgate.service.d")
+    host.write("/run/systemd/system/vmgate.service.d/soon.conf", b"[Service]\nWatchdogSec=20\nTimeoutAbortSec=2\n")
+    host.do("systemctl daemon-reload && systemctl restart vmgate.service", 180)
+    before = host.do("systemctl show -P MainPID vmgate.service").strip()
+    host.do(f"kill -STOP {before}")
+    code, said = host.run("echo '<domain/>' | /etc/libvirt/hooks/qemu nobody prepare begin -", 400)
+    # The new agent's no, and not that nobody answered.
+    assert code == 5
+    assert "error[" in said
+    assert "AG003" not in said
+    assert host.do("systemctl show -P MainPID vmgate.service").strip() not in {before, "0"}
+    assert "Watchdog timeout" in host.do("journalctl -b -u vmgate.service --no-pager", 120)
+
+
 def test_a_snapshot_goes_on_with_its_tpm_and_the_right_time(hosts: Hosts, tmp_path: Path) -> None:
     before = pcrs(hosts.second)
     hosts.second.do("echo here >/run/mark; echo there >/state/mark")

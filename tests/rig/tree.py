@@ -10,27 +10,20 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import zipfile
 from pathlib import Path
 
-from rig import environment
+from deb.tree import SITE
 from rig.programs import EPOCH, run
 
 OVERLAY = Path(__file__).with_name("overlay")
 UNITS = "usr/lib/systemd/system"
-ENABLED = {
-    "vmgate.service": "multi-user.target",
-    "vmgate.socket": "sockets.target",
-    "vmgate-mapper.socket": "sockets.target",
-    "host-var.service": "multi-user.target",
-}
-"""What is started, and what wants it."""
-SHIPPED = ("vmgate.service", "vmgate.socket", "vmgate-mapper.service", "vmgate-mapper.socket")
+ENABLED = ("host-var.service",)
+"""What is started besides what the packages start."""
 MASKED = (
     # The rig's clock, console and disks need none of these, and each costs a second of an emulated boot.
     "apt-daily.timer", "apt-daily-upgrade.timer", "dev-hugepages.mount", "dev-mqueue.mount", "dpkg-db-backup.timer",
     "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "getty-static.service", "getty@tty1.service",
-    "libvirt-guests.service", "logrotate.timer", "modprobe@.service", "proc-sys-fs-binfmt_misc.automount",
+    "libvirt-guests.service", "logrotate.timer", "modprobe@drm.service", "proc-sys-fs-binfmt_misc.automount",
     "sys-fs-fuse-connections.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
     "systemd-binfmt.service", "systemd-firstboot.service", "systemd-pstore.service", "systemd-remount-fs.service",
     "systemd-repart.service", "systemd-sysusers.service", "systemd-update-utmp.service",
@@ -49,25 +42,25 @@ STATE = ("d /state/vmgate 0711 0 0", "d /state/swtpm 0711 0 0", "d /state/domain
 """What stays over a boot (tmpfiles.d(5))."""
 
 
-def build(base: Path, wheel: Path, target: Path) -> None:
+def build(base: Path, package: Path, target: Path) -> None:
     """Make the folder ``target``.
 
     Args:
         base: the packed root.
-        wheel: of vmgate.
+        package: vmgate's Debian package.
         target: must not exist.
     """
     target.mkdir(parents=True)
     run("tar", "-C", target, "-xf", base)
-    environment.install(target, wheel)
+    shutil.copy(package, target / "vmgate.deb")
+    run("chroot", target, "dpkg", "--install", "/vmgate.deb", environment={"DEBIAN_FRONTEND": "noninteractive"})
+    (target / "vmgate.deb").unlink()
     shutil.copytree(OVERLAY, target, dirs_exist_ok=True, symlinks=True, copy_function=_copy)
-    _install_hook(target, wheel)
-    _install_units(target, wheel)
+    _install_hook(target)
     _empty_etc(target)
     _empty_var(target)
-    for unit, wanted_by in ENABLED.items():
-        wants = target / f"etc/systemd/system/{wanted_by}.wants" / unit
-        wants.parent.mkdir(exist_ok=True)
+    for unit in ENABLED:
+        wants = target / "etc/systemd/system/multi-user.target.wants" / unit
         wants.symlink_to(f"/{UNITS}/{unit}")
     for unit in MASKED:
         link = target / "etc/systemd/system" / unit
@@ -99,19 +92,11 @@ def _copy(source: str, target: str) -> None:
     Path(target).chmod(0o755 if executable else 0o644)
 
 
-def _install_hook(tree: Path, wheel: Path) -> None:
+def _install_hook(tree: Path) -> None:
     """The hook, byte for byte as ``vmgate init`` would install it."""
-    with zipfile.ZipFile(wheel) as archive:
-        hook = archive.read("agent/hook_script.py")
     target = tree / "etc/libvirt/hooks/qemu"
-    target.write_bytes(hook)
+    shutil.copyfile(tree / SITE / "agent/hook_script.py", target)
     target.chmod(0o755)
-
-
-def _install_units(tree: Path, wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        for name in SHIPPED:
-            (tree / UNITS / name).write_bytes(archive.read(f"agent/units/{name}"))
 
 
 def _empty_etc(tree: Path) -> None:

@@ -46,9 +46,10 @@ def assign(
     assignments: Iterable[Assignment],
     *,
     now: int,
+    without: Iterable[str] = (),
     periods: Periods = PERIODS,
 ) -> int:
-    """Give hosts their assignments, in place of what they had.
+    """Give hosts their assignments, in place of what they had, and take those of others away: all of it, or nothing.
 
     Args:
         repository: its folder.
@@ -56,6 +57,7 @@ def assign(
         passphrase: opens them.
         assignments: of different hosts; of the same host the last one counts.
         now: seconds since 1970 UTC.
+        without: hosts that are to have none; those that have none are left out.
         periods: how long what is signed now is valid.
 
     Returns:
@@ -75,12 +77,17 @@ def assign(
         for assignment in assignments:
             target = list_assignment(assignment)
             changes.setdefault(bins.names.get_role_for_target(target.path), {})[target.path] = target
-        for name, targets in changes.items():
+        gone: dict[str, list[str]] = {}
+        for path in map(assignment_target, without):
+            gone.setdefault(bins.names.get_role_for_target(path), []).append(path)
+        for name in {**changes, **gone}:
             held = bins.load(name)
-            held.signed.targets.update(targets)
+            for path in gone.get(name, ()):
+                held.signed.targets.pop(path, None)
+            held.signed.targets.update(changes.get(name, {}))
             bins.write(name, held, now, periods)
         bins.publish(now, periods)
-    return len(changes)
+    return len({**changes, **gone})
 
 
 def unassign(

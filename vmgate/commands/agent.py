@@ -27,6 +27,14 @@ def run(root: Path) -> None:
 @command.command("mapper", hidden=True)
 def mapper() -> None:
     """Tell the agent which devices dm-verity checks; systemd runs this beside the agent, with the privilege for it."""
-    from vmgate.wiring import answer_mapper
+    from vmgate.beside import answer_mapper
 
     answer_mapper()
+
+
+@command.command("porter", hidden=True)
+def porter() -> None:
+    """Mount VMM images and look at processes for the agent; systemd runs this beside it, outside of its box."""
+    from vmgate.beside import answer_porter
+
+    answer_porter()

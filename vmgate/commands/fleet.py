@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from vmgate.commands.fleet_admin import admin
+from vmgate.commands.fleet_assign import assign, lock, unlock
 from vmgate.commands.fleet_host import host
 from vmgate.commands.fleet_reference import reference
 from vmgate.commands.fleet_token import token
@@ -22,7 +24,11 @@ def command() -> None:
     """The service for many hosts."""
 
 
+command.add_command(admin)
+command.add_command(assign)
 command.add_command(host)
+command.add_command(lock)
+command.add_command(unlock)
 command.add_command(reference)
 command.add_command(token)
 

@@ -16,8 +16,9 @@ from agent import banner
 from agent.client import call
 from agent.errors import BannerWrong
 from agent.paths import HostPaths
-from agent.roles import FUNCTIONS, function_of
+from agent.roles import FUNCTIONS
 from documents.canonical import Json
+from documents.management import function_of
 from vmgate.output import note
 
 GREETED = "vmgate.greeted"

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 MAX_HOSTS_FILE = 128_000_000
-_ALLOWED = re.compile(r"([^=]+)(?:=([0-9]{1,10})(?:-([0-9]{1,10}))?)?")
 
 
 def _now() -> int:
@@ -162,18 +160,13 @@ def _told(allowed: Range) -> str:
 
 
 def _range(text: str) -> Range:
-    from documents.assignment import Range
-    from documents.fields import NAME
-    from documents.release import MAX_NUMBER
+    from documents.assignment import read_allowed
+    from documents.errors import DocumentError
 
-    match = _ALLOWED.fullmatch(text)
-    if match is None or not NAME.fullmatch(match[1]) or len(match[1]) > 63:
-        raise _wrong(f"{text[:80]!r} is not CHANNEL, CHANNEL=NUMBER or CHANNEL=LOWEST-HIGHEST")
-    lowest = int(match[2] or 1)
-    highest = int(match[3] or match[2] or MAX_NUMBER)
-    if not 1 <= lowest <= highest <= MAX_NUMBER:
-        raise _wrong(f"{text!r} allows no release")
-    return Range(channel=match[1], lowest=lowest, highest=highest)
+    try:
+        return read_allowed(text)
+    except DocumentError as error:
+        raise _wrong(error.cause) from error
 
 
 def _host(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from agent import role_matrix
-from agent.roles import ROLES
+from documents.management import ROLES
 from vmgate.commands.host import ask, root_option
 from vmgate.errors import UsageError
 from vmgate.output import output_option, say, show, table

@@ -11,6 +11,7 @@ import pytest
 
 from agent.components import Component, Components
 from agent.platform import digester_under
+from agent.porter import Porter
 from agent.vmm_images import VmmImages
 from content import digest_memory, measuring
 from content.digest_memory import DigestMemory
@@ -52,7 +53,7 @@ class Host:
         os.close(descriptor)
         assert mount is not None
         self.ground = Ground(top=folder, owner=os.getuid(), filesystems=frozenset({mount.filesystem}))
-        images = VmmImages(self.store, folder / "vmm")
+        images = VmmImages(Porter(self.store, folder / "vmm"), folder / "vmm")
         self.components = Components(self.store, folder / "root.json", folder, folder, folder / "hook", images)
         self.read: list[str] = []
         reading = measuring.digest_descriptor

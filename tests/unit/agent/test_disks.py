@@ -40,6 +40,13 @@ def guest_writes(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"written by the guest".ljust(65536, b"\0"))
 
 
+def cut_off(disk: Path) -> None:
+    """As a QEMU leaves it that does not close it."""
+    data = bytearray(disk.read_bytes())
+    data[79] |= 1  # the last byte of the incompatible features: dirty
+    disk.write_bytes(data)
+
+
 def test_a_record_is_opened_before_a_run_and_closed_after_it(host: DiskHost) -> None:
     assert host.look() == FRESH
     host.start()
@@ -108,13 +115,32 @@ def test_an_adopted_vm_is_closed_when_it_stops(host: DiskHost) -> None:
 
 def test_a_disk_that_qemu_was_cut_off_from_stays_open(host: DiskHost) -> None:
     host.start()
-    data = bytearray(host.path("setup").read_bytes())
-    data[79] |= 1  # the last byte of the incompatible features: dirty
-    host.path("setup").write_bytes(data)
+    cut_off(host.path("setup"))
     host.stop()
     assert host.look() == {"setup": "fail", "data": "pass"}
     told = [record for record in host.audit_records() if record.outcome == "failed"]
     assert [dict(record.details)["disk"] for record in told] == ["setup.sealed"]
+
+
+def test_a_sealed_disk_that_was_cut_off_starts_once_it_is_accepted(host: DiskHost) -> None:
+    host.start()
+    cut_off(host.path("setup"))
+    host.stop()
+    assert host.look() == {"setup": "fail", "data": "pass"}
+    assert [disk for disk, _ in host.accept()] == ["setup"]
+    assert host.look() == FRESH
+    host.path("setup").write_bytes(host.path("setup").read_bytes() + bytes(65536))
+    assert host.look() == {"setup": "fail", "data": "pass"}, "and only as it was then"
+
+
+def test_a_data_disk_that_was_cut_off_and_accepted_is_told_at_the_next_start(host: DiskHost) -> None:
+    host.start()
+    cut_off(host.path("data"))
+    host.stop()
+    host.path("data").with_suffix(".json").unlink()
+    assert host.look()["data"] == "fail"
+    assert "data" in [disk for disk, _ in host.accept()]
+    assert host.look() == {"setup": "pass", "data": "warn"}
 
 
 def test_an_accepted_disk_starts_and_is_recorded_with_what_was_wrong(host: DiskHost) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.mapper import answer
+from agent.answering import answer
 from content import device_mapper
-from content.device_mapper import NO, YES, by_helper, reply
+from content.device_mapper import MAX_QUESTION, NO, YES, by_helper, reply
 
 GUARD = 20
 
@@ -59,7 +59,7 @@ def test_the_helper_is_asked_for_a_mapped_device_and_ends_when_nobody_asks(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(device_mapper, "by_kernel", lambda device: asked.append(device) or True)
-    with listening(folder, lambda server: answer(server, 0.5)) as path:
+    with listening(folder, lambda server: answer(server, reply, MAX_QUESTION, 0.5)) as path:
         assert by_helper("254:0", path, folder)
         # Somebody who says nothing, and somebody who goes away, are no harm to the next one.
         with socket.socket(socket.AF_UNIX) as line:

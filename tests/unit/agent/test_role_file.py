@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from agent.errors import NotFound, RolesWrong
 from agent.role_file import MAX_GRANTS, MAX_VMS, RoleFile, encode, parse
-from agent.roles import AUDITOR, EVERY, OPERATOR, ROLES, USER, Grant
+from agent.roles import EVERY, Grant
+from documents.management import AUDITOR, OPERATOR, ROLES, USER
 
 GOOD = b"""\
 # Those who run the desks.

@@ -10,24 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import NotPermitted
-from agent.roles import (
-    ADMINISTRATOR,
-    EVERY,
-    FUNCTIONS,
-    LISTS_VMS,
-    OPERATOR,
-    ROLES,
-    STALE,
-    USER,
-    Caller,
-    Function,
-    Grant,
-    Permit,
-    require,
-    seen,
-    verb_of,
-)
+from agent.roles import EVERY, FUNCTIONS, LISTS_VMS, STALE, Caller, Grant, Permit, require, seen, verb_of
 from documents.local_api import Request
+from documents.management import ADMINISTRATOR, OPERATOR, ROLES, USER, Function
 
 VERBS = sorted(verb for function in FUNCTIONS for verb in function.verbs)
 

@@ -70,10 +70,19 @@ def test_systemd_would_name_a_mistake(units: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("vmgate.service", 29), ("vmgate-mapper.service", 10), ("vmgate-update.service", 20)]
+    ("name", "most"),
+    [
+        ("vmgate.service", 29),
+        ("vmgate-mapper.service", 10),
+        ("vmgate-porter.service", 42),
+        ("vmgate-update.service", 20),
+    ],
 )
 def test_each_service_is_in_a_box(name: str, most: int, units: Path) -> None:
-    """Of 100 for nothing, systemd's own measure; its figure has one digit less: under 3 for the agent."""
+    """Of 100 for nothing, systemd's own measure; its figure has one digit less: under 3 for the agent.
+
+    The porter mounts for others, so it cannot have mounts of its own, which is most of what is measured.
+    """
     assert _exposed(units / name, most).returncode == 0, _exposed(units / name, most).stdout
 
 

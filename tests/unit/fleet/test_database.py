@@ -141,6 +141,28 @@ def test_tables_of_another_version_are_left_alone(tmp_path: Path, database: Data
     empty.close()
 
 
+@pytest.mark.parametrize("old", [f"{number:04}" for number in range(1, int(SCHEMA))])
+def test_tables_of_each_earlier_version_come_forward_with_what_is_in_them(
+    old: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    found = Database(f"sqlite:///{tmp_path}/old.db")
+    with monkeypatch.context() as patch:
+        patch.setattr("fleet.migrate.SCHEMA", old)
+        assert migrate(found) == ("", old)
+    values = {**EMPTY, "id": "1", "name": "desk", "ek": "1", "state": "active", "status": "", "judged": 0, "expires": 0}
+    found.write(lambda connection: connection.execute(insert(hosts).values(values)) and None)
+    with pytest.raises(SchemaOther):
+        require_current(found)
+    assert migrate(found) == (old, SCHEMA)
+    with found.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert connection.execute(select(hosts.c.name)).scalar_one() == "desk"
+    found.close()
+
+
 def test_a_migration_that_is_interrupted_did_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fleet.migrations.versions import first
 

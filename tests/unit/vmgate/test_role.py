@@ -19,9 +19,10 @@ import pytest
 
 from agent import banner, role_matrix
 from agent.paths import HostPaths
-from agent.roles import FUNCTIONS, ROLES
+from agent.roles import FUNCTIONS
 from agent.server import Call, Handler, Server
 from documents.canonical import Json
+from documents.management import FLEET_FUNCTIONS, ROLES
 from lab.callers import access_for
 from lab.command import GUARD, clean_environment, refused, run
 from lab.publisher import VMGATE
@@ -171,9 +172,10 @@ def test_a_grant_that_is_none(agent: Agent, verb: str, words: tuple[str, ...]) -
 def test_the_matrix_is_the_table() -> None:
     told = json.loads(run("role", "matrix", "-o", "json").out)
     assert told["roles"].keys() == ROLES.keys()
-    assert [function["verbs"] for function in told["functions"]] == [list(function.verbs) for function in FUNCTIONS]
-    assert [function["roles"] for function in told["functions"]] == [dict(function.roles) for function in FUNCTIONS]
+    table = (*FUNCTIONS, *FLEET_FUNCTIONS)
+    assert [function["verbs"] for function in told["functions"]] == [list(function.verbs) for function in table]
+    assert [function["roles"] for function in told["functions"]] == [dict(function.roles) for function in table]
     assert run("role", "matrix", "-o", "markdown").out == role_matrix.markdown()
     lines = run("role", "matrix").out.splitlines()
-    assert len(lines) == 1 + len(FUNCTIONS)
+    assert len(lines) == 1 + len(table)
     assert lines[0].split()[:3] == ["NO", "FUNCTION", "ADMINISTRATOR"]
