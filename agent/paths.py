@@ -38,6 +38,11 @@ class HostPaths:
         return self.state / "root.json"
 
     @property
+    def retiring(self) -> Path:
+        """The trust anchor of a host that is being handed back: there from the first step of that to the last."""
+        return self.state / "root.json.retiring"
+
+    @property
     def state(self) -> Path:
         """All durable state."""
         return self.root / "var/lib/vmgate"
@@ -188,7 +193,7 @@ class HostPaths:
 
     @property
     def porter(self) -> Path:
-        """The socket of the process outside of the agent's box; there only where the agent is in one."""
+        """The socket of the process outside of the agent's box."""
         return self.run / "porter.sock"
 
     @property

@@ -15,6 +15,26 @@ from content import image_mount
 from content.store import ContentStore
 from hypervisor.by_hand import Machine, machines
 
+STATUS = Path("/proc/self/status")
+_NEEDED = 1 << 19 | 1 << 21
+"""CAP_SYS_PTRACE and CAP_SYS_ADMIN (capabilities(7))."""
+
+
+def is_boxed(status: str) -> bool:
+    """Whether a process may not do this itself; what cannot be told is a box.
+
+    Args:
+        status: of the process (proc(5)).
+    """
+    for line in status.splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            try:
+                return int(value, 16) & _NEEDED != _NEEDED
+            except ValueError:
+                return True
+    return True
+
 
 class Porter:
     """Does it for one host.

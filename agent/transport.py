@@ -58,3 +58,8 @@ def web(settings: Settings) -> Sources:
 def on_the_web(settings: Settings) -> bool:
     """Whether this host has a repository that it can ask by itself."""
     return bool(settings.repository or settings.site.repository)
+
+
+def silence_days(settings: Settings) -> int:
+    """Days out of reach of updates that are an alarm on this host; 0 where it cannot ask for any."""
+    return settings.update.stale_days if on_the_web(settings) else 0

@@ -31,7 +31,7 @@ from agent.membership.fleet import Visiting
 from agent.offload.start import Sending
 from agent.outside import Outside
 from agent.paths import HostPaths
-from agent.porter import Porter
+from agent.porter import STATUS, Porter, is_boxed
 from agent.porter_line import PorterLine
 from agent.role_file import RoleFile
 from agent.server import Server
@@ -156,10 +156,11 @@ def _outside(paths: HostPaths, settings: Settings, anchor: TrustAnchor, tpm: Tpm
 
 
 def _porter(paths: HostPaths) -> Porter | PorterLine:
-    """The process outside of the agent's box, where systemd listens for it; else the agent's is no box."""
-    if paths.porter.exists():
+    """The process outside of the agent's box, if the agent is in one. A host that is staged in a folder has none."""
+    staged = paths.root != Path("/")
+    if not staged and is_boxed(durable.read_file(STATUS, 100_000).decode("ascii", "replace")):
         return PorterLine(paths.porter)
-    return Porter(ContentStore(paths.store), paths.vmm, staged=paths.root != Path("/"))
+    return Porter(ContentStore(paths.store), paths.vmm, staged=staged)
 
 
 class _TakingOver(threading.Thread):

@@ -8,6 +8,7 @@ the image was made comes on a stick, with the newer package.
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,18 @@ def test_its_apparmor_profile_confines_and_lets_libvirtd_give_it_a_guests_memory
     host.write("/run/memory.py", MEMORY.encode())
     said = host.do(f"aa-exec -p {PROFILE} -- /usr/lib/vmgate/bin/python3 -I /run/memory.py 2>&1", 300)
     assert said.splitlines()[-1] == "an ELF core", said
+
+
+def test_from_its_box_it_sees_a_qemu_that_somebody_runs_by_hand(host: Machine) -> None:
+    """It may not look at others' processes; the porter does."""
+    machine = "/usr/bin/qemu-system-x86_64 -machine none -nodefaults -display none -S"
+    host.do(f"systemd-run --quiet --uid=nobody --unit=by-hand {machine}")
+    deadline = time.monotonic() + 300
+    while "vm-by-hand" not in (said := host.do("vmgate audit list --last 20", 120)):
+        assert time.monotonic() < deadline, said
+        time.sleep(2)
+    host.do("systemctl stop by-hand.service")
+    assert host.do("systemctl is-active vmgate-porter.service").strip() == "active"
 
 
 def test_a_restart_and_an_upgrade_leave_the_vm_alone(writable: Machine) -> None:

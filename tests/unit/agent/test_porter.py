@@ -14,7 +14,7 @@ import pytest
 
 from agent.answering import answer
 from agent.errors import PorterAway
-from agent.porter import Porter
+from agent.porter import Porter, is_boxed
 from agent.porter_line import MAX_ANSWER, MAX_QUESTION, PorterLine, reply, replying
 from content.errors import StorageFailed
 from content.store import ContentStore
@@ -174,3 +174,18 @@ def test_what_is_no_question_is_not_done(question: bytes) -> None:
     doing = Doing()
     assert reply(doing, question) == b'{"error":"that is no question"}\n'
     assert doing.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "boxed"),
+    [
+        ("Name:\tvmgate\nCapEff:\t000001ffffffffff\n", False),
+        ("Name:\tvmgate\nCapEff:\t00000000300000eb\n", True),
+        ("CapEff:\t0000000000200000\n", True),
+        ("CapPrm:\t000001ffffffffff\n", True),
+        ("CapEff:\tall\n", True),
+        ("", True),
+    ],
+)
+def test_who_may_not_mount_and_look_is_in_a_box(status: str, boxed: bool) -> None:
+    assert is_boxed(status) is boxed
