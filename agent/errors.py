@@ -88,7 +88,7 @@ class SettingsWrong(AgentError):
     explanation = (
         "The configuration file has an unknown key or a value that is out of its range. Nothing was changed. "
         "Its keys are repository, mirrors, proxy, ca_file, bandwidth, channels, host, tpm, libvirt, hook, accelerator "
-        "and the tables update and audit."
+        "and the tables update, audit and site."
     )
 
 
@@ -326,6 +326,19 @@ class StateStays(AgentError):
     explanation = (
         "A rollback would bring back a vmgate that cannot read the state as it is, and taking it back would lose what "
         "keeps VMs' keys. Nothing was changed."
+    )
+
+
+class SiteAnchorRefused(AgentError):
+    """The anchor of the site's repository is not the one that the settings name."""
+
+    code = "AG184"
+    exit = Exit.REFUSED
+    explanation = (
+        "The table [site] of vmgate.toml names a file with the root metadata of the site's repository and the digest "
+        "that it must have. The file is missing, is no root that signs itself, or has another digest, which the line "
+        "tells. The agent does not start: who may bring VMs to this host must be certain. Take the table out to follow "
+        "no site."
     )
 
 

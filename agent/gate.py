@@ -157,7 +157,7 @@ class Gate:
             findings.extend(local_refusal(self._plan, name))
             return None
         digester = self._platform.digester(generation.platform)
-        whose = "local" if self._plan.local_vm(generation, name) else "publisher"
+        whose = self._plan.whose(generation, name)
         stored = [self._verify("definition", f"vm {name}", (a.fsverity, a.length), digester, whose) for a in artifacts]
         findings.extend(stored)
         vm = self._plan.find(generation, name) if all(finding.outcome == "pass" for finding in stored) else None

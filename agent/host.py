@@ -59,6 +59,7 @@ from agent.set_verbs import VmSets
 from agent.settling import Settling
 from agent.state_forms import StateForms
 from agent.taken_back import Source, TakenBack, said
+from agent.transport import silence_days
 from agent.trial import HealthCheck
 from agent.unattended import Unattended
 from agent.updates import Updates
@@ -118,15 +119,15 @@ class Host:
         self.authority = LocalAuthority(paths, outside.tpm, outside.audit, outside.clock)
         self.store.keepers.append(self.authority.kept)
         self.attachments = self._open_attachments()
-        plan = Plan(paths, self.store, settings.accelerator, images, self.attachments, self.authority)
+        plan = Plan(
+            paths, self.store, settings.accelerator, images, self.attachments, self.authority, settings.site.channels
+        )
         self.leases = Leases(paths, outside.audit, self._moment)
         self.sources: list[Source] = [self.leases.cause]  # who may take a VM back besides its releases
         gate = Gate(self.platform, self.store, plan, outside.clock, self.attachments, partial(said, self.sources))
         turn = threading.RLock()
         update = settings.update
-        self._contact = contact = Contact(
-            paths.update_contact, outside.audit, outside.clock, update.stale_days if settings.repository else 0
-        )
+        self._contact = contact = Contact(paths.update_contact, outside.audit, outside.clock, silence_days(settings))
         resealing = self._new_resealing()
         hooks = Hooks(paths.hooks, paths.root, outside.audit, update.hook_seconds)
         health = HealthCheck(outside, gate, plan, self.platform, hooks, turn, update.health_seconds)

@@ -15,6 +15,7 @@ from agent.settings import Settings
 from hypervisor.libvirt import Hypervisor
 from keys.anchor import TrustAnchor
 from measure.tpm import Tpm
+from updater.client.site import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Outside:
         version: of this vmgate.
         boot: the kernel's boot id.
         porter: does what the agent's box may not allow.
+        besides: the site that this host follows besides its publisher, if there is one.
     """
 
     paths: HostPaths
@@ -46,3 +48,4 @@ class Outside:
     version: str
     boot: str
     porter: Porter | PorterLine
+    besides: Site | None = None

@@ -157,6 +157,16 @@ class HostPaths:
         return self.state / "media"
 
     @property
+    def site_tuf(self) -> Path:
+        """Trusted TUF metadata of the site's repository."""
+        return self.state / "site-tuf"
+
+    @property
+    def site_floor(self) -> Path:
+        """What the site's repository must not sink below."""
+        return self.state / "site-floor"
+
+    @property
     def update_trial(self) -> Path:
         """What a generation that is not confirmed yet has to show."""
         return self.state / "update-trial"

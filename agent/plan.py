@@ -7,7 +7,7 @@ This module reads the store and renders; it does not judge and starts nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -118,6 +118,7 @@ class Plan:
         images: mounted VMM images.
         attachments: what the host offers to VMs.
         local: the local authority's word, of a host that has one.
+        sites: channels of the site's own repository.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Plan:
         images: VmmImages,
         attachments: Attachments,
         local: LocalWord | None = None,
+        sites: Collection[str] = (),
     ) -> None:
         self._paths = paths
         self._store = store
@@ -135,6 +137,7 @@ class Plan:
         self._accelerator = accelerator
         self._attachments = attachments
         self._word = local
+        self._sites = frozenset(sites)
 
     def local_set(self, generation: Generation) -> LocalSet | None:
         """What the local authority vouches for under a generation; None for nothing."""
@@ -157,6 +160,13 @@ class Plan:
         content = self.local_set(generation)
         taken = any(release.artifact(f"vm/{name}") for release in generation.workloads)
         return content.vm(name) if content and not taken else None
+
+    def whose(self, generation: Generation, name: str) -> str:
+        """Whose word defines that VM, one of ``documents.verdict.AUTHORITIES``."""
+        if self.local_vm(generation, name):
+            return "local"
+        channels = {release.channel for release in generation.workloads if release.artifact(f"vm/{name}")}
+        return "site" if channels and channels <= self._sites else "publisher"
 
     def find(self, generation: Generation, name: str) -> VmPlan | None:
         """The VM of that name, if an active workload release or the local authority defines it."""

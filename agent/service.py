@@ -169,11 +169,11 @@ class Service:
         if not bundle.is_absolute():
             raise BadRequest("nothing was imported", cause="the path is not absolute", remedy="use the vmgate command")
         require_sight(bundle)
-        if not days and not reason:
-            return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor))
-        call.require_fresh()
-        glass = BreakGlass.parse(days, reason)
-        return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor, glass))
+        sites = call.take("site", "") == "yes"
+        if days or reason:
+            call.require_fresh()
+        glass = BreakGlass.parse(days, reason) if days or reason else None
+        return self._changed(call, lambda: self._host.updates.import_bundle(bundle, call.actor, glass, sites=sites))
 
     def _unattended(self, call: Call) -> dict[str, Json]:
         call.finish()

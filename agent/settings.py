@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent import audit_settings, update_settings
+from agent import audit_settings, site_settings, update_settings
 from agent.audit_settings import AuditSettings
 from agent.errors import NotReady, SettingsWrong
+from agent.site_settings import SiteSettings
 from agent.update_settings import UpdateSettings
 from content import durable
 from content.errors import Missing
@@ -43,6 +44,7 @@ class Settings:
         bandwidth: most bytes per second to fetch, at least 10,000; 0 for no limit.
         update: when this host may update itself.
         audit: where the audit trail is off-loaded to.
+        site: the site's own repository, on top of this one.
     """
 
     repository: str = ""
@@ -58,6 +60,7 @@ class Settings:
     bandwidth: int = 0
     update: UpdateSettings = field(default=UpdateSettings())
     audit: AuditSettings = field(default=AuditSettings())
+    site: SiteSettings = field(default=SiteSettings())
 
 
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]/_~%-]{1,300}")
@@ -111,13 +114,19 @@ def parse(untrusted_bytes: bytes, where: str) -> Settings:
             values[key] = update_settings.read(value, partial(_wrong, where))
         elif key == "audit":
             values[key] = audit_settings.read(value, partial(_wrong, where))
+        elif key == "site":
+            values[key] = site_settings.read(value, _is_address, partial(_wrong, where))
         elif key == "mirrors":
             values[key] = _mirrors(value, where)
         elif _is_in_form(key, value):
             values[key] = value
         else:
             raise _wrong(where, f"the value of {key!r} is not in its form")
-    return Settings(**values)  # type: ignore[arg-type]  # every key was checked above
+    settings = Settings(**values)  # type: ignore[arg-type]  # every key was checked above
+    shared = sorted(set(settings.channels) & set(settings.site.channels))
+    if shared:
+        raise _wrong(where, f"the channel {shared[0]!r} is of both channels and site.channels: whose is it?")
+    return settings
 
 
 def _is_in_form(key: str, untrusted: object) -> bool:
@@ -126,6 +135,10 @@ def _is_in_form(key: str, untrusted: object) -> bool:
     if not isinstance(untrusted, str) or not _FORMS[key].fullmatch(untrusted):
         return False
     return untrusted == "" or key not in _ADDRESSES or _names_a_host(untrusted)
+
+
+def _is_address(text: str) -> bool:
+    return bool(_URL.fullmatch(text)) and _names_a_host(text)
 
 
 def _names_a_host(url: str) -> bool:
@@ -140,7 +153,7 @@ def _mirrors(untrusted: object, where: str) -> tuple[str, ...]:
     if not isinstance(untrusted, list) or len(untrusted) > MAX_MIRRORS:
         raise _wrong(where, f"mirrors is not a list of at most {MAX_MIRRORS} addresses")
     for url in untrusted:
-        if not isinstance(url, str) or not _URL.fullmatch(url) or not _names_a_host(url):
+        if not isinstance(url, str) or not _is_address(url):
             raise _wrong(where, "mirrors has an item that is not an address")
     if len(set(untrusted)) != len(untrusted):
         raise _wrong(where, "mirrors has an address twice")

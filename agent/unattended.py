@@ -19,6 +19,7 @@ from agent.outside import Outside
 from agent.pause import Pause
 from agent.restarts import Restarts
 from agent.schedule import Decision, Situation, clock, decide, window_open
+from agent.transport import on_the_web
 from agent.update_settings import zone
 from agent.updates import Updates
 from documents.canonical import Json
@@ -66,7 +67,7 @@ class Unattended:
             self._busy.release()
 
     def _run(self, actor: str, change: Callable[[Callable[[], dict[str, Json]]], dict[str, Json]]) -> dict[str, Json]:
-        if not self._outside.settings.repository:
+        if not on_the_web(self._outside.settings):
             return _told(Decision(act=False, why="no-repository", sentence="not now: vmgate.toml names no repository"))
         try:
             result = change(lambda: self._update(actor))

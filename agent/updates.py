@@ -23,7 +23,7 @@ from agent.proving import Proving
 from agent.resealing import Resealing
 from agent.settling import Settling
 from agent.state_forms import StateForms
-from agent.transport import web
+from agent.transport import Sources, web
 from agent.trial import HealthCheck
 from agent.wave_place import wave_place
 from content.store import ContentStore
@@ -35,11 +35,11 @@ from documents.release import Release
 from updater.bundle import BundleReader
 from updater.client.bundle_source import BundleSource
 from updater.client.candidate import Candidate
-from updater.client.download import fetch_artifacts
 from updater.client.generations import Generations
 from updater.client.places import Places
 from updater.client.source import Source
 from updater.client.transaction import Update
+from updater.errors import UpdaterError
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +83,9 @@ class Updates:
         self._places = Places.below(outside.paths.state)
         self._generations = Generations(self._places.generations)
         self._update = Update(
-            self._places, outside.anchor, store, outside.version, host=outside.settings.host, witness=self._lowest
-        )
+            self._places, outside.anchor, store, outside.version,
+            host=outside.settings.host, witness=self._lowest, site=outside.besides,
+        )  # fmt: skip
         self.proving = Proving(outside, self._update, settling, health, turn)
         self.transfer = Transfer()
 
@@ -187,12 +188,31 @@ class Updates:
         with self.proving.changing, self._recorded("update-apply", actor, source=self._outside.settings.repository):
             return self._apply(self._web())
 
-    def import_bundle(self, path: Path, actor: str, glass: BreakGlass | None = None) -> dict[str, Json]:
-        """Update from a bundle; with ``glass`` also from one that is beyond its days."""
+    def import_bundle(
+        self, path: Path, actor: str, glass: BreakGlass | None = None, *, sites: bool = False
+    ) -> dict[str, Json]:
+        """Update from a bundle; with ``glass`` also from one that is beyond its days.
+
+        Args:
+            path: of the bundle.
+            actor: for the record.
+            glass: what somebody answers for.
+            sites: it is of the site's repository.
+
+        Raises:
+            NotReady: this host follows no site.
+            VmgateError: see ``Update``.
+        """
+        if sites and self._outside.besides is None:
+            raise NotReady(
+                "nothing was imported", cause="this host follows no site", remedy="name it in vmgate.toml, table [site]"
+            )
         event, details = ("update-break-glass", glass.details()) if glass else ("update-import", {})
         recorded = self._recorded(event, actor, source=str(path), **details)
         with self.proving.changing, recorded, BundleReader(path) as reader:
-            return self._apply(BundleSource(reader), allow_stale=glass.days if glass else 0)
+            source = BundleSource(reader)
+            sources = Sources(publisher=None, site=source) if sites else Sources(publisher=source)
+            return self._apply(sources, allow_stale=glass.days if glass else 0)
 
     def roll_back(self, actor: str) -> dict[str, Json]:
         """Go back to the generation before the active one, which ends its trial."""
@@ -222,43 +242,58 @@ class Updates:
     def _channels(self) -> tuple[str, ...]:
         return self._outside.settings.channels
 
-    def _web(self) -> Source:
+    def _web(self) -> Sources:
         return web(self._outside.settings)
 
-    def _apply(self, source: Source, *, allow_stale: int = 0) -> dict[str, Json]:
+    def _apply(self, sources: Sources, *, allow_stale: int = 0) -> dict[str, Json]:
         if self.pending():
             raise NotReady(
                 "nothing was applied",
                 cause="an update is not confirmed yet",
                 remedy="reboot, or `vmgate update rollback`",
             )
-        candidate = self._look_up(source, wait=False, allow_stale=allow_stale)
+        candidate = self._look_up(sources, wait=False, allow_stale=allow_stale)
         if not candidate.resolution.new:
             self.heard(candidate)
             old = self.active()
-            self._repair(source, old)
+            self._repair(sources, old)
             if old is not None:
                 with self._turn:
                     self._settling.use_image(old.platform)
                 self._collect()
             self._require_nothing_held_back(candidate)
             return self._told(old, changed=False)
-        return self._install(source, candidate)
+        return self._install(sources, candidate)
 
-    def _look_up(self, source: Source, *, wait: bool, allow_stale: int = 0) -> Candidate:
+    def _look_up(self, sources: Sources, *, wait: bool, allow_stale: int = 0) -> Candidate:
         """Look up what is offered; ``wait`` holds back what is not due here yet. Waves have no meaning for a bundle."""
-        place = None if source.offline else wave_place(self._outside.paths.wave_place)
+        place = None if sources.offline else wave_place(self._outside.paths.wave_place)
         now = self._outside.clock()
-        candidate = self._update.check(source, self._channels, now=now, place=place, wait=wait, allow_stale=allow_stale)
+
+        def look(site: Source | None) -> Candidate:
+            return self._update.check(
+                sources.publisher, self._channels, now=now, place=place, wait=wait, allow_stale=allow_stale, site=site
+            )
+
+        try:
+            candidate = look(sources.site)
+        except UpdaterError as error:
+            if sources.site is None or sources.publisher is None:
+                raise
+            candidate = look(None)
+            if not candidate.resolution.new:
+                raise
+            # Nothing that a site does or leaves undone holds back what the publisher has.
+            candidate = candidate.besides_held_back(f"what the site has: {error.cause}")
         if candidate.recovered:
             self._outside.audit.append("floor-time", "done", "host", "agent", sank_to=str(now))
         return candidate
 
-    def _install(self, source: Source, candidate: Candidate) -> dict[str, Json]:
+    def _install(self, sources: Sources, candidate: Candidate) -> dict[str, Json]:
         old = self.active()
         try:
             with self.transfer.running() as tell:
-                self._update.fetch(candidate, source, tell)
+                self._update.fetch(candidate, sources.publisher, tell, sources.site)
             self.heard(candidate)
             self._update.verify()
             self._update.stage()
@@ -292,14 +327,14 @@ class Updates:
                 remedy="wait for a release that fits, or ask for one",
             )
 
-    def _repair(self, source: Source, generation: Generation | None) -> None:
+    def _repair(self, sources: Sources, generation: Generation | None) -> None:
         """Fetch again what is missing or damaged in the store, although nothing is new."""
         releases = generation.parsed() if generation else ()
         artifacts = [artifact for release in releases for artifact in release.artifacts]
         self._store.require_room({artifact.fsverity: artifact.length for artifact in artifacts})
         with self.transfer.running() as tell:
             # Most of a damaged one is good.
-            fetch_artifacts(source, self._store, artifacts, tell, artifacts)
+            self._update.fetch_releases(releases, sources.publisher, sources.site, tell)
 
     def _told(
         self, generation: Generation | None, *, changed: bool, candidate: Candidate | None = None

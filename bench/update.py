@@ -5,7 +5,7 @@
 
 FOLDER holds ``v1.img``, ``v2a.img`` (changed in place) and ``v2b.img`` (built anew), and gets a work folder. Every way
 ends with the new image on the disk and fsynced. A run of ours is a whole update by a process that starts anew: look-up,
-fetch, hashing once more, stage and switch. Each way runs in processes of its own; CPU time, memory and written bytes
+fetch, verify, stage and switch. Each way runs in processes of its own; CPU time, memory and written bytes
 are the kernel's account of them. Over the wire counts everything, indexes and metadata too. What publishers compute
 beforehand is not timed. The page cache is warm for all of them. The peers are Debian's packages.
 """
@@ -50,8 +50,9 @@ folder, url, now = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 anchor = TrustAnchor((folder / "root.json").read_bytes())
 update = Update(Places.below(folder), anchor, ContentStore(folder / "store"), "0.1.0")
 update.recover()
-update.apply(HttpSource(url), ("platform", "desktop"), now=now)
 """
+APPLY = CHILD + 'update.apply(HttpSource(url), ("platform", "desktop"), now=now)\n'
+LOOK_UP = CHILD + 'update.check(HttpSource(url), ("platform", "desktop"), now=now)\n'
 LAUNCH = """
 import resource, subprocess, sys, time
 began = time.monotonic()
@@ -128,7 +129,7 @@ class Images:
 
 
 def ours(images: Images, name: str) -> Iterator[Row]:
-    """Updates by vmgate from the last release, and from an image that the publisher never saw."""
+    """Updates by vmgate from the last release and from an image that the publisher never saw; a look-up alone."""
     folder = images.work / f"vmgate-{name}"
     folder.mkdir()
     publisher = Publisher(folder)
@@ -142,7 +143,7 @@ def ours(images: Images, name: str) -> Iterator[Row]:
             seed = _seeded(folder, publisher)
     new = digest_file(images.path(name))
     with served(publisher.repository) as server:
-        for way in ("vmgate, last release", "vmgate, unseen base"):
+        for way, child in WAYS.items():
             if way.endswith("base"):
                 _forget_deltas(publisher, new)
             sent = _counted(server)
@@ -154,7 +155,7 @@ def ours(images: Images, name: str) -> Iterator[Row]:
                 subprocess.run(["cp", "-a", "--sparse=always", seed, host], check=True)
                 os.sync()
                 sent.clear()
-                runs.append(measured([sys.executable, "-c", CHILD, str(host), server.url, str(publisher.now)]))
+                runs.append(measured([sys.executable, "-c", child, str(host), server.url, str(publisher.now)]))
             yield Row(way=way, image=name, wire=sum(sent), runs=tuple(runs))
     shutil.rmtree(folder)
 
@@ -169,7 +170,8 @@ def _seeded(folder: Path, publisher: Publisher) -> Path:
     return host
 
 
-_FIRST = CHILD + "update.confirm()\n"
+_FIRST = APPLY + "update.confirm()\n"
+WAYS = {"vmgate, last release": APPLY, "vmgate, look-up only": LOOK_UP, "vmgate, unseen base": APPLY}
 
 
 def _forget_deltas(publisher: Publisher, new: Measured) -> None:

@@ -10,26 +10,29 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from content import durable, effects
 from content.errors import DigestMismatch, storage
 from content.fsverity import BLOCK, SPAN, HashedSpan, Measured, digest_spans
+from content.hash_worker import LOOK, NOWHERE, PLAIN, SOILED, TAKEN, TASK
 from content.holes import data_ranges
+from content.syncing import Syncing
+from content.taking import Source, Taken, take_spans
+from content.worker_pool import WORTH
 
 SYNC = 64 * 1024 * 1024
 """Bytes after which what was written is made to survive a power cut."""
-
-_BATCH = 256
-"""Spans that are judged before the next ones are begun."""
 
 _HASH = 32
 _ZEROS = bytes(BLOCK)
 
 _MISSING, _SOILED, _THERE = range(3)
 """What is known of a span. Where something else stands (soiled), its zeros must be written too."""
+
+Done = Callable[[int], object]
+"""Told of bytes that are there now."""
 
 
 class Assembly:
@@ -107,34 +110,55 @@ class Assembly:
             self._writer.sync()
         return True
 
-    def clone(self, span: int, descriptor: int, start: int) -> bool:
-        """Take one span by sharing its bytes with another file, if they are the right ones and the file system can.
+    def copy(self, descriptor: int, length: int, places: Iterable[tuple[int, int]], taken: Done) -> bool:
+        """Take spans from another file that has them as a whole, on all cores; shared, where the file system can.
 
-        What is hashed is what stands in this file afterwards. Threads may take different spans at once.
+        Only what is missing and has ``SPAN`` bytes is taken.
 
         Args:
-            span: its number; one that is shorter than ``SPAN`` is never shared.
             descriptor: of the other file.
-            start: where its bytes begin there, at a block.
+            length: its bytes.
+            places: for each span where its bytes begin there, at a block.
+            taken: told of bytes that are there now.
 
         Returns:
-            Whether it was taken.
+            Whether all of them were the right ones.
 
         Raises:
-            ContentError: it cannot be read.
+            StorageFull: no room; the transfer may go on later.
+            ContentError: any other failure.
         """
-        if not self._shares or self._size(span) != SPAN:
-            return False
-        try:
-            effects.clone(descriptor, start, SPAN, self._writer.descriptor, span * SPAN)
-        except OSError:
-            # Another file system, or one that cannot: so it stays for the rest of the file.
-            self._shares = False
-            return False
-        with storage("the unfinished file was not read", self._writer.partial):
-            right = self._right(span)
-        self._state[span] = _THERE if right else _SOILED
-        return right
+        wanted = [(span, start) for span, start in places if self.wants(span) and self._size(span) == SPAN]
+        shared = {span for span, start in wanted if self._share(span, descriptor, start)}
+        self._look(sorted(shared), taken)
+        tasks = [TASK.pack(start, span, self._how(span)) for span, start in wanted if span not in shared]
+        self._take(Source(descriptor=descriptor, length=length), tasks, taken)
+        return not any(self.wants(span) for span, _ in wanted)
+
+    def scan(self, descriptor: int, length: int, indexed: int, taken: Done) -> bytes:
+        """Read and hash another file once, on all cores, and take the spans that stand in the same place there.
+
+        Args:
+            descriptor: of the other file.
+            length: its bytes.
+            indexed: of so many of its blocks it is told what they are.
+            taken: told of bytes that are there now.
+
+        Returns:
+            The first four bytes of the hash of each of these blocks. Those of a block of zeros for what is a hole or
+            could not be read.
+
+        Raises:
+            StorageFull: no room; the transfer may go on later.
+            ContentError: any other failure.
+        """
+        with storage("the file was not read", self._writer.partial):
+            units = sorted({u for a, b in data_ranges(descriptor, length) for u in range(a // SPAN, -(-b // SPAN))})
+        tasks = []
+        for unit in units:
+            here = unit < len(self._state) and self.wants(unit) and self._size(unit) == SPAN
+            tasks.append(TASK.pack(unit * SPAN, unit if here else NOWHERE, self._how(unit) if here else PLAIN))
+        return self._take(Source(descriptor=descriptor, length=length, indexed=indexed), tasks, taken).weak
 
     def commit(self) -> None:
         """Take the file into the store.
@@ -150,16 +174,52 @@ class Assembly:
         self.complete = True
 
     def _keep_what_verifies(self) -> None:
-        with (
-            storage("the unfinished file was not read", self._writer.partial),
-            ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-        ):
-            for start, end in data_ranges(self._writer.descriptor, self._writer.offset):
-                last = -(-end // SPAN)
-                for first in range(start // SPAN, last, _BATCH):
-                    spans = range(first, min(first + _BATCH, last))
-                    for span, right in zip(spans, pool.map(self._right, spans), strict=True):
-                        self._state[span] = _THERE if right else _SOILED
+        with storage("the unfinished file was not read", self._writer.partial):
+            ranges = list(data_ranges(self._writer.descriptor, self._writer.offset))
+        stands = sorted({span for start, end in ranges for span in range(start // SPAN, -(-end // SPAN))})
+        self._look([span for span in stands if self._size(span) == SPAN], _nobody)
+        for span in stands:
+            if self._size(span) < SPAN:
+                with storage("the unfinished file was not read", self._writer.partial):
+                    self._state[span] = _THERE if self._right(span) else _SOILED
+
+    def _look(self, spans: Iterable[int], taken: Done) -> None:
+        """Judge spans that stand in this file."""
+        tasks = [TASK.pack(span * SPAN, span, LOOK) for span in spans]
+        for span in spans:
+            self._state[span] = _SOILED
+        self._take(Source(descriptor=self._writer.descriptor, length=self._length), tasks, taken)
+
+    def _take(self, source: Source, tasks: list[bytes], taken: Done) -> Taken:
+        """Take spans; meanwhile what was written is synchronised, so that not all of it waits for the end."""
+        told = 0
+
+        def tell(spans: int) -> None:
+            nonlocal told
+            if spans > told:
+                taken((spans - told) * SPAN)
+                syncing.written((spans - told) * SPAN)
+                told = spans
+
+        with Syncing(self._writer, SYNC, apart=len(tasks) >= WORTH) as syncing:
+            outcome = take_spans(source, self._writer.descriptor, self._hashes, tasks, self._writer.write_at, tell)
+        for span, state in enumerate(outcome.states):
+            if state == TAKEN:
+                self._state[span] = _THERE
+        return outcome
+
+    def _how(self, span: int) -> int:
+        return SOILED if self._state[span] == _SOILED else PLAIN
+
+    def _share(self, span: int, descriptor: int, start: int) -> bool:
+        """Let a span share bytes with another file; whether it does. What it shares is not looked at yet."""
+        if self._shares:
+            try:
+                effects.clone(descriptor, start, SPAN, self._writer.descriptor, span * SPAN)
+            except OSError:
+                # Another file system, or one that cannot: so it stays for the rest of the file.
+                self._shares = False
+        return self._shares
 
     def _right(self, span: int) -> bool:
         data = os.pread(self._writer.descriptor, self._size(span), span * SPAN)
@@ -177,6 +237,10 @@ class Assembly:
 
     def _size(self, span: int) -> int:
         return min(SPAN, self._length - span * SPAN)
+
+
+def _nobody(_: int) -> None:
+    """Nobody is told."""
 
 
 def _filled(data: bytes) -> Iterator[tuple[int, int]]:

@@ -23,6 +23,7 @@ from content.assembly import Assembly
 from content.errors import ContentError, DigestMismatch, Missing, NotInStore, StorageFull, storage
 from content.fsverity import Measured, digest_bytes, digest_descriptor, verify_descriptor, verify_file
 from content.measuring import Digester, Taken
+from content.proven import ProvenFiles
 from content.sealing import seal
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -41,6 +42,7 @@ class ContentStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._proven = ProvenFiles()
         self.keepers: list[Callable[[], frozenset[str] | None]] = []
         """Give what else ``gc`` must keep; None where that is not known, so that all stays."""
 
@@ -91,8 +93,17 @@ class ContentStore:
             DigestMismatch: what is there is not it.
             StorageFailed: it cannot be read.
         """
-        with self._required(fsverity):
-            verify_file(self.path(fsverity), fsverity, length)
+        path = self.path(fsverity)
+        with self._required(fsverity), self._proven.proving(path):
+            verify_file(path, fsverity, length)
+
+    def verify_once(self, fsverity: str, length: int) -> None:
+        """Like ``verify``, but what this process received or verified, and nobody touched since, is not hashed again.
+
+        Raises as ``verify`` does.
+        """
+        if not self._proven.holds(self.path(fsverity)) or not self.contains(fsverity, length):
+            self.verify(fsverity, length)
 
     def verify_for_use(self, fsverity: str, length: int, digester: Digester) -> Taken:
         """Like ``verify`` for who uses the bytes at once: what keeps them good need not be read again.
@@ -214,7 +225,7 @@ class ContentStore:
             incoming = Incoming(writer, target, Measured(fsverity=fsverity, length=length))
             yield incoming
         if incoming.complete:
-            self.seal(fsverity)
+            self._received(fsverity)
 
     @contextmanager
     def assemble(self, fsverity: str, length: int, hashes: bytes) -> Iterator[Assembly]:
@@ -239,7 +250,12 @@ class ContentStore:
             durable.require_space(partial.parent, assembly.absent)
             yield assembly
         if assembly.complete:
-            self.seal(fsverity)
+            self._received(fsverity)
+
+    def _received(self, fsverity: str) -> None:
+        """All bytes of a file were hashed on their way in, and nobody may have it open for writing any more."""
+        self.seal(fsverity)
+        self._proven.note(self.path(fsverity))
 
     def items(self) -> tuple[Measured, ...]:
         """Names and lengths of all files, sorted by name. Their bytes are not looked at.

@@ -36,6 +36,8 @@ from agent.porter_line import PorterLine
 from agent.role_file import RoleFile
 from agent.server import Server
 from agent.service import Service
+from agent.settings import Settings
+from agent.site import site_of
 from agent.sleep_files import install_sleep
 from agent.unit_files import install_policy, install_units
 from agent.watching import Watching
@@ -98,19 +100,7 @@ def serve(root: Path) -> None:
         ) from error
     settings = settings_file.load(paths.settings)
     with exclusive(paths.lock, wait=False), Tpm.open(settings.tpm) as tpm:
-        outside = Outside(
-            paths=paths,
-            settings=settings,
-            anchor=anchor,
-            tpm=tpm,
-            hypervisor=Hypervisor(settings.libvirt),
-            audit=AuditTrail(paths.audit, _clock, _boot()),
-            clock=_clock,
-            site=SITE,
-            version=version("vmgate"),
-            boot=_boot(),
-            porter=_porter(paths),
-        )
+        outside = _outside(paths, settings, anchor, tpm)
         outside.audit.observers.append(KernelAudit().tell)
         host = Host(outside)
         host.start()
@@ -146,6 +136,23 @@ def serve(root: Path) -> None:
         server.remove()
         if taking_over.failure is not None:
             raise taking_over.failure
+
+
+def _outside(paths: HostPaths, settings: Settings, anchor: TrustAnchor, tpm: Tpm) -> Outside:
+    return Outside(
+        paths=paths,
+        settings=settings,
+        anchor=anchor,
+        tpm=tpm,
+        hypervisor=Hypervisor(settings.libvirt),
+        audit=AuditTrail(paths.audit, _clock, _boot()),
+        clock=_clock,
+        site=SITE,
+        version=version("vmgate"),
+        boot=_boot(),
+        porter=_porter(paths),
+        besides=site_of(settings.site, paths),
+    )
 
 
 def _porter(paths: HostPaths) -> Porter | PorterLine:

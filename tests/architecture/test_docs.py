@@ -126,12 +126,15 @@ def test_verbs_in_the_guide_are_the_agents() -> None:
 def test_settings_in_the_guide_are_ours() -> None:
     from agent.audit_settings import AuditSettings
     from agent.settings import Settings
+    from agent.site_settings import SiteSettings
     from agent.update_settings import UpdateSettings
 
     host = (ROOT / "docs/guide/host.md").read_text()
     section = host[host.index("## Settings") : host.index("## Every day")]
     # Tables of their own: the guide to unattended updates has one, this guide the other.
-    assert [*_written(section, Settings()), "update", "audit"] == list(Settings.__slots__)
+    assert [*_written(section, Settings()), "update", "audit", "site"] == list(Settings.__slots__)
+    example = section[section.index("[site]") : section.index("```\nA site brings")]
+    assert re.findall(r"^([a-z]+) = ", example, re.MULTILINE) == list(SiteSettings.__slots__)
     section = host[host.index("## Audit") : host.index("## Files")]
     assert _written(section, AuditSettings()) == list(AuditSettings.__slots__)
     unattended = (ROOT / "docs/guide/unattended.md").read_text()

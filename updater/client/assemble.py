@@ -24,7 +24,7 @@ from updater.client.held import HeldArtifact
 from updater.client.ranges import read_range, rejecting
 from updater.client.source import Source
 from updater.client.workers import in_threads
-from updater.delta import MOST_OF_HEAD, Literals, Piece, Plan, build_span
+from updater.delta import MOST_OF_HEAD, Literals, Plan, build_span
 from updater.errors import NotOffered, NotRanged, PackMalformed, TimedOut, Unreachable
 from updater.formats import blob_name, delta_part, pack_name
 from updater.pack import HEAD, SMALLEST, Head, Offer, head_limit, malformed, span_length
@@ -138,11 +138,12 @@ class _Job:
             with rejecting(first.reject):
                 plan = Plan.parse(first.untrusted, self._artifact.length)
             with HeldArtifact(self._store, base) as opened:
+                self._copy(plan, opened)
                 literals = Literals(plan, offer.head, opened.read, group)
 
                 def built() -> Iterator[tuple[int, bytes]]:
                     for span, pieces in plan.spans():
-                        if self._assembly.wants(span) and not self._shared(span, pieces, opened):
+                        if self._assembly.wants(span):
                             yield span, build_span(span, pieces, self._artifact.length, opened.read, literals)
 
                 in_threads(lambda span: self._take_built(*span), built(), len(os.sched_getaffinity(0)))
@@ -151,13 +152,14 @@ class _Job:
         except (NotOffered, NotRanged, TimedOut, Unreachable):
             return
 
-    def _shared(self, span: int, pieces: Sequence[Piece], base: HeldArtifact) -> bool:
-        """Take a span that is one piece of the base by sharing its bytes, where the file system can."""
-        whole = len(pieces) == 1 and pieces[0].origin == "base"
-        if not whole or not self._assembly.clone(span, base.descriptor, pieces[0].start * BLOCK):
-            return False
-        self._done(self._size(span))
-        return True
+    def _copy(self, plan: Plan, base: HeldArtifact) -> None:
+        """Take the spans that are one piece of the base."""
+        whole = (
+            (span, pieces[0].start * BLOCK)
+            for span, pieces in plan.spans()
+            if len(pieces) == 1 and pieces[0].origin == "base"
+        )
+        self._assembly.copy(base.descriptor, base.measured.length, whole, self._done)
 
     def complete(self, base: Measured | None) -> None:
         """Take all that is missing from the pack, with the blocks of an artifact that is held."""
@@ -167,7 +169,7 @@ class _Job:
             self._fetch(None)
             return
         with HeldArtifact(self._store, base) as opened:
-            opened.index(self._offered)
+            opened.index(self._assembly, self._done)
             self._fetch(opened)
 
     def _fetch(self, base: HeldArtifact | None) -> None:
@@ -233,11 +235,6 @@ class _Job:
             self._wrong = malformed("a delta, or the artifact that it is taken from, is not what was signed")
             if self._misses > MOST_MISSES:
                 raise self._wrong
-
-    def _offered(self, number: int, span: HashedSpan) -> None:
-        """Take a span that stands in the same place of another artifact, if it is the same."""
-        if number < self._head.spans and self._assembly.wants(number) and self._assembly.take(number, span):
-            self._done(len(span.data))
 
     def _size(self, number: int) -> int:
         return span_length(number, self._artifact.length)

@@ -33,6 +33,11 @@ class Candidate:
     waiting: tuple[Waiting, ...] = ()
     recovered: bool = False
 
+    def besides_held_back(self, why: str) -> Candidate:
+        """The same, with one more reason why not all is taken that there may be."""
+        resolution = replace(self.resolution, held_back=(*self.resolution.held_back, why))
+        return replace(self, resolution=resolution)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:

@@ -41,8 +41,8 @@ WORKERS = 4
 TOGETHER = 4
 """Spans that one thread fetches at a time: 2 MiB. So much is fetched twice when its connection breaks."""
 
-BATCH = 1024
-"""Spans whose records are fetched and looked for at a time: half a megabyte of records."""
+BATCH = 256
+"""Spans whose records are fetched and looked for at a time: an eighth of a megabyte of records."""
 
 GAP = 2048
 """Bytes between two ranges that are fetched rather than asked around."""
@@ -60,6 +60,11 @@ class _Wanted:
     record: SpanRecord
     server: int
     places: Sequence[int]
+
+    def moved(self) -> bool:
+        """Whether all its blocks seem to lie in the base, one after another."""
+        first = self.places[0]
+        return first >= 0 and all(place == first + i for i, place in enumerate(self.places))
 
     def frames(self) -> list[int]:
         """Numbers of the frames with blocks that lie nowhere."""
@@ -106,7 +111,12 @@ class FrameFetcher:
             ContentError: it could not be read or written.
         """
         for numbers in _slices(self._assembly.missing(), BATCH):
-            in_threads(self._fill, _slices(iter(self._look_up(numbers)), TOGETHER), WORKERS)
+            wanted = self._look_up(numbers)
+            if self._base is not None:
+                moved = ((item.span, item.places[0] * BLOCK) for item in wanted if item.moved())
+                self._assembly.copy(self._base.descriptor, self._base.measured.length, moved, self._done)
+            rest = (item for item in wanted if self._assembly.wants(item.span))
+            in_threads(self._fill, _slices(rest, TOGETHER), WORKERS)
 
     def _look_up(self, numbers: Sequence[int]) -> list[_Wanted]:
         records = list(self._records(numbers))

@@ -7,20 +7,15 @@ import logging
 import os
 from array import array
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
+from content.assembly import Assembly
 from content.errors import storage
-from content.fsverity import BLOCK, HashedSpan, Measured
+from content.fsverity import BLOCK, Measured
 from content.store import ContentStore
-from updater.pack import BLOCKS_IN_SPAN, WEAK, span_length
 
 log = logging.getLogger(__name__)
-
-HASH = 32
-BATCH = 64
-"""Spans that are read ahead: 32 MiB of work, of which each thread holds one span."""
 
 MOST_INDEXED = 4 * 1024 * 1024
 """Blocks whose weak hashes are kept (16 MiB of memory). Beyond 16 GiB of a base no moved block is found."""
@@ -56,11 +51,6 @@ class HeldArtifact:
         os.close(self._descriptor)
 
     @property
-    def spans(self) -> int:
-        """How many spans it has."""
-        return -(-self.measured.length // (BLOCK * BLOCKS_IN_SPAN))
-
-    @property
     def descriptor(self) -> int:
         """Of the open file."""
         return self._descriptor
@@ -73,25 +63,18 @@ class HeldArtifact:
             log.warning("%s is damaged and should be fetched again: %s", self._path, error.strerror)
             return b""
 
-    def index(self, offer: Callable[[int, HashedSpan], object]) -> None:
-        """Read and hash all of it once.
+    def index(self, assembly: Assembly, taken: Callable[[int], object]) -> None:
+        """Read and hash all of it once; what stands in the same place of a new artifact is taken on the way.
 
         Args:
-            offer: called with the number of each span and the span, from several threads.
+            assembly: of the new artifact.
+            taken: told of bytes that are there now.
+
+        Raises:
+            ContentError: it could not be written.
         """
-
-        def work(number: int) -> bytes:
-            span = HashedSpan(self.read(number * BLOCKS_IN_SPAN, BLOCKS_IN_SPAN))
-            offer(number, span)
-            weak = b"".join(span.leaves[start : start + WEAK] for start in range(0, len(span.leaves), HASH))
-            # What could not be read keeps its place, or all that follows would be looked for elsewhere.
-            return weak.ljust(span_length(number, self.measured.length) // BLOCK * WEAK, b"\0")
-
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            for first in range(0, self.spans, BATCH):
-                for weak in pool.map(work, range(first, min(first + BATCH, self.spans))):
-                    if len(self._weak) < MOST_INDEXED:
-                        self._weak.frombytes(weak)
+        blocks = min(-(-self.measured.length // BLOCK), MOST_INDEXED)
+        self._weak = array("I", assembly.scan(self._descriptor, self.measured.length, blocks, taken))
 
     def find(self, weak: bytes) -> Iterator[int]:
         """For each weak hash (``WEAK`` bytes each) the number of a block that may be it, or -1. Call ``index`` first.

@@ -51,7 +51,7 @@ class Repositories:
         sites = Offer.of(kept(active, self._channels))
         if site is not None:
             sites = look_up(self._site, site, sorted(self._channels), now=now, allow_stale=allow_stale)
-        require_within_bounds(sites.releases, {*offer.releases.values(), *kept(active, channels).values()})
+        require_within_bounds(sites.releases, (*kept(active, channels).values(), *offer.releases.values()))
         return offer.beside(sites)
 
     def divided(

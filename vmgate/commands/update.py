@@ -139,6 +139,7 @@ def resume(root: Path, output: str) -> None:
     help="Take it although it has expired, up to so many days after its publication. It is recorded.",
 )
 @click.option("--reason", default="", help="Why, for the audit trail; with --allow-stale.")
+@click.option("--site", is_flag=True, help="It is of the site's own repository.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @progress_option
 @root_option
@@ -148,6 +149,7 @@ def import_(
     bundle: Path,
     allow_stale: int | None,
     reason: str,
+    site: bool,
     yes: bool,
     progress: bool | None,
     root: Path,
@@ -165,6 +167,8 @@ def import_(
         if not yes:
             greet(root)
             _require_agreed(bundle.name)
+    if site:
+        arguments["site"] = "yes"
     with shown(root, progress):
         result = ask(root, "update/import", bundle=str(bundle.absolute()), **arguments)
     _report(result, output)

@@ -14,7 +14,15 @@ from documents.errors import Exit
 from lab.certificates import Authority
 from lab.hostile import Scene, served
 from lab.proxy import proxying
+from updater.client.source import Source
 from updater.errors import CertificatesUnusable, ServerNotTrusted
+
+
+def _source(settings: str) -> Source:
+    """The publisher's repository, as settings say."""
+    source = web(parse(settings.encode(), "test")).publisher
+    assert source is not None
+    return source
 
 
 def test_mirror_proxy_certificates_and_limit_at_once(stage: Scene, tmp_path: Path) -> None:
@@ -33,14 +41,14 @@ def test_mirror_proxy_certificates_and_limit_at_once(stage: Scene, tmp_path: Pat
             ca_file = "{authority.file}"
             bandwidth = 10_000_000
         """
-        assert stage.host.apply(web(parse(text.encode(), "test")), stage.now) is not None
+        assert stage.host.apply(_source(text), stage.now) is not None
         assert {name.partition("/")[0] for name, _ in primary.requests} == {"metadata", "targets"}
         assert {name.partition("/")[0] for name, _ in mirror.requests} == {"blobs"}
         assert proxy.requests == [("CONNECT", s.url[8:].rstrip("/")) for s in (primary, mirror)]
         # Each source learns anew how mirrors behave, and a mirror needs a good certificate like anybody else.
         stage.publisher.publish_workload(3, bytes(200_000))
         other = text.replace(str(authority.file), str(Authority(tmp_path, "other").file))
-        stage.host.refuses(ServerNotTrusted, web(parse(other.encode(), "test")), stage.now)
+        stage.host.refuses(ServerNotTrusted, _source(other), stage.now)
 
 
 def test_a_host_without_a_repository_imports_bundles(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ ca_file = "/etc/vmgate/site-ca.pem"
 bandwidth = 1_000_000
 """
 
+SITE_DIGEST = b"5a" * 32
+SITE = b'[site]\nchannels = ["desk"]\nanchor = "/etc/vmgate/site.json"\nidentity = "sha256:' + SITE_DIGEST + b'"\n'
+
 LOGS = b'[audit]\nserver = "tls://host:1"\nca_file = "/ca"\n'
 
 BAD = {
@@ -48,6 +51,18 @@ BAD = {
     "days that are a truth": (b"[update]\nstale_days = true", "'update.stale_days' is not in its form"),
     "no days": (b"[update]\nstale_days = 0", "'update.stale_days' is not in its form"),
     "hook without end": (b"[update]\nhook_seconds = 901", "'update.hook_seconds' is not in its form"),
+    "site that is a text": (b'site = "here"', "site is not a table"),
+    "unknown key of a site": (SITE + b"mirrors = []", "the key 'site.mirrors' is unknown"),
+    "site without an anchor": (SITE.replace(b"anchor", b"#"), "site wants site.anchor"),
+    "site without a digest of its anchor": (SITE.replace(b"identity", b"#"), "site wants site.identity"),
+    "site without channels": (SITE.replace(b"channels", b"#"), "site wants site.channels"),
+    "site with no channel": (SITE.replace(b'"desk"', b""), "is not a list of 1 to 16 names"),
+    "site with a channel that is no name": (SITE.replace(b"desk", b"../x"), "an item that is not a name"),
+    "site with a channel twice": (SITE.replace(b'"desk"', b'"desk", "desk"'), "site.channels has a name twice"),
+    "site with half a digest": (SITE.replace(SITE_DIGEST, b"5a"), "'site.identity' is not in its form"),
+    "site with an anchor from here": (SITE.replace(b"/etc/", b""), "'site.anchor' is not in its form"),
+    "site at no address": (SITE + b'repository = "ftp://x"', "'site.repository' is not in its form"),
+    "channel of two masters": (SITE.replace(b"desk", b"platform"), "'platform' is of both channels and site.channels"),
     "audit that is a text": (b'audit = "on"', "audit is not a table"),
     "unknown key of audit": (b"[audit]\nservers = 1", "the key 'audit.servers' is unknown"),
     "log server without TLS": (b'[audit]\nserver = "udp://host:514"', "'audit.server' is not in its form"),
@@ -256,3 +271,14 @@ def test_arbitrary_bytes(untrusted: bytes) -> None:
     except SettingsWrong:
         return
     assert settings == Settings()
+
+
+def test_a_site_is_named_with_the_digest_of_its_anchor() -> None:
+    site = parse(SITE + b'repository = "https://site.example.org/vmgate"', "here").site
+    assert site.channels == ("desk",)
+    assert site.anchor == "/etc/vmgate/site.json"
+    assert site.identity == SITE_DIGEST.decode()
+    assert site.repository == "https://site.example.org/vmgate"
+    # One whose releases come in bundles only has no address, and a host that follows none has no channel of it.
+    assert parse(SITE, "here").site.repository == ""
+    assert parse(b"", "here").site.channels == ()

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from content import hash_pool, hash_worker
+from content import hash_worker, worker_pool
 from content.errors import StorageFailed
 from content.fsverity import UNIT, Algorithm, digest_bytes, digest_file
-from content.hash_pool import WORTH
+from content.worker_pool import WORTH
 
 SIZE = (WORTH + 3) * UNIT + 5
 
@@ -37,14 +37,14 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """The processes that were started, although the machine may have one core."""
     processes: list[subprocess.Popen[bytes]] = []
-    start = hash_pool._start
+    start = worker_pool._start
 
     def noting(words: list[str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
         processes.append(start(words, descriptors))
         return processes[-1]
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    monkeypatch.setattr(hash_pool, "_start", noting)
+    monkeypatch.setattr(worker_pool, "_start", noting)
     return processes
 
 
@@ -83,7 +83,7 @@ def test_what_others_fail_at_is_done_alone(image: Path, monkeypatch: pytest.Monk
 
 
 def test_a_process_that_is_killed_spoils_nothing(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = hash_pool._start
+    start = worker_pool._start
 
     def killed(words: list[str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
         process = start(words, descriptors)
@@ -91,7 +91,7 @@ def test_a_process_that_is_killed_spoils_nothing(image: Path, monkeypatch: pytes
         return process
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(hash_pool, "_start", killed)
+    monkeypatch.setattr(worker_pool, "_start", killed)
     assert digest_file(image).fsverity == expected(image)
 
 
@@ -100,14 +100,14 @@ def test_a_file_that_is_shortened_meanwhile_is_an_error_and_leaves_no_process(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * SIZE)
-    start = hash_pool._start
+    start = worker_pool._start
 
     def shortening(words: list[str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
         # The length was taken by now, and nothing was hashed.
         os.truncate(path, UNIT)
         return start(words, descriptors)
 
-    monkeypatch.setattr(hash_pool, "_start", shortening)
+    monkeypatch.setattr(worker_pool, "_start", shortening)
     with pytest.raises(StorageFailed, match="shortened"):
         digest_file(path)
     assert all(process.returncode is not None for process in started)
@@ -115,9 +115,10 @@ def test_a_file_that_is_shortened_meanwhile_is_an_error_and_leaves_no_process(
 
 def test_numbers_that_do_not_fit_into_the_pipe_all_get_done(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks, feed = os.pipe()
-    feeder = hash_pool._Feeder(feed, range(100_000))
+    numbers = [number.to_bytes(4, "big") for number in range(100_000)]
+    feeder = worker_pool._Feeder(feed, numbers)
     # Nobody else takes any: the starter must not wait for itself.
-    assert sorted(feeder.taken(tasks)) == list(range(100_000))
+    assert sorted(feeder.taken(tasks)) == numbers
     os.close(tasks)
 
 
@@ -131,7 +132,7 @@ def test_the_worker_puts_each_hash_in_its_place(tmp_path: Path) -> None:
     os.close(feed)
     results = os.memfd_create("level")
     with path.open("rb") as file:
-        hash_worker.main([*map(str, (file.fileno(), tasks, results, len(data))), "sha256"])
+        hash_worker.main(["hash", *map(str, (tasks, file.fileno(), results, len(data))), "sha256"])
     leaves = [hashlib.sha256(data[at : at + 4096].ljust(4096, b"\0")).digest() for at in range(0, len(data), 4096)]
     level = [hashlib.sha256(b"".join(leaves[at : at + 128]).ljust(4096, b"\0")).digest() for at in (0, 128, 256, 384)]
     assert os.pread(results, 1000, 0) == level[0] + bytes(32) + level[2] + level[3]
