@@ -120,15 +120,20 @@ FLEET_FUNCTIONS: tuple[Function, ...] = (
         verbs=("account", "account/password", "log-out"),
     ),
     Function(
-        number="F12", does="see what hosts may take", sfr="FPT_TUD_EXT.1", roles=_SEEING, verbs=("assignments",),
+        number="F12", does="see what hosts may take", sfr="FPT_TUD_EXT.1", roles=_SEEING,
+        verbs=("assignments", "rollouts"),
     ),
     Function(
         number="F13", does="say what hosts may take", sfr="FPT_TUD_EXT.1", roles=only(ADMINISTRATOR), changes=True,
-        fresh="password", verbs=("assignment/set", "assignment/remove"),
+        fresh="password", verbs=("assignment/set", "assignment/remove", "rollout/start", "rollout/remove"),
     ),
     Function(
         number="F14", does="let a host keep what it has, or go on", sfr="FMT_MOF_EXT.1", roles=_DECIDING, changes=True,
         verbs=("host/lock", "host/unlock"),
+    ),
+    Function(
+        number="F15", does="pause, resume or withdraw a rollout", sfr="FPT_TUD_EXT.1", roles=_DECIDING, changes=True,
+        verbs=("rollout/pause", "rollout/resume", "rollout/withdraw"),
     ),
 )  # fmt: skip
 """The rows of a fleet's service. Who has access to its machine and folder has every function, by ``vmgate fleet``."""

@@ -8,6 +8,7 @@ Heads of signed requests are verified before their bodies are read. Bodies and a
 
 from __future__ import annotations
 
+import hmac
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -26,9 +27,10 @@ from documents.enrolment import EnrolmentProof, EnrolmentRequest
 from documents.errors import DocumentError, Exit, VmgateError
 from documents.fields import UUID
 from documents.fleet_answers import AuditUpload, Refusal
+from fleet import metrics
 from fleet.bounds import Bounds
 from fleet.database import Database
-from fleet.errors import Crowded, DatabaseFailed, HostUnknown, ReferenceWrong, RequestTooLarge
+from fleet.errors import Crowded, DatabaseFailed, HostUnknown, PageRefused, ReferenceWrong, RequestTooLarge
 from fleet.hosts import refused_host
 from fleet.logins import Logins
 from fleet.migrate import require_current
@@ -76,6 +78,7 @@ def build(root: Path) -> FastAPI:
     gate = add_pages(app, _site(folder, settings, database), _status)
     _add_errors(app, service, gate)
     _add_health(app, service)
+    _add_metrics(app, service, folder.read_metrics_token())
     _add_enrolment(app, service)
     _add_hosts(app, service)
     return app
@@ -106,6 +109,20 @@ def _add_health(app: FastAPI, service: FleetService) -> None:
     async def readyz() -> Response:
         await run_in_threadpool(service.require_ready)
         return Response(b'{"ok":true}', media_type=_JSON)
+
+
+def _add_metrics(app: FastAPI, service: FleetService, token: str) -> None:
+    """Only where there is a token: numbers of a fleet tell who attacks it how it goes."""
+    if not token:
+        return
+
+    @app.get("/metrics", summary="Numbers in Prometheus' text format.", response_class=Response)
+    async def numbers(request: Request) -> Response:
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            raise PageRefused("no numbers were told", cause="the token is wrong", remedy="use that of keys/metrics")
+        body = await run_in_threadpool(service.metrics)
+        return Response(body, media_type=metrics.MEDIA, headers={"cache-control": "no-store"})
 
 
 def _add_enrolment(app: FastAPI, service: FleetService) -> None:

@@ -19,6 +19,7 @@ from documents.errors import DocumentError
 from documents.fields import NAME, TEXT
 from fleet.errors import PlanWrong, StateWrong
 from fleet.hosts import find
+from fleet.rollouts import Rollout, capped
 from fleet.states import ACTIVE
 from fleet.tables import hosts, labels, locks, plans
 
@@ -84,9 +85,7 @@ def plan_of(name: str, *, position: str | int, label: str, allow: Iterable[str],
     """
     if not NAME.fullmatch(name):
         raise _wrong("that is no name: use a-z, 0-9, '.', '_' and '-'")
-    key, sign, text = label.partition("=")
-    if label and not (sign and text and NAME.fullmatch(key) and len(text) <= 200 and TEXT.fullmatch(text)):
-        raise _wrong(f"{label[:80]!r} is not NAME=TEXT")
+    require_label(label)
     try:
         channels = tuple(sorted(map(read_allowed, allow), key=lambda allowed: allowed.channel))
     except DocumentError as error:
@@ -102,18 +101,34 @@ def plan_of(name: str, *, position: str | int, label: str, allow: Iterable[str],
     )
 
 
+def require_label(label: str) -> None:
+    """Require that a text is a label, or empty.
+
+    Raises:
+        PlanWrong: it is not.
+    """
+    key, sign, text = label.partition("=")
+    if label and not (sign and text and NAME.fullmatch(key) and len(text) <= 200 and TEXT.fullmatch(text)):
+        raise _wrong(f"{label[:80]!r} is not NAME=TEXT")
+
+
 def fitting(known: Sequence[Plan], facts: Facts) -> Plan | None:
     """The plan that counts for a host."""
     able = [plan for plan in known if not plan.label or plan.label in facts.labels]
     return min(able, key=lambda plan: (plan.position, plan.name), default=None)
 
 
-def wanted(known: Sequence[Plan], facts: Facts, now: int) -> Assignment | None:
-    """What a host is to be assigned now; None for nothing."""
+def wanted(known: Sequence[Plan], facts: Facts, now: int, rollouts: Sequence[Rollout] = ()) -> Assignment | None:
+    """What a host is to be assigned now, as far as rollouts let it; None for nothing."""
     plan = fitting(known, facts)
     if facts.state != ACTIVE or plan is None:
         return None
-    return Assignment(host=facts.host, channels=plan.channels, locked=facts.locked, expires=now + plan.days * DAY)
+    return Assignment(
+        host=facts.host,
+        channels=capped(rollouts, plan.channels, facts.host, facts.labels),
+        locked=facts.locked,
+        expires=now + plan.days * DAY,
+    )
 
 
 def changes(wishes: Mapping[str, Assignment], published: Mapping[str, Assignment], now: int) -> Changes:
@@ -170,17 +185,21 @@ def known(connection: Connection) -> list[Plan]:
 
 def facts(connection: Connection, host: str = "") -> list[Facts]:
     """What is known of all hosts, or of one."""
-    of: dict[str, set[str]] = {}
-    chosen = select(labels) if not host else select(labels).where(labels.c.host == host)
-    for row in connection.execute(chosen):
-        of.setdefault(row.host, set()).add(f"{row.name}={row.text}")
+    of = labels_by_host(connection, host)
     locked = set(connection.execute(select(locks.c.host)).scalars())
     query = select(hosts.c.id, hosts.c.state)
     rows = connection.execute(query.where(hosts.c.id == host) if host else query)
     return [
-        Facts(host=row.id, state=row.state, labels=frozenset(of.get(row.id, ())), locked=row.id in locked)
-        for row in rows
+        Facts(host=row.id, state=row.state, labels=of.get(row.id, frozenset()), locked=row.id in locked) for row in rows
     ]
+
+
+def labels_by_host(connection: Connection, host: str = "") -> dict[str, frozenset[str]]:
+    """``name=text`` of each label of all hosts, or of one."""
+    of: dict[str, set[str]] = {}
+    for row in connection.execute(select(labels).where(labels.c.host == host) if host else select(labels)):
+        of.setdefault(row.host, set()).add(f"{row.name}={row.text}")
+    return {name: frozenset(texts) for name, texts in of.items()}
 
 
 def affected(connection: Connection) -> tuple[list[tuple[Plan, int]], int]:

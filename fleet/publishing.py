@@ -7,16 +7,18 @@ repository has counts, whatever the database says was published; a run that was 
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select
 
 from documents.assignment import Assignment
-from fleet import plans
+from fleet import plans, rolling
 from fleet.database import Database
 from fleet.errors import PlanWrong
 from fleet.tables import assigned, hosts
+from fleet.trail import Trail
 from keys.unlock import Secret
 from updater.repository.assignments import all_assignments, assign
 from updater.repository.chain import load_chain
@@ -31,12 +33,14 @@ class Published:
         gone: hosts whose assignment was taken away.
         bins: that were signed.
         hosts: that have an assignment now.
+        rollouts: that went on, paused or ended.
     """
 
     anew: int
     gone: int
     bins: int
     hosts: int
+    rollouts: int = 0
 
 
 def publish(
@@ -56,10 +60,13 @@ def publish(
         PlanWrong: a plan is none, or the repository assigns hosts that the fleet does not know; nothing was signed.
         VmgateError: see ``updater.repository.assignments.assign``.
     """
+    # First: what is published is what follows from how hosts stand now.
+    trail = Trail(str(uuid.uuid4()))
+    stepped = database.write(lambda connection: rolling.step_all(connection, trail, now))
     with database.read() as connection:
-        known = plans.known(connection)
+        known, rollouts = plans.known(connection), rolling.known(connection)
         every = plans.facts(connection)
-    made = [plans.wanted(known, facts, now) for facts in every]
+    made = [plans.wanted(known, facts, now, rollouts) for facts in every]
     wishes = {wish.host: wish for wish in made if wish is not None}
     before = {one.host: one for one in all_assignments(repository, load_chain(repository))}
     strangers = set(before) - {facts.host for facts in every}
@@ -76,7 +83,7 @@ def publish(
     after = {host: one for host, one in before.items() if host not in changes.gone}
     after |= {one.host: one for one in changes.anew}
     database.write(lambda connection: _remember(connection, after, now))
-    return Published(anew=len(changes.anew), gone=len(changes.gone), bins=bins, hosts=len(after))
+    return Published(anew=len(changes.anew), gone=len(changes.gone), bins=bins, hosts=len(after), rollouts=len(stepped))
 
 
 def published(connection: Connection, host: str) -> tuple[Assignment, int] | None:

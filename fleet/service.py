@@ -25,7 +25,7 @@ from documents.enrolment import Enrolled, EnrolmentOffer, EnrolmentProof, Enrolm
 from documents.errors import VmgateError
 from documents.fleet_answers import Appraised, AuditReceipt, AuditUpload, NonceGrant
 from documents.seen_host import SeenHost
-from fleet import attestations, tokens
+from fleet import attestations, metrics, tokens
 from fleet.attestations import Attestation
 from fleet.certificates import public_pem
 from fleet.database import Database
@@ -112,6 +112,11 @@ class FleetService:
             ReferenceWrong: there is nothing to compare hosts with.
         """
         self._references.of(self._settings.channel)
+
+    def metrics(self) -> bytes:
+        """Numbers of the fleet, see ``fleet.metrics``."""
+        with self._database.read() as connection:
+            return metrics.told(connection, self._version, self._clock())
 
     def offer(self, untrusted_body: bytes) -> EnrolmentOffer:
         """Ask a host that wants to join to prove who it is.

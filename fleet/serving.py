@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from uvicorn import Config, Server
 from uvicorn.supervisors import Multiprocess
 
-from fleet import app
+from fleet import app, logs
 from fleet.bounds import PatientProtocol
 from fleet.database import Database
 from fleet.errors import FolderWrong
@@ -88,6 +88,8 @@ def _config(folder: FleetFolder, settings: FleetSettings) -> Config:
         proxy_headers=False,
         server_header=False,
         access_log=False,
+        # Lines of JSON on standard error: ``fleet.logs``.
+        log_config=logs.CONFIGURATION,
         log_level="warning",
     )
 

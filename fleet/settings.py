@@ -20,6 +20,9 @@ from fleet.errors import FolderWrong
 
 MAX_BYTES = 20_000
 SECRET_SIZE = 32
+METRICS_TOKEN = 32
+"""Fewest characters of what lets a monitoring system in."""
+
 _TEXTS = {
     "name": NAME,
     "database": re.compile(r"(sqlite:///|postgresql\+psycopg://)[^\s]{0,400}"),
@@ -99,6 +102,11 @@ class FleetFolder:
         return self.root / "keys/result.key"
 
     @property
+    def metrics_token(self) -> Path:
+        """What lets a monitoring system in; where it is not there nobody is."""
+        return self.root / "keys/metrics"
+
+    @property
     def ca(self) -> Path:
         """Certificate of the fleet's own authority, for hosts."""
         return self.root / "tls/ca.pem"
@@ -149,6 +157,22 @@ class FleetFolder:
         if len(secret) != SECRET_SIZE:
             raise wrong(self.secret, f"it has not {SECRET_SIZE} bytes")
         return secret
+
+    def read_metrics_token(self) -> str:
+        """What lets a monitoring system in; empty for nobody.
+
+        Raises:
+            FolderWrong: it is too short to be one, or cannot be read.
+        """
+        try:
+            token = durable.read_file(self.metrics_token, 1_000).decode("ascii", "replace").strip()
+        except Missing:
+            return ""
+        except ContentError as error:
+            raise wrong(self.metrics_token, error.cause) from error
+        if len(token) < METRICS_TOKEN:
+            raise wrong(self.metrics_token, f"it has fewer than {METRICS_TOKEN} characters")
+        return token
 
 
 def checked(settings: FleetSettings, where: Path = Path("fleet.toml")) -> FleetSettings:

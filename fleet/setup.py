@@ -43,6 +43,7 @@ def set_up(root: Path, settings: FleetSettings, names: tuple[str, ...], now: int
         durable.make_directory(folder.roots / name)
     durable.write_file(folder.secret, secrets.token_bytes(SECRET_SIZE))
     durable.write_file(folder.result_key, make_result_key())
+    durable.write_file(folder.metrics_token, f"{secrets.token_hex(32)}\n".encode())
     steps = [f"keys made in {folder.secret.parent}"]
     if names:
         authority = make_authority(settings.name, now)

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The newest migration; the service works with no other."""
 
 metadata = MetaData()
@@ -248,3 +248,21 @@ assigned = Table(
     Column("time", BigInteger, nullable=False),
 )
 """Assignments as they were last published, for showing; what counts is what the repository has."""
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("channel", String(63), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("label", String(280), nullable=False),
+    Column("stages", String(200), nullable=False),
+    Column("threshold", Integer, nullable=False),
+    Column("wait", Integer, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("why", String(300), nullable=False),
+    Column("author", String(120), nullable=False),
+)
+"""Releases that come to more and more hosts; see ``fleet.rollouts``."""

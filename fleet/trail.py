@@ -20,12 +20,13 @@ from fleet.tables import audit, host_audit, state
 
 EVENTS: Final = frozenset(
     {
-        "admin-create", "admin-lock", "admin-lockout", "admin-log-in", "admin-log-out", "admin-password", "admin-proof",
-        "admin-remove", "admin-role", "admin-session-end", "admin-unlock", "assignment-publish", "assignment-remove",
-        "assignment-set", "audit-alarm", "audit-export", "audit-refused", "enrolment", "fleet-init", "host-approve",
-        "host-label", "host-lock", "host-readmit", "host-remove", "host-revoke", "host-unlock", "host-verdict",
-        "page-refused", "reference-add", "reference-withdraw", "request-refused", "rules-change", "token-create",
-        "token-withdraw",
+        "admin-create", "admin-lock", "admin-lockout", "admin-log-in", "admin-log-out", "admin-password",
+        "admin-proof", "admin-remove", "admin-role", "admin-session-end", "admin-unlock", "assignment-publish",
+        "assignment-remove", "assignment-set", "audit-alarm", "audit-export", "audit-refused", "enrolment",
+        "fleet-backup", "fleet-init", "fleet-restore", "host-approve", "host-label", "host-lock", "host-readmit",
+        "host-remove", "host-revoke", "host-unlock", "host-verdict", "page-refused", "reference-add",
+        "reference-withdraw", "request-refused", "rollout-pause", "rollout-remove", "rollout-resume", "rollout-start",
+        "rollout-step", "rollout-withdraw", "rules-change", "token-create", "token-withdraw",
     }
 )  # fmt: skip
 """All that is recorded."""

@@ -44,7 +44,7 @@ HEADERS: Final[Mapping[str, str]] = MappingProxyType(
 
 NAVIGATION: Final = (
     ("overview", "/", "Overview"), ("hosts", "/hosts", "Hosts"), ("assignments", "/assignments", "Assignments"),
-    ("tokens", "/tokens", "Tokens"),
+    ("rollouts", "/rollouts", "Rollouts"), ("tokens", "/tokens", "Tokens"),
     ("releases", "/releases", "Releases"), ("audit", "/audit", "Audit"),
     ("administrators", "/administrators", "Administrators"), ("settings", "/settings", "Settings"),
 )  # fmt: skip

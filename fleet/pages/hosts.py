@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 from documents.assignment import told_allowed
 from documents.errors import VmgateError
 from documents.fields import NAME, TEXT
-from fleet import plans
+from fleet import plans, rolling
 from fleet.attestations import found_by
 from fleet.errors import HostUnknown, PageRefused
 from fleet.hosts import (
@@ -34,6 +34,7 @@ from fleet.hosts import (
 from fleet.intake import alarms_of
 from fleet.pages.asking import Asked, Led, Page, Reply, Shown
 from fleet.publishing import published
+from fleet.rollouts import PAUSED, RUNNING, progress
 from fleet.states import FAILED, STANDINGS, TABLE
 from fleet.tables import verdicts
 
@@ -56,6 +57,11 @@ def overview(asked: Asked) -> Reply:
             "releases": releases_run(connection),
             "failed": listed(connection, Filter(standing=FAILED, most=FEW), asked.now),
             "alarms": alarms_of(connection, most=FEW),
+            "rollouts": [
+                (one, progress(one, rolling.members(connection, one.since, asked.now)))
+                for one in rolling.known(connection)
+                if one.state in (RUNNING, PAUSED)
+            ],
         }
 
     values = asked.read(look)

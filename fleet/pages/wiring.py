@@ -9,12 +9,12 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fleet.pages import accounts, assignments, hosts, records
+from fleet.pages import accounts, assignments, hosts, records, rollouts
 from fleet.pages.access import Gate, Status
 from fleet.pages.asking import Page, Site
 from fleet.pages.drawing import HEADERS, Drawing, static_files
 
-PAGES: Final[tuple[Page, ...]] = (*accounts.PAGES, *assignments.PAGES, *hosts.PAGES, *records.PAGES)
+PAGES: Final[tuple[Page, ...]] = (*accounts.PAGES, *assignments.PAGES, *hosts.PAGES, *records.PAGES, *rollouts.PAGES)
 
 LIMITS: Final = {"settings": 24_000, "many": 16_000}
 """Bytes of bodies that may be larger than others, by the last part of the path."""

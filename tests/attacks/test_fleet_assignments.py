@@ -84,6 +84,26 @@ def test_a_host_takes_what_both_the_release_role_and_its_plan_allow(site: Site) 
     assert site.host.numbers() == {"platform": 4, "desktop": 1}
 
 
+def test_a_release_comes_to_a_host_when_it_is_its_turn(site: Site) -> None:
+    site.publisher.publish_platform(2)
+    which = ("--channel", "platform", "--release", "2", "--stages", "0,100", "--label", "ring=first")
+    site.service.run("rollout", "start", "spring", *which)
+    site.plan("platform", "desktop")
+    assert site.take() == {"platform": 1, "desktop": 1}
+    site.service.run("host", "label", "paper-1", "ring=first")
+    site.service.run("rollout", "pause", "spring", "--reason", "lunch")
+    site.publish()
+    assert site.take() == {"platform": 2, "desktop": 1}
+    site.service.run("rollout", "withdraw", "spring", "--reason", "bad")
+    site.publish()
+    # Who has it keeps it: nothing leads back.
+    assert not site.host.update.check(site.scene.source, CHANNELS, now=site.publisher.now).resolution.new
+    assert site.host.numbers() == {"platform": 2, "desktop": 1}
+    (found,) = site.service.run("rollout", "list")["rollouts"]
+    assert (found["state"], found["why"]) == ("withdrawn", "bad")
+    assert site.service.refused("rollout", "resume", "spring").code == "FL034"
+
+
 def test_who_has_the_whole_fleet_brings_no_release_and_leads_no_host_back(site: Site) -> None:
     site.publisher.publish_platform(2)
     site.plan("platform", "desktop")
@@ -123,7 +143,7 @@ def test_plans_are_refused_and_recorded_as_they_should_be(site: Site) -> None:
     secret = site.service.folder / "passphrase"
     secret.write_bytes(PASSPHRASE)
     place = ("publish", site.publisher.repository, "--keys", site.publisher.keys, "--passphrase-file", secret)
-    done = {"api_version": 1, "anew": 1, "gone": 0, "bins": 1, "hosts": 1}
+    done = {"api_version": 1, "anew": 1, "gone": 0, "bins": 1, "hosts": 1, "rollouts": 0}
     assert site.service.run("assign", *place) == done
     assert site.service.run("assign", *place) == {**done, "anew": 0, "bins": 0}
     site.service.run("assign", "remove", "all")

@@ -21,7 +21,7 @@ from lab.paper_host import PaperHost
 from lab.person import OWN_PASSWORD, PASSWORD, Person, Seen, password_file, person
 
 HOSTS = "/v1/"
-FOR_PROGRAMS = {"/healthz", "/readyz", "/openapi.json"}
+FOR_PROGRAMS = {"/healthz", "/readyz", "/metrics", "/openapi.json"}
 FOR_EVERYBODY = {"/login", "/static/{name}"}
 
 
@@ -104,7 +104,7 @@ def _fits(path: str, action: str) -> bool:
 
 def test_who_sees_a_button_has_the_function(site: Site) -> None:
     for role, who in site.people.items():
-        for path in ("/", "/hosts", f"/hosts/{site.host.id}", "/tokens", "/assignments"):
+        for path in ("/", "/hosts", f"/hosts/{site.host.id}", "/tokens", "/assignments", "/rollouts"):
             shown = who.get(path).text
             for action in re.findall(r'action="(/[^"]*)"', shown):
                 pages = [page for page in PAGES if page.method == "POST" and _fits(page.path, action)]
@@ -311,6 +311,24 @@ def test_what_hosts_may_take_is_said_with_the_password_and_shows_whom_it_is_for(
     assert who.send(f"{path}/unlock").to == path
     assert site.admin.send("/assignments/all/remove", password=OWN_PASSWORD).to == "/assignments"
     assert site.service.run("assign", "list")["plans"] == []
+
+
+def test_a_rollout_is_begun_with_the_password_and_stopped_with_a_reason(site: Site) -> None:
+    fields = {"name": "spring", "channel": "platform", "number": "2", "label": "", "stages": "50, 100"}
+    numbers = {"threshold": "5", "wait": "60"}
+    assert site.admin.send("/rollouts", **fields, **numbers).code() == "FL062"
+    for wrong, code in (({"stages": "50"}, "FL070"), ({"stages": "x"}, "FL066"), ({"number": "\u0661"}, "FL066")):
+        assert site.admin.send("/rollouts", **{**fields, **numbers, **wrong}, password=OWN_PASSWORD).code() == code
+    assert site.service.run("rollout", "list")["rollouts"] == []
+    assert site.admin.send("/rollouts", **fields, **numbers, password=OWN_PASSWORD).to == "/rollouts"
+    who = site.people[OPERATOR]
+    assert who.send("/rollouts/spring/pause").code() == "FL066"
+    assert who.send("/rollouts/spring/pause", reason="lunch").to == "/rollouts"
+    assert who.get("/rollouts").says("lunch")
+    assert who.send("/rollouts/spring/resume").to == "/rollouts"
+    assert who.send("/rollouts/spring/resume").code() == "FL034"
+    assert site.admin.send("/rollouts/spring/remove", password=OWN_PASSWORD).to == "/rollouts"
+    assert site.service.run("rollout", "list")["rollouts"] == []
 
 
 def test_a_leaked_database_lets_nobody_in(site: Site) -> None:

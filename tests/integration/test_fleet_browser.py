@@ -18,6 +18,7 @@ PATHS = (
     "/",
     "/hosts",
     "/assignments",
+    "/rollouts",
     "/tokens",
     "/releases",
     "/audit",
@@ -41,6 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Br
         (folder / "banner").write_text("Authorised people only.\nAll that is done is recorded.\n")
         service.run("admin", "rules", "--banner-file", folder / "banner")
         service.run("assign", "set", "all", "--allow", "platform=1-3")
+        service.run("rollout", "start", "spring", "--channel", "platform", "--release", "2")
         person(service, caller, NAME, ADMINISTRATOR)
         yield service, opened
 

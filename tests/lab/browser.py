@@ -47,6 +47,7 @@ class Looker:
     def log_in(self, name: str, password: str) -> None:
         """With the keyboard alone."""
         self.page.goto("/login")
+        self.page.locator("#name:focus").wait_for()
         self.page.keyboard.type(name)
         self.page.keyboard.press("Tab")
         self.page.keyboard.type(password)

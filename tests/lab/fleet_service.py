@@ -117,6 +117,13 @@ class Service:
         self.run("init", "--listen", "127.0.0.1:0", "--database", database, *more)
         (folder / "roots/software/vendor.pem").write_text(pem(VENDOR.certificate))
 
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """The service of a folder that something else makes."""
+        found = cls.__new__(cls)
+        found.folder, found._process = folder, None
+        return found
+
     def run(self, *arguments: str | Path) -> dict[str, Any]:
         """A command of the administrator's that must work; returns its result."""
         done = self._invoke(*arguments, "-o", "json")

@@ -14,7 +14,9 @@ from vmgate.commands.fleet_admin import admin
 from vmgate.commands.fleet_assign import assign, lock, unlock
 from vmgate.commands.fleet_host import host
 from vmgate.commands.fleet_reference import reference
+from vmgate.commands.fleet_rollout import rollout
 from vmgate.commands.fleet_token import token
+from vmgate.commands.fleet_upkeep import backup, metrics, restore
 from vmgate.fleet_place import desk, folder_option, libraries
 from vmgate.output import output_option, say, show, table
 
@@ -26,10 +28,14 @@ def command() -> None:
 
 command.add_command(admin)
 command.add_command(assign)
+command.add_command(backup)
 command.add_command(host)
 command.add_command(lock)
+command.add_command(metrics)
 command.add_command(unlock)
 command.add_command(reference)
+command.add_command(restore)
+command.add_command(rollout)
 command.add_command(token)
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from documents.management import ADMINISTRATOR, ALL, AUDITOR, FLEET_FUNCTIONS, FLEET_ROLES
 from fleet.account_rules import RANGES, Rules
+from fleet.database import Database
+from fleet.metrics import told
+from fleet.migrate import migrate
 from fleet.trail import EVENTS
 
 GUIDE = (Path(__file__).resolve().parents[3] / "docs/guide/fleet.md").read_text()
@@ -42,3 +45,13 @@ def test_the_fleets_rows_are_of_the_table() -> None:
         assert function.roles[ADMINISTRATOR] == ALL
         assert AUDITOR not in function.roles or not function.changes
         assert not function.fresh or (function.changes and set(function.roles) == {ADMINISTRATOR})
+
+
+def test_it_has_each_metric(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/fleet.db")
+    migrate(database)
+    with database.read() as connection:
+        said = told(connection, "1", 1_800_000_000).decode()
+    database.close()
+    names = set(re.findall(r"^# TYPE (vmgate_fleet_\w+) ", said, re.MULTILINE))
+    assert names == set(re.findall(r"`(vmgate_fleet_\w+)`", GUIDE))

@@ -15,16 +15,18 @@ from sqlalchemy import insert, update
 from documents.assignment import Assignment, Range, read_allowed, told_allowed
 from documents.errors import DocumentError
 from documents.release import MAX_NUMBER
-from fleet import plans
+from fleet import plans, rolling
 from fleet.database import Database
 from fleet.errors import PlanWrong, StateWrong
 from fleet.hosts import set_labels
 from fleet.migrate import migrate
 from fleet.plans import DAY, Facts, Plan, changes, fitting, plan_of, wanted
 from fleet.publishing import Published, publish, published
+from fleet.rollouts import PAUSED, RUNNING
 from fleet.states import ACTIVE, PENDING, REVOKED, STATES
-from fleet.tables import hosts
+from fleet.tables import host_audit, hosts, rollouts
 from fleet.tables import plans as table
+from fleet.trail import records
 from lab.fleet import Fleet
 from lab.publishing import NOW, PASSPHRASE, Publisher
 
@@ -198,6 +200,69 @@ def _of(site: Site) -> Fleet:
     found.publisher = site.publisher
     found._place = (site.publisher.repository, site.publisher.keys, PASSPHRASE)
     return found
+
+
+def test_a_rollout_goes_on_with_each_publishing_and_stops_when_a_host_went_back(site: Site) -> None:
+    site.put(EVERY)
+    site.database.write(lambda connection: set_labels(connection, "desk-1", [("ring", "canary")]) and None)
+    begun = rolling.made(
+        "spring", channel="platform", number=2, label="ring=canary", stages=(0, 100), threshold=5, wait=60, now=NOW
+    )
+    site.database.write(lambda connection: rolling.start(connection, begun, "ada"))
+    for again in (begun, replace(begun, name="other"), replace(begun, number=3)):
+        with pytest.raises(PlanWrong):
+            site.database.write(lambda connection, again=again: rolling.start(connection, again, "ada"))
+    site.publish()
+    assert highest(site) == [1, 2], "the canary's turn"
+    site.publisher.now += 60 * 60
+    assert site.publish().rollouts == 1
+    assert highest(site) == [2, 2]
+    # A host says in its trail that it went back: nobody else gets the release.
+    row = {
+        "host": IDS[0],
+        "sequence": 1,
+        "time": site.publisher.now,
+        "event": "update-health",
+        "hash": "",
+        "record": b"",
+    }
+    site.database.write(lambda connection: connection.execute(insert(host_audit).values(row)) and None)
+    assert site.publish().rollouts == 1
+    with site.database.read() as connection:
+        (found,) = rolling.known(connection)
+        assert (found.state, found.why) == (PAUSED, "1 of 1 hosts failed or went back")
+        trail = [(record.event, record.outcome) for record in records(connection, 10)]
+    assert trail == [("rollout-step", "done"), ("rollout-step", "failed")]
+    assert site.publish().rollouts == 0
+    site.database.write(lambda connection: rolling.lead(connection, "spring", "withdraw", "bad", NOW) and None)
+    site.publish()
+    assert highest(site) == [1, 1]
+    with pytest.raises(StateWrong):
+        site.database.write(lambda connection: rolling.lead(connection, "spring", "resume", "", NOW) and None)
+    site.database.write(lambda connection: rolling.remove(connection, "spring"))
+    site.publish()
+    assert highest(site) == [MAX_NUMBER, MAX_NUMBER]
+
+
+def highest(site: Site) -> list[int]:
+    """Of the platform, as published for each host."""
+    with site.database.read() as connection:
+        found = [published(connection, host) for host in IDS[:2]]
+    return [one[0].of("platform").highest for one in found if one]  # type: ignore[union-attr]
+
+
+def test_a_rollout_that_is_damaged_stops_all(site: Site) -> None:
+    site.put(EVERY)
+    begun = rolling.made("r", channel="platform", number=2, label="", stages=(100,), threshold=5, wait=60, now=NOW)
+    site.database.write(lambda connection: rolling.start(connection, begun, "ada"))
+    for values in ({"stage": 1}, {"stage": -1}, {"state": "x"}, {"stages": "50"}, {"stages": ""}, {"threshold": 101}):
+        good = {"stage": 0, "state": RUNNING, "stages": "100", "threshold": 5}
+        change = update(rollouts).values({**good, **values})
+        site.database.write(lambda connection, change=change: connection.execute(change) and None)
+        with pytest.raises(PlanWrong):
+            site.publish()
+    with site.database.read() as connection:
+        assert published(connection, IDS[0]) is None
 
 
 def test_waiting_hosts_get_nothing(site: Site) -> None:
