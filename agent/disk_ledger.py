@@ -11,7 +11,7 @@ from agent.audit import AuditTrail, records
 from agent.paths import HostPaths
 from documents.audit import AuditRecord
 
-NUMBERED = frozenset({"disk-state", "disk-accept"})
+NUMBERED = frozenset({"disk-state", "disk-accept", "disk-import", "disk-restore"})
 DELETED = "vm-delete"
 
 

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from agent.attachments import Attachments
 from agent.audit_key import AuditKey
 from agent.baselines import Baselines
 from agent.boot_logs import BootLogs
+from agent.checkpoints import Checkpoints
 from agent.components import Components
 from agent.contact import Contact
 from agent.continuity import Continuity
@@ -34,6 +36,7 @@ from agent.host_own import HostOwn
 from agent.inhibit import Kexec
 from agent.introspect import Introspection
 from agent.launch import OFF, Launcher
+from agent.leases import Leases, Moment
 from agent.leftovers import remove_leftovers
 from agent.local_authority import LocalAuthority
 from agent.local_measure import LocalMeasure
@@ -51,6 +54,8 @@ from agent.recovery_copies import RecoveryCopies
 from agent.resealing import Resealing
 from agent.restarts import Restarts
 from agent.revoke import Hands, Revoker
+from agent.set_ledger import SetLedger
+from agent.set_verbs import VmSets
 from agent.settling import Settling
 from agent.state_forms import StateForms
 from agent.taken_back import Source, TakenBack, said
@@ -58,6 +63,8 @@ from agent.trial import HealthCheck
 from agent.unattended import Unattended
 from agent.updates import Updates
 from agent.vm_care import VmCare
+from agent.vm_export import SetHost, VmExport
+from agent.vm_import import Definers, VmImport
 from agent.vm_keys import VmKeys
 from agent.vmm_images import VmmImages
 from agent.vms import Vms
@@ -112,8 +119,8 @@ class Host:
         self.store.keepers.append(self.authority.kept)
         self.attachments = self._open_attachments()
         plan = Plan(paths, self.store, settings.accelerator, images, self.attachments, self.authority)
-        self.sources: list[Source] = []
-        """Who may take a VM back besides its releases."""
+        self.leases = Leases(paths, outside.audit, self._moment)
+        self.sources: list[Source] = [self.leases.cause]  # who may take a VM back besides its releases
         gate = Gate(self.platform, self.store, plan, outside.clock, self.attachments, partial(said, self.sources))
         turn = threading.RLock()
         update = settings.update
@@ -133,12 +140,13 @@ class Host:
         self.watch = self._new_watch()
         self.revoker = self._new_revoker()
         self.vms = Vms(paths, plan, self.launcher, outside.hypervisor, self.generation, self.attachments)
-        self.care = VmCare(paths, self.vms, self.launcher, self.keys, outside.hypervisor, outside.audit, turn)
         self.introspection = Introspection(outside, self.vms)
         host_keys = HostKeys(vms=self.keys, copies=copies, audit=self.audit_key, resealing=resealing)
-        active = self.updates.require_active
-        self.local = LocalVms(outside, self.store, plan, self.authority, active, self._policy, turn)
-        self.recovery = Recovery(paths, host_keys, outside.audit, self._definitions, active, turn)
+        self.local = LocalVms(
+            outside, self.store, plan, self.authority, self.updates.require_active, self._policy, turn
+        )
+        self.sets = self._new_sets(plan, turn)
+        self.recovery = Recovery(paths, host_keys, outside.audit, self._definitions, self.updates.require_active, turn)
         self.prover = Prover(outside.tpm, self.log, self.before, own, self._asked_by, self._measure_again)
         self.offload = offload(outside)
         self.refusals = Refusals(outside.audit)
@@ -172,6 +180,23 @@ class Host:
         outside, paths = self.outside, self.outside.paths
         floor = partial(load_floor, Places.below(paths.state).floor, outside.anchor)
         return Resealing(paths, outside.tpm, outside.audit, self._foresee, floor)
+
+    def _new_sets(self, plan: Plan, turn: AbstractContextManager[bool]) -> VmSets:
+        """What works on all that a VM keeps."""
+        outside = self.outside
+        care = VmCare(outside.paths, self.vms, self.launcher, self.keys, outside.hypervisor, outside.audit, turn)
+        ledger = SetLedger(outside.paths, outside.audit)
+        sets = SetHost(
+            outside=outside, store=self.store, vms=self.vms, launcher=self.launcher, keys=self.keys, turn=turn,
+            ledger=ledger,
+        )  # fmt: skip
+        definers = Definers(
+            require_active=self.updates.require_active, programs=plan.programs, require_free=self.local.require_free,
+            adopt=self.local.adopt, add_image=self.local.adopt_image,
+        )  # fmt: skip
+        return VmSets(
+            care=care, checkpoints=Checkpoints(sets), exports=VmExport(sets), imports=VmImport(sets, definers)
+        )
 
     def _new_watch(self) -> Watch:
         outside = self.outside
@@ -214,6 +239,13 @@ class Host:
             return ()
         present = self.outside.tpm.read_pcrs("sha256", [SECURE_BOOT_PCR])[SECURE_BOOT_PCR]
         return foreseen(self.before.boot(), present, image, self.platform.image(now) if now else None)
+
+    def _moment(self) -> Moment:
+        """What leases are judged by."""
+        outside = self.outside
+        clock = outside.tpm.clock()
+        floor = load_floor(Places.below(outside.paths.state).floor, outside.anchor)
+        return Moment(clock=clock.clock, resets=clock.reset_count, time=max(outside.clock(), floor.time))
 
     def _policy(self, generation: Generation) -> SecurityPolicy:
         return self.platform.policy(generation.platform)

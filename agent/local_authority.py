@@ -21,6 +21,7 @@ from agent.vm_errors import LocalRefused
 from content import durable
 from content.errors import Missing, TooLarge
 from documents.errors import DocumentError, VmgateError
+from documents.host_state import Generation
 from documents.local_set import LocalSet, SignedLocalSet
 from documents.release import PolicyKey, Release
 from measure.errors import QuoteRefused
@@ -111,6 +112,11 @@ class LocalAuthority:
             return found.content if found else None
         self.refusal = "it was signed under another policy key than the platform release has"
         return None
+
+    def content_of(self, generation: Callable[[], Generation | None]) -> LocalSet | None:
+        """The set that counts under the active generation; None for none."""
+        active = generation()
+        return self.content(active.platform) if active else None
 
     def _verified(self) -> Vouched | None:
         stored = self._stored()

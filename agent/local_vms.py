@@ -97,6 +97,40 @@ class LocalVms:
             self._require_free(definition, generation, now)
             return self._sign(definition, os.urandom(SALT), generation, actor, "create")
 
+    def require_free(self, definition: VmDefinition) -> None:
+        """Require that a VM which was made on another host could be made here, or was made here just so.
+
+        Raises:
+            PolicyRefused, LocalTaken, LocalUnfit: it could not.
+        """
+        generation, now = self._allowed(), self._now()
+        here = now.vm(definition.name)
+        if here is not None and here.uuid != definition.uuid:
+            raise _taken(f"this host has a VM {definition.name} already", "forget that first")
+        if not set(definition.guardians) <= LOCAL_GUARDIANS:
+            raise _unfit("a local VM has the guardians tpm and recovery at most", "leave the others out")
+        self._require_free(definition, generation, now)
+
+    def adopt(self, definition: VmDefinition, actor: str) -> None:
+        """Make a VM by a definition from another host, unless this host has it already.
+
+        Raises:
+            PolicyRefused, LocalTaken, LocalUnfit: it may not be; recorded, and nothing was signed.
+        """
+        with self._turn, self._watched("create", definition.name, actor):
+            self.require_free(definition)
+            if self._now().vm(definition.name) is None:
+                self._sign(definition, os.urandom(SALT), self._allowed(), actor, "create")
+
+    def adopt_image(self, image: LocalImage, store: Callable[[], LocalImage], actor: str) -> None:
+        """Let the authority vouch for an image from another host, unless it does already.
+
+        Raises:
+            PolicyRefused, LocalTaken: see ``add_image``.
+        """
+        if all(known.fsverity != image.fsverity for known in self._now().images):
+            self.add_image(image.name, store, actor)
+
     def edit(self, name: str, written: Written, actor: str) -> dict[str, Json]:
         """Change a VM. What runs goes on as it was started; the next start is by the new definition.
 

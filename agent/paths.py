@@ -38,6 +38,11 @@ class HostPaths:
         return self.state / "root.json"
 
     @property
+    def retiring(self) -> Path:
+        """The trust anchor of a host that is being handed back: there from the first step of that to the last."""
+        return self.state / "root.json.retiring"
+
+    @property
     def state(self) -> Path:
         """All durable state."""
         return self.root / "var/lib/vmgate"

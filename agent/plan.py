@@ -245,6 +245,10 @@ class Plan:
             programs=programs,
         )
 
+    def programs(self, generation: Generation) -> Path | None:
+        """The folder of the VMM image's programs under a generation; None where the VMM is the host's files."""
+        return self._vmm(generation.platform)[2]
+
     def _vmm(self, platform: Release) -> tuple[Path, Path, Path | None]:
         """Emulator, firmware code, and the folder of swtpm's programs; None for those of the host."""
         image = image_of(platform)

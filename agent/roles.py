@@ -67,6 +67,10 @@ FUNCTIONS: tuple[Function, ...] = (
         verbs=("vm/stop", "vm/kill"),
     ),
     Function(
+        number="24", does="make a checkpoint of a VM, go back to one, or give one up", sfr="FMT_MOF_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="disks", verbs=("vm/checkpoint", "vm/restore"),
+    ),
+    Function(
         number="V1", does="see how the host is", sfr="FPT_TUD_EXT.1, FPT_ML_EXT.1", roles=_SEEING,
         verbs=(
             "status", "status/document", "update/history", "update/progress", "measure/show", "measure/log",
@@ -75,7 +79,7 @@ FUNCTIONS: tuple[Function, ...] = (
     ),
     Function(
         number="V2", does="see VMs and their verdicts", sfr="FPT_ML_EXT.1",
-        roles=MappingProxyType({**_SEEING, USER: OWN}), verbs=("vm/list", "vm/show", "vm/why"),
+        roles=MappingProxyType({**_SEEING, USER: OWN}), verbs=("vm/list", "vm/show", "vm/why", "vm/checkpoints"),
     ),
     Function(
         number="V3", does="read what a VM wrote to its console", sfr="FMT_MOF_EXT.1", roles=_RUNNING,
@@ -145,6 +149,10 @@ FUNCTIONS: tuple[Function, ...] = (
         number="V18", does="join a fleet, show this host to it, or leave it", sfr="FMT_MOF_EXT.1",
         roles=_only(ADMINISTRATOR), changes=True, verbs=("fleet/enroll", "fleet/sync", "fleet/leave"),
     ),
+    Function(
+        number="V19", does="export a VM with all that it keeps, or import one", sfr="FMT_MOF_EXT.1, FDP_VMS_EXT.1",
+        roles=_only(ADMINISTRATOR), changes=True, fresh="disks", verbs=("vm/export", "vm/import"),
+    ),
 )  # fmt: skip
 """The table."""
 
@@ -162,7 +170,7 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("16, 17", "lockout; directory server", "the host's accounts (PAM, NSS); of a fleet's service: F10"),
     ("18", "audit server", "not offered"),
     ("19", "time server", "the host's"),
-    ("24, 25, 26", "checkpoint, suspend and resume a VM", "not offered"),
+    ("25, 26", "suspend and resume a VM", "not offered"),
     ("27", "certificates whose validity is not known", "refused; nothing to configure"),
 )
 """The other rows of FMT_MOF_EXT.1, and why they are not in the table: number, function, reason."""

@@ -22,6 +22,7 @@ from agent.identity import identity
 from agent.local_verbs import LocalVerbs
 from agent.offload.start import audit_status
 from agent.server import Call, Handler
+from agent.set_verbs import SetVerbs
 from agent.sight import require_sight
 from documents.canonical import Json
 from documents.errors import VmgateError
@@ -69,8 +70,6 @@ class Service:
             "vm/list": self._vm_list,
             "vm/stop": self._stop,
             "vm/introspect": self._introspect,
-            "vm/accept": self._vm_accept,
-            "vm/delete": self._vm_delete,
             "update/check": self._check,
             "update/apply": lambda call: self._changed(call, lambda: host.updates.apply(call.actor)),
             "update/rollback": lambda call: self._changed(call, lambda: host.updates.roll_back(call.actor)),
@@ -93,6 +92,9 @@ class Service:
         handlers |= self._hook_verbs() | self._of_fleet()
         local = LocalVerbs(host.local, host.store, self._lock, host.define_vms, host.signing.soon)
         handlers |= local.handlers()
+        content = partial(host.authority.content_of, host.generation)
+        sets = SetVerbs(host.sets, content, self._lock, host.signing.soon)
+        handlers |= sets.handlers()
         handlers |= AttachmentService(host.attachments, self._lock).handlers()
         handlers |= {verb: partial(self._plain, answer) for verb, answer in plain.items()}
         handlers |= {verb: partial(self._named, answer) for verb, answer in named.items()}
@@ -144,19 +146,6 @@ class Service:
         name, view = call.take("name"), call.take("view")
         call.finish()
         return self._host.introspection.look(name, view, call.actor)
-
-    def _vm_accept(self, call: Call) -> dict[str, Json]:
-        call.require_fresh()
-        name = call.take("name")
-        call.finish()
-        return self._host.care.accept(name, call.actor)
-
-    def _vm_delete(self, call: Call) -> dict[str, Json]:
-        call.require_fresh()
-        name = call.take("name")
-        call.finish()
-        with self._lock:
-            return self._host.care.delete(name, call.actor)
 
     def _changed(self, call: Call, change: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         call.finish()

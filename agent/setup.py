@@ -55,6 +55,10 @@ def prepare(paths: HostPaths, anchor: bytes, untrusted_settings: bytes | None) -
         raise NotReady(
             "this host was not set up", cause="it is already; its trust anchor stands", remedy="see `vmgate status`"
         )
+    if paths.retiring.exists():
+        raise NotReady(
+            "this host was not set up", cause="its retirement was cut off", remedy="`vmgate retire`, then `vmgate init`"
+        )
     trust = TrustAnchor(anchor)
     settings = settings_file.parse(untrusted_settings or b"", "the given settings")
     hook = Path(settings.hook)

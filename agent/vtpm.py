@@ -38,6 +38,9 @@ MAX_STATE = 1_000_000
 CIPHER = "aes-256-cbc"
 """As libvirt's (``qemuTPMEmulatorBuildCommand``)."""
 
+RESTORING = "restoring"
+"""A file in a VM's folder while its disks and its TPM are of two moments (``agent.checkpoints``)."""
+
 SETUP_SECONDS = 120
 ANSWER_SECONDS = 20
 
@@ -67,6 +70,12 @@ class GuestTpms:
         """
         note, state = folder / "vtpm.json", self._states / definition.uuid / "tpm2"
         known = _noted(note, definition)
+        if (folder / RESTORING).exists():
+            raise GuestTpmChanged(
+                f"the TPM of {definition.name} is of another moment than its disks",
+                cause="going back to a checkpoint was cut off",
+                remedy=f"`vmgate vm restore {definition.name} NUMBER` again",
+            )
         if not (state / STATE_FILE).exists():
             if known is not None:
                 raise GuestTpmChanged(
@@ -85,6 +94,28 @@ class GuestTpms:
                 remedy=f"put its state back into {state}",
             )
         return found
+
+    def identify(self, state: Path, secret: str, programs: Path | None = None) -> str:
+        """The endorsement key of the TPM whose state lies in a folder, which swtpm's account may pass through to.
+
+        Raises:
+            GuestTpmFailed: it does not open with that key.
+        """
+        return self._read(state, secret, programs)
+
+    def put(self, uuid: str, state: Path) -> None:
+        """Put a state in the place of a VM's; one that is there goes. Whether it is the VM's, the caller found out."""
+        place = self._states / uuid / "tpm2"
+        durable.make_directory(place.parent, 0o711)
+        durable.sweep(place.parent)
+        fresh = durable.temporary(place.parent)
+        durable.make_directory(fresh)
+        durable.copy_file(state, fresh / STATE_FILE)
+        give(fresh / STATE_FILE, ACCOUNT)
+        give(fresh, ACCOUNT)
+        durable.sync_directory(fresh)
+        durable.remove_tree(place)
+        durable.rename(fresh, place)
 
     def remove(self, definition: VmDefinition) -> None:
         """Remove the state of a VM's TPM, if there is one."""

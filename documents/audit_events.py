@@ -28,6 +28,12 @@ EVENTS = (
         details=(("started", ("repository",)), ("done", ("repository",))),
     ),
     AuditEvent(
+        name="host-retire",
+        rows=("FMT_MOF_EXT.1",),
+        when="a host is handed back: the keys of its VMs, then all that vmgate brought, but for this trail",
+        details=(("started", ("vms",)), ("done", ("vms",)), ("failed", ("cause", "code", "vms"))),
+    ),
+    AuditEvent(
         name="fleet-join",
         rows=("FMT_MOF_EXT.1",),
         when="an administrator lets the host join a fleet",

@@ -174,4 +174,75 @@ VM_EVENTS = (
         when="a VM's key, and with it all that it keeps on this host, is given up",
         details=(("started", ("uuid",)), ("done", ("uuid",)), ("failed", ("cause", "code", "uuid"))),
     ),
+    AuditEvent(
+        name="vm-export",
+        rows=("FMT_MOF_EXT.1", "FDP_VMS_EXT.1"),
+        when="a VM's key, disks and TPM are written to a file, encrypted for one recipient",
+        details=(
+            ("started", ("number", "recipient", "set", "uuid")),
+            ("done", ("endorsement", "number", "recipient", "set", "uuid")),
+            ("failed", ("cause", "code", "number", "recipient", "set", "uuid")),
+        ),
+    ),
+    AuditEvent(
+        name="vm-import",
+        rows=("FMT_MOF_EXT.1", "FDP_VMS_EXT.1", "FPT_GVI_EXT.1"),
+        when="a VM is taken from a file of another host, or of this one; refused where that is not what was signed, is "
+        "older than what is known, or has a name or UUID that is taken",
+        details=(
+            ("started", ("endorsement", "number", "set", "signer", "uuid")),
+            ("done", ("endorsement", "number", "set", "signer", "uuid")),
+            ("failed", ("cause", "code", "number", "set", "uuid")),
+            ("refused", ("cause", "code")),
+        ),
+    ),
+    AuditEvent(
+        name="disk-import",
+        rows=("FMT_MOF_EXT.1", "FPT_GVI_EXT.1"),
+        when="a disk that a VM keeps comes with an import",
+        details=(("done", ("class", "disk", "number", "uuid")),),
+    ),
+    AuditEvent(
+        name="vm-checkpoint",
+        rows=("FMT_MOF_EXT.1",),
+        when="a checkpoint of a VM is made",
+        details=(
+            ("started", ("number", "uuid")),
+            ("done", ("number", "set", "uuid")),
+            ("failed", ("cause", "code", "number", "uuid")),
+        ),
+    ),
+    AuditEvent(
+        name="vm-checkpoint-remove",
+        rows=("FMT_MOF_EXT.1",),
+        when="a checkpoint of a VM is given up",
+        details=(
+            ("started", ("number", "uuid")),
+            ("done", ("number", "uuid")),
+            ("failed", ("cause", "code", "number", "uuid")),
+        ),
+    ),
+    AuditEvent(
+        name="vm-restore",
+        rows=("FMT_MOF_EXT.1", "FPT_GVI_EXT.1"),
+        when="a VM goes back to a checkpoint; refused where that is not the one that was made",
+        details=(
+            ("started", ("number", "uuid")),
+            ("done", ("number", "set", "uuid")),
+            ("failed", ("cause", "code", "number", "uuid")),
+            ("refused", ("cause", "code", "number", "uuid")),
+        ),
+    ),
+    AuditEvent(
+        name="disk-restore",
+        rows=("FMT_MOF_EXT.1", "FPT_GVI_EXT.1"),
+        when="a disk that a VM keeps is to be as it was at a checkpoint; older records count no more",
+        details=(("started", ("class", "disk", "number", "uuid")),),
+    ),
+    AuditEvent(
+        name="vm-lease",
+        rows=("FMT_MOF_EXT.1",),
+        when="a VM may run from now on for so much powered-on time, in so many boots, until a day; the newest counts",
+        details=(("done", ("boots", "clock", "resets", "seconds", "until", "uuid")),),
+    ),
 )

@@ -244,6 +244,15 @@ def shut_older(tpm: SealingTpm, sealed: SealedKey) -> int:
     return tpm.raise_counter(sealed.counter)
 
 
+def shut_all(tpm: SealingTpm, sealed: SealedKey) -> int:
+    """Make a key, and every older one, stay shut for good, whoever has copies of it. Safe to repeat after a crash.
+
+    Returns:
+        The counter's value.
+    """
+    return tpm.raise_counter(sealed.counter + 1)
+
+
 def wrap(kek: bytes, uuid: str, vm_key: bytes, random: Random) -> WrappedVmKey:
     """Encrypt a VM's key for this host (AES-256-GCM, the UUID as associated data)."""
     nonce = random(12)

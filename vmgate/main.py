@@ -35,6 +35,7 @@ COMMANDS = {
     "net": ("vmgate.commands.net", "The networks that this host offers to its VMs."),
     "recovery": ("vmgate.commands.recovery", "The key for a TPM that was cleared, or a host that died."),
     "repo": ("vmgate.commands.repo", "The publisher: keys, releases, repository."),
+    "retire": ("vmgate.commands.retire", "Hand this host back: keys, VMs' state and all that init wrote."),
     "role": ("vmgate.commands.role", "Who may do what on this host."),
     "status": ("vmgate.commands.status", "Whether this host is ready and trusted."),
     "update": ("vmgate.commands.update", "Fetch, verify and activate releases."),

@@ -13,7 +13,7 @@ from measure.tpm.handles import Handles, translated
 
 
 class Counter(Handles):
-    """Makes, reads and raises the counter."""
+    """Makes, reads, raises and removes the counter."""
 
     def counter(self) -> int:
         """The host's NV counter, which is made where the TPM has none; a new one starts above all that ever were.
@@ -47,3 +47,17 @@ class Counter(Handles):
                     self._esys.nv_increment(index, auth_handle=tss.ESYS_TR.OWNER)
                 value = self.counter()
             return value
+
+    def hand_back(self) -> None:
+        """Remove the counter and the attestation key's handle: what is there in the TPM of vmgate's alone.
+
+        Nothing that was sealed to the counter opens any more, and a new one starts above it. The attestation key is
+        always the same in one TPM, and so is made again where somebody wants it. May be repeated.
+        """
+        with self.lock, translated("what vmgate has in the TPM was not removed"):
+            if self._exists(templates.COUNTER_INDEX):
+                with self._persistent(templates.COUNTER_INDEX) as index:
+                    self._esys.nv_undefine_space(index, auth_handle=tss.ESYS_TR.OWNER)
+            if self._exists(templates.AK_HANDLE):
+                with self._persistent(templates.AK_HANDLE) as ak:
+                    self._esys.evict_control(tss.ESYS_TR.OWNER, ak, templates.AK_HANDLE)

@@ -19,6 +19,7 @@ from tuf.api.metadata import Metadata, Root
 from agent import role_file
 from agent import settings as host_settings
 from agent.errors import PorterAway, RolesWrong, ServerRefused, SettingsWrong
+from agent.set_errors import SetRefused
 from agent.vm_errors import GuestTpmFailed
 from agent.windows import DAY_MINUTES, SHORTEST, is_open, read_window
 from content.device_mapper import MAX_QUESTION, NO, reply
@@ -45,6 +46,7 @@ from fuzz import (
     packs,
     porters,
     results,
+    vm_sets,
 )
 from hypervisor.errors import (
     ConfigurationUnreadable,
@@ -404,6 +406,7 @@ SUBJECTS: dict[str, Subject] = {
     "quote": Subject(seeds=lambda: [evidence.ATTEST], check=evidence.check_attest, errors=(QuoteRefused,)),
     "quote-signature": Subject(seeds=evidence.signatures, check=evidence.check_signature, errors=(QuoteRefused,)),
     "public-area": Subject(seeds=evidence.publics, check=evidence.check_public, errors=(QuoteRefused,)),
+    "vm-set-file": Subject(seeds=vm_sets.files, check=vm_sets.check_file, errors=(SetRefused,)),
     "pack-head": Subject(seeds=packs.heads, check=packs.check_head, errors=(PackMalformed,)),
     "pack-record": Subject(seeds=packs.records, check=packs.check_record, errors=(PackMalformed,)),
     "compressed": Subject(seeds=packs.frames, check=packs.check_frame, errors=(PackMalformed,)),

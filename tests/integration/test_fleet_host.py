@@ -30,7 +30,7 @@ GUIDE = Path(__file__).parents[2] / "docs/guide/fleet.md"
 def commands() -> list[str]:
     """The commands of the guide's first part, in their order."""
     text = GUIDE.read_text()
-    section = text[text.index("## From nothing") : text.index("## How a host stands")]
+    section = text.split("## From nothing", 1)[1].split("\n## ", 1)[0]
     return re.findall(r"^    (.+)$", section, re.MULTILINE)
 
 

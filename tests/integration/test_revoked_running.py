@@ -9,9 +9,15 @@ from typing import Any
 
 import pytest
 
+from agent.audit import AuditTrail
+from agent.leases import Leases, Moment, Terms
+from agent.paths import HostPaths
+from content.locks import BOOT_ID
 from documents.audit import AuditRecord
-from lab.publisher import Desk
+from lab.publisher import VM_UUID, Desk
+from lab.refusal import refused_by_agent
 from lab.world import VM_NAME, World, copied, living, serving
+from measure.tpm import Tpm
 
 GUARD = 60
 
@@ -80,3 +86,48 @@ def test_what_took_its_place_starts_and_goes_on(world: World) -> None:
     assert world.ask("status")["faults"] == []
     assert world.vm_state() == "running"
     assert len(_told(world)) == count
+
+
+def grant(world: World, terms: Terms) -> None:
+    """What a fleet's word would do, between two agents."""
+    world.host.stop_agent()
+    paths = HostPaths(world.root)
+    with Tpm.open(world.host.tpm.tcti) as tpm:
+        clock = tpm.clock()
+        now = Moment(clock=clock.clock, resets=clock.reset_count, time=int(time.time()))
+        audit = AuditTrail(paths.audit, lambda: now.time, BOOT_ID.read_text().strip())
+        Leases(paths, audit, lambda: now).grant(VM_NAME, VM_UUID, terms, "test")
+    world.host.start_agent()
+
+
+def test_a_lease_that_is_over_takes_a_vm_back_and_another_gives_it_again(world: World, act: str) -> None:
+    count = len(_told(world))
+    grant(world, Terms(seconds=100_000, boots=2))
+    assert world.vm_state() == "running"
+    assert len(_told(world)) == count
+    grant(world, Terms(seconds=0, boots=2))
+    eventually(lambda: world.vm_state() == {"suspend": "paused", "kill": "shut off"}[act])
+    eventually(lambda: len(_told(world)) == count + 2)
+    assert dict(_told(world)[-1].details) == {"answer": act, "cause": "lease", "seconds": "0"}
+    world.kill_vm()
+    eventually(lambda: world.vm_state() == "shut off")
+    assert refused_by_agent(world) == [("taken-back", VM_NAME)]
+    count = len(_told(world))
+    grant(world, Terms(seconds=100_000, boots=2, until=int(time.time()) - 1))
+    eventually(
+        lambda: len(_told(world)) > count and _told(world)[-1].outcome == "done"
+    )  # what a new agent finds over, it drops the keys of
+    assert refused_by_agent(world) == [("taken-back", VM_NAME)]
+    grant(world, Terms(seconds=100_000, boots=0))
+    world.run("vm", "start", VM_NAME)
+    world.kill_vm()
+
+
+@pytest.mark.long
+def test_a_lease_ends_with_its_boots(world: World) -> None:
+    count = len(_told(world))
+    world.host.power_cycle()
+    world.libvirt.restart_libvirtd()
+    world.host.start_agent()
+    eventually(lambda: len(_told(world)) > count and _told(world)[-1].outcome == "done")
+    assert refused_by_agent(world) == [("taken-back", VM_NAME)]

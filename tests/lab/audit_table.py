@@ -18,8 +18,8 @@ WRITERS = frozenset({"append", "_append", "_record", "_recorded"})
 """Functions that write a record, with the event and the outcome as their first arguments; see ``_calls``."""
 
 PASSED_ON = {
-    ("agent.audit", "_append"), ("agent.devices", "append"), ("agent.offload.worker", "append"),
-    ("agent.recovery", "append"), ("agent.updates", "append"),
+    ("agent.audit", "_append"), ("agent.checkpoints", "append"), ("agent.devices", "append"),
+    ("agent.offload.worker", "append"), ("agent.recovery", "append"), ("agent.updates", "append"),
 }  # fmt: skip
 """Where such a function passes on the name that its caller gave."""
 

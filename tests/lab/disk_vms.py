@@ -40,11 +40,19 @@ size_mib = 8
 """
 
 
-def release_disks(desk: Desk, *, policy: str = POLICY, disks: str = DISKS) -> None:
+def release_disks(
+    desk: Desk,
+    *,
+    policy: str = POLICY,
+    disks: str = DISKS,
+    allow: tuple[str, ...] = ("AllowEmulation", "AllowSoftwareTpm"),
+    guardians: str = '["tpm"]',
+) -> None:
     """Publish the next platform with a policy for these classes, and the next workload with both VMs."""
-    desk.release(desk.write_platform(firmware_vars="vars-1.fd", max_memory_mib=1024, more=policy))
+    desk.release(desk.write_platform(firmware_vars="vars-1.fd", max_memory_mib=1024, more=policy, allow=allow))
     recipe = desk.write_workload(title="Hello", image="hello-1.img", accepts=(1, 99))
     text = (desk.folder / "hello.toml").read_text().partition("[[disks]]")[0] + disks
+    text = text.replace('guardians = ["tpm"]', f"guardians = {guardians}")
     (desk.folder / "hello.toml").write_text(text)
     other = text.replace(VM_NAME, OTHER_NAME).replace(VM_UUID, OTHER_UUID).replace('"hello"', f'"{OTHER_NAME}"', 1)
     (desk.folder / "other.toml").write_text(other.replace(f'image = "{OTHER_NAME}"', 'image = "hello"'))

@@ -23,6 +23,7 @@ from documents.baseline import Baseline, SignedBaseline
 from documents.boot_state import BootState
 from documents.bundle import BundleEntry, BundleIndex
 from documents.canonical import Json
+from documents.checkpoint import Checkpoint
 from documents.definition import DISK_CLASSES, GUARDIANS, IMAGELESS, MAX_SIZE_MIB, MIB, RESTARTS, Disk, VmDefinition
 from documents.document import Document
 from documents.enrolment import SECONDS, Enrolled, EnrolmentOffer, EnrolmentProof, EnrolmentRequest, Membership
@@ -79,6 +80,7 @@ from documents.tpm_key import TpmKey
 from documents.trial import UpdateTrial
 from documents.unattended import RunningVm, UpdateContact, UpdatePause, WavePlace
 from documents.verdict import AUTHORITIES, KEPT, LEVELS, OUTCOMES, TAKEN, Finding, Verdict
+from documents.vm_set import MAX_SET_NUMBER, WHOSE, SignedVmSet, VmPart, VmSet
 from documents.waves import HOSTS, Wave
 
 T = TypeVar("T")
@@ -489,6 +491,53 @@ SIGNED_LOCAL_SETS = st.builds(
     attest=BLOBS,
     certification=BLOBS,
 )
+
+
+@st.composite
+def vm_sets(draw: st.DrawFn) -> VmSet:
+    """A set whose images are among its parts."""
+    images = draw(st.lists(LOCAL_IMAGES, max_size=2, unique_by=lambda image: image.name)) if draw(st.booleans()) else []
+    disks = draw(distinct(NAMES, 2))
+    parts = [VmPart(name=f"image/{one.name}", length=one.length, fsverity=one.fsverity) for one in images]
+    parts += [
+        VmPart(name=name, length=draw(LENGTHS), fsverity=draw(DIGESTS))
+        for name in ("vtpm", *(f"{kind}/{disk}" for disk in disks for kind in ("disk", "record")))
+    ]
+    return VmSet(
+        id=draw(UUIDS),
+        number=draw(st.integers(1, MAX_SET_NUMBER)),
+        time=draw(TIMES),
+        authority="local" if images else draw(st.sampled_from(WHOSE)),
+        definition=draw(BLOBS),
+        key=draw(st.binary(min_size=32, max_size=32)),
+        endorsement=draw(DIGESTS),
+        parts=tuple(sorted(parts, key=lambda part: part.name)),
+        images=tuple(images),
+    )
+
+
+CHECKPOINTS = vm_sets().map(
+    lambda made: Checkpoint(
+        vm=made.id,
+        number=made.number % MAX_NUMBER + 1,
+        time=made.time,
+        definition=made.endorsement,
+        endorsement=made.endorsement,
+        parts=tuple(part for part in made.parts if not part.name.startswith("image/")),
+        mac=made.key,
+    )
+)
+SIGNED_VM_SETS = st.builds(
+    SignedVmSet,
+    content=BLOBS,
+    ak=BLOBS,
+    signature=BLOBS,
+    public=BLOBS,
+    channel=NAMES,
+    key=POLICY_KEYS,
+    attest=BLOBS,
+    certification=BLOBS,
+)
 FINDINGS = st.builds(
     Finding,
     check=SLASHED_NAMES,
@@ -748,6 +797,9 @@ DOCUMENTS: dict[type[Document], st.SearchStrategy[Any]] = {
     Baseline: BASELINES,
     LocalSet: LOCAL_SETS,
     SignedLocalSet: SIGNED_LOCAL_SETS,
+    VmSet: vm_sets(),
+    Checkpoint: CHECKPOINTS,
+    SignedVmSet: SIGNED_VM_SETS,
     SignedBaseline: SIGNED_BASELINES,
     LocalListing: LOCAL_LISTINGS,
     AuditRecord: AUDIT_RECORDS,

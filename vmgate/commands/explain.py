@@ -24,6 +24,7 @@ MODULES = (
     "publisher.errors",
     "agent.errors",
     "agent.membership.errors",
+    "agent.set_errors",
     "agent.vm_errors",
     "fleet.errors",
     "vmgate.errors",

@@ -14,7 +14,8 @@ from vmgate.commands.host import ask, release, root_option
 from vmgate.commands.vm_introspect import introspect
 from vmgate.commands.vm_lint import lint
 from vmgate.commands.vm_local import create, edit, forget, schema
-from vmgate.commands.vm_state import accept, delete
+from vmgate.commands.vm_sets import export, import_
+from vmgate.commands.vm_state import accept, checkpoint, checkpoints, delete, restore
 from vmgate.output import output_option, say, show, table
 
 
@@ -144,5 +145,5 @@ def found_text(finding: dict[str, Any]) -> str:
 
 command.add_command(lint)
 command.add_command(introspect)
-for more in (accept, create, delete, edit, forget, schema):
+for more in (accept, checkpoint, checkpoints, create, delete, edit, export, forget, import_, restore, schema):
     command.add_command(more)

@@ -38,7 +38,7 @@ def test_root_has_all_and_who_has_no_role_nothing() -> None:
 
 
 def test_a_user_has_the_running_of_own_vms() -> None:
-    own = {"vm/list", "vm/show", "vm/why", "vm/start", "vm/stop", "vm/kill", "vm/console"}
+    own = {"vm/list", "vm/show", "vm/why", "vm/start", "vm/stop", "vm/kill", "vm/console", "vm/checkpoints"}
     assert allowed(somebody(USER)) == own
     assert allowed(somebody(USER), "vault") == {"vm/list"}
     assert allowed(somebody(USER), EVERY) == {"vm/list"}, "the sign for all is no VM's name"
