@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.checkpoints import Checkpoints
 from agent.errors import BadRequest
 from agent.server import Call, Handler
-from agent.sight import require_sight
+from agent.sight import require_seen, require_sight
 from agent.vm_care import VmCare
 from agent.vm_export import VmExport
 from agent.vm_import import VmImport
@@ -117,6 +117,7 @@ class SetVerbs:
         name, path, recipient = call.take("name"), Path(call.take("file")), call.take("recipient")
         call.finish()
         require_sight(path.parent)
+        require_seen(path)
         try:
             return self._exports.export(name, path, recipient.encode(), call.actor, call.permit.uid, self._local())
         finally:
