@@ -26,5 +26,6 @@ def test_it_prints_a_row_for_each_way(tmp_path: Path) -> None:
     for image in ("v2a", "v2b"):
         assert f"{image}: medians of 1 runs" in done.stdout
     rows = [line for line in done.stdout.splitlines() if line.startswith(("vmgate", "dd"))]
-    assert [row.split("  ")[0] for row in rows] == ["vmgate, last release", "vmgate, unseen base", "dd with fsync"] * 2
+    ways = ["vmgate, last release", "vmgate, look-up only", "vmgate, unseen base", "dd with fsync"]
+    assert [row.split("  ")[0] for row in rows] == ways * 2
     assert not (tmp_path / "work").exists()
