@@ -132,9 +132,7 @@ def ran(bench: Bench, asked: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory(prefix=f"vmgate-{bench.name}-") as name:
         arguments = bench.arguments(Path(name), asked)
         command = [sys.executable, "-P", str(ROOT / f"bench/{bench.name}.py"), *arguments]
-        # One imports from another, which ``-P`` hides.
-        paths = {"PYTHONPATH": os.pathsep.join((str(ROOT / "bench"), *filter(None, [os.environ.get("PYTHONPATH")])))}
-        done = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"bench/{bench.name}.py exited {done.returncode}:\n{done.stderr[-2000:]}")
     return done.stdout.strip()

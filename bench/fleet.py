@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many whole attestations a fleet's service takes in a second, database writes included. Prints; decides nothing.
 
-    PYTHONPATH=.:tests:bench .venv/bin/python -P bench/fleet.py [--hosts 200] [--seconds 20] [--processes 2]
+    PYTHONPATH=.:tests .venv/bin/python -P bench/fleet.py [--hosts 200] [--seconds 20] [--processes 2]
         [--clients 2] [--measured 1] [--files 10000] [--postgresql] [--keylime VENV] [--folder DIR]
 
 The service is the real command, with TLS on loopback. Hosts have keys in memory in place of a TPM's; all they sign and
@@ -30,12 +30,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from attest import AsciiList, Keylime, keylime_inputs
-
 from documents.evidence import Evidence
 from documents.fleet_answers import Appraised, NonceGrant
 from lab.attested import Attested, attested
 from lab.fleet_service import Caller, Service
+from lab.keylime import AsciiList, Keylime, keylime_inputs
 from lab.paper_host import PaperHost
 from lab.paper_tpm import EccAk, attest
 from lab.pem import pem
