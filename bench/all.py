@@ -135,7 +135,7 @@ def ran(bench: Bench, asked: argparse.Namespace) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"bench/{bench.name}.py exited {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout.strip()
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
 
 
 def machine() -> list[tuple[str, str]]:

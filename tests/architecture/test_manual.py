@@ -24,7 +24,8 @@ ENDS = {"|", "||", "&&", ";", ">", ">>", "<", "&", ")", "2>"}
 
 
 def blocks(text: str) -> Iterator[list[str]]:
-    """Each block of code: indented by four and more behind an empty line, or between fences."""
+    """Each block of code: indented by four and more behind an empty line, or between fences; ``text`` is output."""
+    text = re.sub(r"^```text\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     block: list[str] = []
     fenced = False
     before = ""
