@@ -30,8 +30,9 @@ FOLDERS = (
 )
 PRIVATE = "/var/lib/libvirt/.vmgate-private"
 KVM = Path("/dev/kvm")
-START_GUARD = 60.0
+START_GUARD = 150.0
 STOP_GUARD = 30.0
+MOST_CRASHES = 3
 
 # What works without AppArmor and without control groups; the rest of the hardening is checked on real hosts.
 QEMU_CONF = """security_driver = "none"
@@ -210,10 +211,16 @@ class LibvirtHost:
             daemon.wait()
 
     def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + START_GUARD
+        deadline, crashes = time.monotonic() + START_GUARD, 0
         while self.virsh("uri", check=False).returncode:
-            if time.monotonic() > deadline or self._daemons["libvirtd"].poll() is not None:
-                raise RuntimeError("libvirtd does not answer; see " + str(Path("/var/log/libvirt/libvirtd.log")))
+            ended = self._daemons["libvirtd"].poll()
+            if ended is not None and ended < 0 and crashes < MOST_CRASHES:
+                # libvirt 9.0 falls over its own threads at a start now and then ("daemon-init" in the kernel's log).
+                crashes += 1
+                self._start("libvirtd")
+            elif ended is not None or time.monotonic() > deadline:
+                told = "is busy" if ended is None else f"ended with {ended}"
+                raise RuntimeError(f"libvirtd does not answer and {told}; see /var/log/libvirt/libvirtd.log")
             time.sleep(0.05)
 
 

@@ -80,7 +80,7 @@ def test_libvirtd_that_is_killed_leaves_the_vm_running_and_watched(world: World)
     assert world.ask("measure/show")["pcrs"], "the agent answers"
     world.libvirt.start_libvirtd()
     assert world.vm_state() == "running"
-    eventually(lambda: newest(world, "vm-reconnect").outcome == "done")
+    eventually(lambda: [r.outcome for r in world.trail() if r.event == "vm-reconnect"] == ["done"])
     assert world.ask("status")["faults"] == []
     world.libvirt.virsh("desc", VM_NAME, "--title", "Another", "--live")
     eventually(lambda: world.vm_state() == "paused")
